@@ -43,13 +43,14 @@ def to_storage(tensor):
 
 
 def write(name, op, options, tensors, zero=()):
-    """One file: header length, JSON header with sorted keys, then the tensors in the order of their names."""
+    """One file: header length, JSON header with sorted keys, then the tensors, wide types first so that all are aligned."""
     metadata = {"op": op}
     for key, value in options.items():
         metadata[key] = value if isinstance(value, str) else json.dumps(value)
     header, blobs, offset = {"__metadata__": metadata}, [], 0
-    for key in sorted(tensors):
-        array = to_storage(tensors[key])
+    arrays = {key: to_storage(tensors[key]) for key in sorted(tensors)}
+    for key in sorted(arrays, key=lambda key: -arrays[key].itemsize):
+        array = arrays[key]
         blob = array.astype(array.dtype.newbyteorder("<")).tobytes()
         header[key] = {"dtype": DTYPES[array.dtype.name], "shape": list(array.shape),
                        "data_offsets": [offset, offset + len(blob)]}

@@ -89,8 +89,8 @@ def hf_config(model, kind, hf, form):
     if form == "saved":
         return model.config.to_json_string()
     architecture = {"mamba2_lm": "Mamba2ForCausalLM", "mamba_lm": "MambaForCausalLM"}[kind]
-    out = {"architectures": [architecture], "model_type": kind[:-3], **hf, "hidden_act": "silu",
-           "layer_norm_epsilon": 1e-5, "residual_in_fp32": True, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    out = {"architectures": [architecture], "model_type": kind[:-3], "layer_norm_epsilon": 1e-5,
+           **hf, "hidden_act": "silu", "residual_in_fp32": True, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
     if form == "infinity":
         out["time_step_limit"] = [0.0, float("inf")]
     return json.dumps(out)
@@ -113,7 +113,7 @@ def prepared(name, kind, hf, B, L, salt):
     if hf.get("time_step_limit"):
         ss["ssm_cfg"]["dt_limit"] = hf["time_step_limit"]
     with torch.no_grad():
-        mine = models.lm(names(model, kind, True), ids, ss)
+        mine = models.lm(names(model, kind, True), ids, ss, hf.get("layer_norm_epsilon", 1e-5))
     assert (mine - logits).abs().max() < 1e-10, (name, (mine - logits).abs().max())
     return r, model, ids, logits
 
@@ -130,10 +130,11 @@ def generate(name, kind, B=2, L=21, count=12, form="huggingface", vocab=None,
                 return model(tokens, use_cache=False).logits
 
         try:
-            chosen = models.greedy(logits_of, ids[:1], count)
+            chosen = models.greedy(logits_of, ids[:1], count, vocab or hf["vocab_size"])
             break
         except models.Unclear:
-            continue
+            chosen = None
+    assert chosen is not None, name
     if not hf.get("time_step_limit"):  # transformers' one-token step forgets the limit
         with torch.no_grad(), keep_double():
             cached = model.generate(ids[:1], max_new_tokens=count, min_new_tokens=count, do_sample=False,
@@ -209,10 +210,11 @@ def option(name, B=1, L=11, count=8, tie=True, vocab=45, d_intermediate=0, d_mod
         r = Draw(name, salt)
         w, ids = models.random_lm2(r, config), r.integers(B, L, high=vocab)
         try:
-            chosen = models.greedy(lambda tokens: models.lm(w, tokens, config), ids[:1], count)
+            chosen = models.greedy(lambda tokens: models.lm(w, tokens, config), ids[:1], count, vocab)
             break
         except models.Unclear:
-            continue
+            chosen = None
+    assert chosen is not None, name
     tensors = {"weight." + k: v for k, v in w.items()}
     tensors.update({"in.input_ids": ids, "out.logits": models.lm(w, ids, config), "out.greedy": chosen})
     write(name, "mamba2_lm", {"format": "state-spaces", "config": json.dumps(config)}, tensors)
@@ -229,14 +231,16 @@ def make():
              num_hidden_layers=3, use_bias=True, tie_word_embeddings=False)
     generate("mamba2_lm_huggingface_noconvbias_width3_limits", "mamba2_lm", hidden_size=16, num_heads=4, conv_kernel=3,
              use_conv_bias=False, time_step_limit=[0.05, 0.7])
-    generate("mamba2_lm_state_spaces", "mamba2_lm", form="state-spaces", vocab=61)
+    generate("mamba2_lm_huggingface_epsilon", "mamba2_lm", hidden_size=16, num_heads=4, layer_norm_epsilon=0.02)
+    generate("mamba_lm_huggingface_epsilon", "mamba_lm", hidden_size=16, layer_norm_epsilon=0.02)
+    generate("mamba2_lm_state_spaces", "mamba2_lm", form="state-spaces", vocab=61, hidden_size=24, num_heads=6)
     generate("mamba2_lm_state_spaces_groups2", "mamba2_lm", form="state-spaces", vocab=50, n_groups=2, hidden_size=16,
              num_heads=4, B=1)
     generate("mamba_lm_huggingface", "mamba_lm", config_form="saved")
     generate("mamba_lm_huggingface_length1", "mamba_lm", L=1, B=3, hidden_size=16)
     generate("mamba_lm_huggingface_untied_biases_rank5_width3", "mamba_lm", hidden_size=16, use_bias=True,
              tie_word_embeddings=False, time_step_rank=5, conv_kernel=3)
-    generate("mamba_lm_state_spaces", "mamba_lm", form="state-spaces", vocab=59, state_size=16)
+    generate("mamba_lm_state_spaces", "mamba_lm", form="state-spaces", vocab=59, state_size=16, hidden_size=16)
     generate("mamba_lm_state_spaces_noconvbias_long", "mamba_lm", form="state-spaces", hidden_size=16, L=70, B=1,
              use_conv_bias=False)
     train_step("mamba2_lm_train_step", "mamba2_lm")

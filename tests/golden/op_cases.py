@@ -162,7 +162,7 @@ def make():
     ssd("ssd_odd_sizes_p7_n9_h6", H=6, P=7, N=9, G=3, L=19, Q=5, gate=True, initial=True)
     ssd("ssd_head16_state32_length70", H=2, P=16, N=32, L=70, Q=32, initial=True)
     ssd("ssd_head64_state128_forward", H=1, P=64, N=128, L=35, Q=32, grad=False)
-    ssd("ssd_head8_state16_chunk64_length130", H=3, P=8, N=16, L=130, Q=64, G=1, D="H", gate=True)
+    ssd("ssd_head8_state16_chunk64_length130", H=2, P=8, N=16, L=130, Q=64)
 
     norm("rms_norm_plain", gate=False)
     norm("rms_norm_gate_before_norm")

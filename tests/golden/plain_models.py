@@ -45,7 +45,7 @@ def random_mixer2(r, w, prefix, d_model, ssm_cfg, directions=("",)):
     w[prefix + "out_proj.weight"] = r.normal(d_model, c["d_inner"], std=c["d_inner"]**-0.5)
 
 
-def direction(w, prefix, zxbcdt, c, suffix=""):
+def direction(w, prefix, zxbcdt, c, suffix="", eps=1e-5):
     """All of a Mamba-2 mixer between the two projections, for one scan direction."""
     batch, length, _ = zxbcdt.shape
     z0, x0, z, xbc, dt = torch.split(zxbcdt, [c["d_mlp"], c["d_mlp"], c["d_ssm"], c["conv_dim"], c["nheads"]], -1)
@@ -61,14 +61,14 @@ def direction(w, prefix, zxbcdt, c, suffix=""):
                      limits=c["dt_limit"])
     y = y.reshape(batch, length, c["d_ssm"])
     if c["rmsnorm"]:
-        y = plain.rms_norm(y, w[prefix + "norm.weight"], z, 1e-5, c["d_ssm"] // c["ngroups"], c["norm_before_gate"])
+        y = plain.rms_norm(y, w[prefix + "norm.weight"], z, eps, c["d_ssm"] // c["ngroups"], c["norm_before_gate"])
     return torch.cat([F.silu(z0) * x0, y], -1) if c["d_mlp"] else y
 
 
-def mixer2(w, prefix, u, ssm_cfg):
+def mixer2(w, prefix, u, ssm_cfg, eps=1e-5):
     c = mixer_sizes(u.shape[-1], ssm_cfg)
     zxbcdt = F.linear(u, w[prefix + "in_proj.weight"], w.get(prefix + "in_proj.bias"))
-    return F.linear(direction(w, prefix, zxbcdt, c), w[prefix + "out_proj.weight"], w.get(prefix + "out_proj.bias"))
+    return F.linear(direction(w, prefix, zxbcdt, c, eps=eps), w[prefix + "out_proj.weight"], w.get(prefix + "out_proj.bias"))
 
 
 def mixer2_bidirectional(w, prefix, u, ssm_cfg):
@@ -80,7 +80,7 @@ def mixer2_bidirectional(w, prefix, u, ssm_cfg):
     return F.linear((forward + backward) / 2, w[prefix + "out_proj.weight"], w.get(prefix + "out_proj.bias"))
 
 
-def mixer1(w, prefix, u, ssm_cfg):
+def mixer1(w, prefix, u, ssm_cfg, eps=1e-5):
     state = ssm_cfg.get("d_state", 16)
     rank = w[prefix + "dt_proj.weight"].shape[1]
     x, z = F.linear(u, w[prefix + "in_proj.weight"], w.get(prefix + "in_proj.bias")).chunk(2, -1)
@@ -117,32 +117,33 @@ def random_lm2(r, config):
     return w
 
 
-def lm_embedded(w, h, config):
+def lm_embedded(w, h, config, eps=1e-5):
     """Logits of embedded tokens h (B,L,d) for state-spaces names and config."""
     mixer = mixer2 if config["ssm_cfg"].get("layer", "Mamba1") == "Mamba2" else mixer1
     for i in range(config["n_layer"]):
         at = f"backbone.layers.{i}."
-        h = h + mixer(w, at + "mixer.", plain.rms_norm(h, w[at + "norm.weight"]), config["ssm_cfg"])
+        h = h + mixer(w, at + "mixer.", plain.rms_norm(h, w[at + "norm.weight"], eps=eps), config["ssm_cfg"], eps)
         if config.get("d_intermediate", 0):
-            value, gate = F.linear(plain.rms_norm(h, w[at + "norm2.weight"]), w[at + "mlp.fc1.weight"]).chunk(2, -1)
+            normed = plain.rms_norm(h, w[at + "norm2.weight"], eps=eps)
+            value, gate = F.linear(normed, w[at + "mlp.fc1.weight"]).chunk(2, -1)
             h = h + F.linear(value * F.silu(gate), w[at + "mlp.fc2.weight"])
-    return F.linear(plain.rms_norm(h, w["backbone.norm_f.weight"]), w["lm_head.weight"])
+    return F.linear(plain.rms_norm(h, w["backbone.norm_f.weight"], eps=eps), w["lm_head.weight"])
 
 
-def lm(w, ids, config):
-    return lm_embedded(w, w["backbone.embedding.weight"][ids], config)
+def lm(w, ids, config, eps=1e-5):
+    return lm_embedded(w, w["backbone.embedding.weight"][ids], config, eps)
 
 
 class Unclear(Exception):
-    """Two tokens are too close for a greedy choice that must not depend on rounding."""
+    """Two tokens are too close for a greedy choice that must not depend on rounding, bf16 included."""
 
 
-def greedy(logits_of, ids, count):
-    """count tokens chosen greedily after ids (1,L), recomputing everything; margins of at least 1e-3 are kept."""
+def greedy(logits_of, ids, count, vocab_size):
+    """count tokens chosen greedily after ids (1,L), recomputing everything. None is from the vocabulary's padding."""
     ids, start = ids.clone(), ids.shape[1]
     for _ in range(count):
         best = logits_of(ids)[0, -1].topk(2)
-        if best.values[0] - best.values[1] < 1e-3:
+        if best.values[0] - best.values[1] < 0.15 or best.indices[0] >= vocab_size:
             raise Unclear
         ids = torch.cat([ids, best.indices[:1][None]], 1)
     return ids[:, start:]

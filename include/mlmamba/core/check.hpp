@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// What the check() of an op is written with: constant time, messages that name what was given.
+#pragma once
+
+#include "mlmamba/core/view.hpp"
+
+namespace mlmamba::check {
+
+inline constexpr index_t any = -1;
+
+/// The operand is there.
+template <class T, int R, class M>
+void given(const char* op, const char* name, const view<T, R, M>& v) {
+  if (!v) fail<shape_error>(op, ": ", name, " is missing; wanted is an array of rank ", R);
+}
+
+/// The operand is there and has these sizes (`any` fits all).
+template <class T, int R, class M>
+void size(const char* op, const char* name, const view<T, R, M>& v, shape<R> want) {
+  given(op, name, v);
+  for (int i = 0; i < R; ++i) {
+    if (want.n[i] != any && want.n[i] != v.size[i]) {
+      std::string w = "(";
+      for (int k = 0; k < R; ++k)
+        w += (k ? ", " : "") + (want.n[k] == any ? std::string("*") : std::to_string(want.n[k]));
+      fail<shape_error>(op, ": ", name, " is ", to_string(v), "; wanted is ", w, ")");
+    }
+  }
+}
+/// The same for an operand that may be absent.
+template <class T, int R, class M>
+void size_if_given(const char* op, const char* name, const view<T, R, M>& v, shape<R> want) {
+  if (v) size(op, name, v, want);
+}
+
+/// The last axis has unit stride.
+template <class T, int R, class M>
+void unit_stride(const char* op, const char* name, const view<T, R, M>& v) {
+  if (v && v.size[R - 1] > 1 && v.stride[R - 1] != 1)
+    fail<shape_error>(op, ": ", name, " has stride ", v.stride[R - 1],
+                      " over its last axis; wanted is 1");
+}
+
+inline void that(bool condition, const char* op, const std::string& message) {
+  if (!condition) fail<shape_error>(op, ": ", message);
+}
+
+template <class T, int R, class M>
+double bytes(const view<T, R, M>& v) {
+  return v ? double(v.count()) * double(sizeof(T)) : 0.0;
+}
+template <class... V>
+double total_bytes(const V&... v) {
+  return (bytes(v) + ... + 0.0);
+}
+
+}  // namespace mlmamba::check

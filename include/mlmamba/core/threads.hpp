@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// A small pool. Tasks are the same whatever the number of threads; no sum crosses tasks.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#include "mlmamba/core/engine.hpp"
+
+namespace mlmamba {
+
+/// Runs `f(0) ... f(n - 1)`, each once, on the caller and `threads - 1` workers. Which thread runs
+/// a task is not fixed; what a task computes must not depend on it. A call from inside a task runs
+/// serially. The first exception of a task is rethrown by the caller after all tasks have ended.
+class thread_pool {
+ public:
+  explicit thread_pool(int threads = 0) {
+    if (threads <= 0) threads = int(std::thread::hardware_concurrency());
+    if (threads < 1) threads = 1;
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  }
+  ~thread_pool() {
+    stop_.store(true);
+    generation_.fetch_add(1);
+    generation_.notify_all();
+    for (std::thread& t : workers_) t.join();
+  }
+  thread_pool(const thread_pool&) = delete;
+  thread_pool& operator=(const thread_pool&) = delete;
+
+  int size() const { return int(workers_.size()) + 1; }
+
+  template <class F>
+  void parallel_for(index_t n, F&& f) {
+    if (n <= 0) return;
+    if (n == 1 || workers_.empty() || inside()) {
+      for (index_t i = 0; i < n; ++i) f(i);
+      return;
+    }
+    using G = std::remove_reference_t<F>;
+    call_ = [](void* g, index_t i) { (*static_cast<G*>(g))(i); };
+    callee_ = const_cast<void*>(static_cast<const void*>(std::addressof(f)));
+    count_ = n;
+    error_ = nullptr;
+    next_.store(0, std::memory_order_relaxed);
+    busy_.store(int(workers_.size()), std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+    inside() = true;
+    drain();
+    inside() = false;
+    for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
+      if (spin < spins) {
+        pause();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  // About 20 us: longer than the gap between two ops of a decode step, short against a sleep.
+  static constexpr int spins = 4000;
+
+  static bool& inside() {
+    thread_local bool in = false;
+    return in;
+  }
+  static void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+  }
+  void drain() {
+    for (;;) {
+      const index_t i = next_.fetch_add(1, std::memory_order_relaxed);
+      if (i >= count_) return;
+      try {
+        call_(callee_, i);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(error_mutex_);
+        if (!error_) error_ = std::current_exception();
+      }
+    }
+  }
+  void work() {
+    inside() = true;
+    std::uint32_t seen = 0;
+    for (;;) {
+      for (int spin = 0; generation_.load(std::memory_order_acquire) == seen && spin < spins;
+           ++spin)
+        pause();
+      generation_.wait(seen, std::memory_order_acquire);
+      seen = generation_.load(std::memory_order_acquire);
+      if (stop_.load()) return;
+      drain();
+      busy_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  std::vector<std::thread> workers_;
+  std::atomic<std::uint32_t> generation_{0};
+  std::atomic<index_t> next_{0};
+  std::atomic<int> busy_{0};
+  std::atomic<bool> stop_{false};
+  void (*call_)(void*, index_t) = nullptr;
+  void* callee_ = nullptr;
+  index_t count_ = 0;
+  std::exception_ptr error_;
+  std::mutex error_mutex_;
+};
+
+}  // namespace mlmamba

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Op cases: one description of an op with its data serves the gradient check, the comparison of
+// backends, the checks of independence, and the benchmarks.
+//
+// A case is a struct template on the engine E with
+//   using engine_type = E;
+//   a constructor that allocates its tensors from plain sizes and options
+//   static void inputs(auto& self, auto&& f);    f("x", self.x, self.dx [, range]) per
+//   differentiable input static void outputs(auto& self, auto&& f);   f("y", self.y, self.dy) per
+//   output void forward(context_of<E>&);                runs the op: outputs from inputs void
+//   backward(context_of<E>&);               gradients of inputs from gradients of outputs double
+//   terms() const;                        length of the longest sum, for tolerances
+// Absent operands are empty tensors. dweight-like gradients accumulate: they are zeroed before.
+// A case without gradients (argmax, patchify) leaves dx empty and backward out.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mlmamba/core/context.hpp"
+#include "mlmamba/core/random.hpp"
+
+namespace mlmamba::verify {
+
+/// What random numbers an input gets.
+enum class range {
+  normal,    ///< standard normal
+  negative,  ///< -exp(normal): decay rates
+  positive,  ///< exp(normal) / 4: steps, scales
+  small,     ///< normal / 4: weights
+};
+
+inline double sample(range r, random_stream& s) {
+  switch (r) {
+    case range::negative:
+      return -std::exp(s.normal());
+    case range::positive:
+      return 0.25 * std::exp(s.normal());
+    case range::small:
+      return 0.25 * s.normal();
+    case range::normal:
+      break;
+  }
+  return s.normal();
+}
+
+namespace detail {
+
+template <class Tensor>
+std::vector<double> read(const Tensor& t) {
+  std::vector<double> v;
+  if (!t) return v;
+  const auto h = to_host(t.view());
+  for (index_t i = 0; i < h.count(); ++i) v.push_back(double(math::real(h.data()[i])));
+  return v;
+}
+template <class Tensor>
+void write(Tensor& t, const std::vector<double>& v) {
+  using T = typename Tensor::value_type;
+  tensor<T, Tensor::rank> h(t.shape());
+  for (index_t i = 0; i < h.count(); ++i) h.data()[i] = T(real_t<T>(v[std::size_t(i)]));
+  from_host(t.view(), std::as_const(h).view());
+}
+template <class Tensor>
+void fill_nan(Tensor& t) {
+  if (t) allocator<typename Tensor::memory>::fill(t.data(), 0xff, t.bytes());
+}
+
+}  // namespace detail
+
+template <class C>
+concept has_backward = requires(C& c, context_of<typename C::engine_type>& ctx) {
+  c.backward(ctx);
+};
+
+/// Fills the inputs and the gradients of the outputs of `to`, and gives `same` (a case of equal
+/// sizes on another engine) the same numbers after rounding to the element types of `to`.
+template <class To, class Same>
+void randomise(To& to, Same& same, std::uint64_t seed) {
+  std::vector<std::vector<double>> values;
+  const random_stream r{seed, 1, 0};
+  auto draw = [&](const std::string& name, auto& t, range rg) {
+    random_stream s = r.fork(name);
+    std::vector<double> v;
+    for (index_t i = 0; i < t.count(); ++i) v.push_back(sample(rg, s));
+    if (t) detail::write(t, v);
+    values.push_back(detail::read(t));
+  };
+  To::inputs(
+      to, [&](const char* name, auto& t, auto&, range rg = range::normal) { draw(name, t, rg); });
+  To::outputs(to, [&](const char* name, auto&, auto& dt) {
+    draw(std::string("d") + name, dt, range::normal);
+  });
+  std::size_t k = 0;
+  Same::inputs(same, [&](const char*, auto& t, auto&, range = range::normal) {
+    if (t) detail::write(t, values[k]);
+    ++k;
+  });
+  Same::outputs(same, [&](const char*, auto&, auto& dt) {
+    if (dt) detail::write(dt, values[k]);
+    ++k;
+  });
+}
+
+/// Forward, then backward if there is one. Outputs start as NaN, accumulated gradients as zero.
+template <class C>
+void run_case(C& c, context_of<typename C::engine_type>& ctx) {
+  C::outputs(c, [](const char*, auto& t, auto&) { detail::fill_nan(t); });
+  c.forward(ctx);
+  if constexpr (has_backward<C>) {
+    C::inputs(c, [](const char*, auto&, auto& dt, range = range::normal) {
+      if (dt)
+        allocator<typename std::remove_cvref_t<decltype(dt)>::memory>::fill(dt.data(), 0,
+                                                                            dt.bytes());
+    });
+    c.backward(ctx);
+  }
+}
+
+struct array {
+  std::string name;
+  std::vector<double> values;
+};
+
+/// All results of a case, in order: outputs, then gradients of inputs.
+template <class C>
+std::vector<array> results(C& c) {
+  std::vector<array> r;
+  C::outputs(c, [&](const char* name, auto& t, auto&) { r.push_back({name, detail::read(t)}); });
+  if constexpr (has_backward<C>) {
+    C::inputs(c, [&](const char* name, auto&, auto& dt, range = range::normal) {
+      r.push_back({std::string("d") + name, detail::read(dt)});
+    });
+  }
+  return r;
+}
+
+struct difference {
+  std::string where;    ///< the worst array and element, with both values
+  double relative = 0;  ///< ||got - want|| / ||want|| over the array
+  double tolerance = 0;
+  bool ok = true;
+};
+
+/// Rounding error that a correct implementation may have, relative to the norm of the result:
+/// one rounding of each input use and of the output to the value type, and the growth of the error
+/// of sums of `terms` numbers in accum (random walk, sqrt; the constant 4 covers the handful of
+/// operations between inputs and output).
+template <engine E>
+double tolerance(double terms) {
+  using A = real_t<typename E::accum>;
+  const double accum = double(std::numeric_limits<A>::epsilon()) / 2;
+  const double value = std::is_same_v<typename E::value, bf16>  ? 0x1p-9
+                       : std::is_same_v<typename E::value, f16> ? 0x1p-12
+                                                                : accum;
+  return 4 * (value + accum * std::sqrt(std::max(terms, 1.0)) * 2);
+}
+
+/// Compares arrays by norm, and element by element against the array's root mean square times the
+/// same tolerance and a factor for the largest of n normal deviations. NaN never passes.
+inline difference compare_arrays(const std::vector<array>& got, const std::vector<array>& want,
+                                 double tolerance) {
+  difference d;
+  d.tolerance = tolerance;
+  for (std::size_t k = 0; k < want.size(); ++k) {
+    const auto& g = got[k].values;
+    const auto& w = want[k].values;
+    if (g.size() != w.size()) {
+      d.ok = false;
+      d.where = want[k].name + ": " + std::to_string(g.size()) + " elements; wanted are " +
+                std::to_string(w.size());
+      return d;
+    }
+    double error = 0, norm = 0, worst = -1;
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      const double e = std::abs(g[i] - w[i]);
+      error += e * e;
+      norm += w[i] * w[i];
+      if (!(e <= worst)) worst = e, at = i;
+    }
+    if (w.empty()) continue;
+    const double relative = norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
+    const double rms = std::sqrt(norm / double(w.size()));
+    const double peak = 8 * tolerance * std::max(rms, std::abs(w[at]));
+    const bool ok = relative <= tolerance && (worst <= peak || norm == 0);
+    if (!(relative <= d.relative) || !ok) {
+      if (d.ok) {
+        d.relative = relative;
+        d.where = want[k].name + "[" + std::to_string(at) + "]: got " + std::to_string(g[at]) +
+                  ", wanted " + std::to_string(w[at]);
+      }
+    }
+    d.ok = d.ok && ok;
+  }
+  return d;
+}
+
+/// Runs Case<E>(args...) and Case<exact>(args...) on the same (rounded) numbers.
+template <template <class> class Case, engine E, class... Args>
+difference compare(context_of<E>& ctx, std::uint64_t seed, const Args&... args) {
+  Case<E> c(args...);
+  Case<exact> x(args...);
+  randomise(c, x, seed);
+  context<backend::reference> plain;
+  run_case(c, ctx);
+  run_case(x, plain);
+  return compare_arrays(results(c), results(x), tolerance<E>(x.terms()));
+}
+
+/// Are all results of two contexts (other thread counts) equal bit for bit? NaN never is.
+template <template <class> class Case, engine E, class... Args>
+bool same_bits(context_of<E>& a, context_of<E>& b, std::uint64_t seed, const Args&... args) {
+  Case<E> c(args...), d(args...);
+  randomise(c, d, seed);
+  run_case(c, a);
+  run_case(d, b);
+  const auto r = results(c), s = results(d);
+  for (std::size_t k = 0; k < r.size(); ++k)
+    if (r[k].values != s[k].values) return false;
+  return true;
+}
+
+}  // namespace mlmamba::verify

@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Garment scenes: every answer is checked against the picture's boxes by a second reading.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "mlmamba/io/json.hpp"
+#include "mlmamba/train/garment.hpp"
+#include "mlmamba/train/garment/write.hpp"
+
+namespace {
+
+namespace garment = mlmamba::train::garment;
+using garment::question_type;
+namespace fs = std::filesystem;
+
+// Twelve made-up photos per class, so that most tests need no data set.
+garment::source made_up(garment::split which) {
+  const std::size_t n = 120;
+  garment::idx_file images{{n, 28, 28}, std::vector<std::uint8_t>(n * 784)};
+  garment::idx_file labels{{n}, std::vector<std::uint8_t>(n)};
+  for (std::size_t i = 0; i < n; ++i) {
+    labels.bytes[i] = static_cast<std::uint8_t>(i % 10);
+    for (std::size_t p = 0; p < 784; ++p)
+      images.bytes[i * 784 + p] = static_cast<std::uint8_t>((i * 31 + p * 7 + p / 28 * i) % 256);
+  }
+  return garment::make_source(which, std::move(images), std::move(labels), "made-up photos");
+}
+
+struct folder {
+  fs::path path;
+  folder() {
+    static int serial = 0;
+    path = fs::temp_directory_path() /
+           ("garment_test." + std::to_string(::getpid()) + "." + std::to_string(serial++));
+    fs::create_directories(path);
+  }
+  ~folder() { fs::remove_all(path); }
+  std::string put(const std::string& name, const std::string& bytes) const {
+    std::ofstream(path / name, std::ios::binary) << bytes;
+    return (path / name).string();
+  }
+  std::string get(const fs::path& name) const {
+    std::ifstream file(path / name, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+};
+
+// The second reading: names of its own, the grid from boxes and photo labels, questions by words.
+const std::vector<std::string> place_names{"top left",    "top centre",    "top right",
+                                           "middle left", "centre",        "middle right",
+                                           "bottom left", "bottom centre", "bottom right"};
+const std::vector<std::vector<std::string>> class_names{
+    {"t-shirt", "t-shirts"},   {"trousers", "pair of trousers", "pairs of trousers"},
+    {"pullover", "pullovers"}, {"dress", "dresses"},
+    {"coat", "coats"},         {"sandal", "sandals"},
+    {"shirt", "shirts"},       {"sneaker", "sneakers"},
+    {"bag", "bags"},           {"ankle boot", "ankle boots"}};
+const std::vector<std::string> numbers{"zero", "one", "two",   "three", "four",
+                                       "five", "six", "seven", "eight", "nine"};
+
+bool is_word_character(char c) { return (c >= 'a' && c <= 'z') || c == '-'; }
+
+bool word_at(const std::string& text, std::size_t at, const std::string& word) {
+  return text.compare(at, word.size(), word) == 0 &&
+         (at == 0 || !is_word_character(text[at - 1])) &&
+         (at + word.size() == text.size() || !is_word_character(text[at + word.size()]));
+}
+
+// All places that a text names, in order; the longest name wins ("top centre" is not "centre").
+std::vector<int> places_in(const std::string& text) {
+  std::vector<int> out;
+  for (std::size_t at = 0; at < text.size();) {
+    int best = -1;
+    for (int p = 0; p < 9; ++p)
+      if (word_at(text, at, place_names[std::size_t(p)]) &&
+          (best < 0 || place_names[std::size_t(p)].size() > place_names[std::size_t(best)].size()))
+        best = p;
+    if (best >= 0) out.push_back(best);
+    at += best >= 0 ? place_names[std::size_t(best)].size() : 1;
+  }
+  return out;
+}
+
+std::vector<int> classes_in(const std::string& text) {
+  std::set<int> out;
+  for (std::size_t at = 0; at < text.size(); ++at)
+    for (std::size_t c = 0; c < 10; ++c)
+      for (const std::string& name : class_names[c])
+        if (word_at(text, at, name)) out.insert(int(c));
+  return {out.begin(), out.end()};
+}
+
+struct reading {
+  std::array<int, 9> grid;
+  reading(const garment::scene& s, const garment::source& photos) {
+    grid.fill(-1);
+    const int cell = s.size / 3 * 256;
+    for (const garment::object& o : s.objects) {
+      const int column = (o.left + o.side / 2) / cell, row = (o.top + o.side / 2) / cell;
+      REQUIRE(grid[std::size_t(row * 3 + column)] == -1);
+      grid[std::size_t(row * 3 + column)] = photos.labels[o.photo];
+    }
+  }
+  int at(int p) const { return grid[std::size_t(p)]; }
+  int count(int kind) const { return int(std::count(grid.begin(), grid.end(), kind)); }
+  std::string name(int kind) const {
+    return kind < 0 ? "nothing" : class_names[std::size_t(kind)][0];
+  }
+
+  std::string answer(const garment::question& q) const {
+    const std::vector<int> kinds = classes_in(q.text), spots = places_in(q.text);
+    switch (q.type) {
+      case question_type::presence:
+        return count(kinds.at(0)) > 0 ? "yes" : "no";
+      case question_type::count:
+        return numbers.at(std::size_t(kinds.empty() ? 9 - count(-1) : count(kinds[0])));
+      case question_type::what_at:
+        return name(at(spots.at(0)));
+      case question_type::where: {
+        CHECK(count(kinds.at(0)) == 1);
+        return place_names[std::size_t(std::find(grid.begin(), grid.end(), kinds[0]) -
+                                       grid.begin())];
+      }
+      case question_type::neighbour: {
+        CHECK(count(kinds.at(0)) == 1);
+        const int p = int(std::find(grid.begin(), grid.end(), kinds[0]) - grid.begin());
+        const auto says = [&](const char* w) { return q.text.find(w) != std::string::npos; };
+        CHECK(says("left of") + says("right of") + says("above") + says("below") == 1);
+        if (says("left of")) return p % 3 == 0 ? "nothing" : name(at(p - 1));
+        if (says("right of")) return p % 3 == 2 ? "nothing" : name(at(p + 1));
+        if (says("above")) return p < 3 ? "nothing" : name(at(p - 3));
+        return p > 5 ? "nothing" : name(at(p + 3));
+      }
+      case question_type::same:
+        CHECK(spots.size() == 2);
+        CHECK(at(spots.at(0)) >= 0);
+        CHECK(at(spots.at(1)) >= 0);
+        return at(spots[0]) == at(spots[1]) ? "same" : "different";
+      case question_type::list: {
+        std::string out;
+        for (int p = 0; p < 9; ++p)
+          out += place_names[std::size_t(p)] + ": " + name(at(p)) + (p < 8 ? "; " : ".");
+        return out;
+      }
+      case question_type::caption:
+        return check_caption(q.answer);
+    }
+    return "?";
+  }
+
+  // Reads a caption back: numbers that fall, every class once, nothing left out.
+  std::string check_caption(std::string text) const {
+    const std::string whole = text;
+    REQUIRE(text.back() == '.');
+    text.pop_back();
+    if (const auto last = text.find(" and "); last != std::string::npos)
+      text.replace(last, 5, ", ");
+    CHECK(text.find(" and ") == std::string::npos);
+    std::array<int, 10> seen{};
+    int before = 9;
+    for (std::size_t begin = 0; begin < text.size();) {
+      const std::size_t end = std::min(text.find(", ", begin), text.size());
+      const std::string part = text.substr(begin, end - begin);
+      const std::string number = part.substr(0, part.find(' ')),
+                        noun = part.substr(number.size() + 1);
+      const int n = int(std::find(numbers.begin(), numbers.end(), number) - numbers.begin());
+      const int kind = classes_in(noun).at(0);
+      const auto& forms = class_names[std::size_t(kind)];
+      CHECK(noun == (n > 1 ? forms.back() : forms.size() == 3 ? forms[1] : forms[0]));
+      CHECK(n <= before);
+      CHECK(seen[std::size_t(kind)] == 0);
+      before = n;
+      seen[std::size_t(kind)] = n;
+      begin = end + 2;
+    }
+    for (int c = 0; c < 10; ++c)
+      if (seen[std::size_t(c)] != count(c)) return "a caption that counts " + name(c) + " right";
+    return whole;
+  }
+};
+
+TEST_SUITE("train/garment") {
+  TEST_CASE("every answer agrees with a second reading of the scene") {
+    for (const auto which : {garment::split::train, garment::split::test}) {
+      const garment::source photos = made_up(which);
+      std::array<int, garment::question_type_count> seen{};
+      std::set<std::string> answers_at, answers_where;
+      for (std::uint64_t i = 0; i < 600; ++i) {
+        const garment::scene s = garment::make_scene(photos, 11, i, {.size = 48, .turns = 12});
+        const reading r(s, photos);
+        CAPTURE(i);
+        CHECK(s.objects.size() >= 1);
+        std::set<std::string> texts;
+        for (const garment::question& q : s.questions) {
+          CAPTURE(q.text);
+          CHECK(q.text.find_first_of("{}") == std::string::npos);
+          CHECK(q.answer == r.answer(q));
+          if (q.type != question_type::presence) CHECK(texts.insert(q.text).second);
+          ++seen[std::size_t(q.type)];
+          if (q.type == question_type::what_at) answers_at.insert(q.answer);
+          if (q.type == question_type::where) answers_where.insert(q.answer);
+        }
+      }
+      for (int n : seen) CHECK(n > 100);
+      CHECK(answers_at.size() == 11);  // ten classes and nothing
+      CHECK(answers_where.size() == 9);
+    }
+  }
+
+  TEST_CASE("presence is balanced exactly, by negative kind too, and same nearly") {
+    const garment::source photos = made_up(garment::split::test);
+    std::map<std::string, int> yes, no;
+    int same = 0, different = 0;
+    for (std::uint64_t i = 0; i < 1000; ++i)
+      for (const auto& q : garment::make_scene(photos, 5, i, {.size = 48, .turns = 10}).questions) {
+        if (q.type == question_type::presence) ++(q.answer == "yes" ? yes : no)[q.kind];
+        if (q.type == question_type::same) ++(q.answer == "same" ? same : different);
+      }
+    CHECK(yes.size() == 3);
+    CHECK(yes == no);
+    CHECK(yes["adversarial"] > 200);
+    const int n = same + different;
+    CHECK(n > 300);
+    CHECK((same - different) * (same - different) <
+          16 * n);  // 4 standard deviations of a fair coin
+  }
+
+  TEST_CASE("popular negatives are frequent classes, adversarial ones fit the scene") {
+    const auto& counts = garment::meeting_counts::get();
+    std::map<std::string, double> frequency, fit, number;
+    for (std::uint64_t i = 0; i < 3000; ++i) {
+      garment::draws random(3, garment::split::train, i, garment::for_layout);
+      const garment::layout l = garment::draw_layout(random);
+      garment::type_weights only_presence{1};
+      for (const auto& q : garment::asker(l, 3, garment::split::train, i).ask(1, only_presence)) {
+        if (q.answer == "yes") continue;
+        const int kind = classes_in(q.text).at(0);
+        number[q.kind] += 1;
+        frequency[q.kind] += counts.with[std::size_t(kind)];
+        fit[q.kind] += counts.suggested(l, kind);
+      }
+    }
+    for (auto& [kind, n] : number) frequency[kind] /= n, fit[kind] /= n;
+    CHECK(number.size() == 3);
+    CHECK(frequency["popular"] > 1.25 * frequency["random"]);
+    CHECK(fit["adversarial"] > 1.25 * fit["random"]);
+    CHECK(fit["adversarial"] > fit["popular"]);
+  }
+
+  TEST_CASE("a scene depends on seed, split and index only, and has the same bytes everywhere") {
+    const garment::source photos = made_up(garment::split::train);
+    const garment::scene a = garment::make_scene(photos, 7, 123),
+                         b = garment::make_scene(photos, 7, 123);
+    CHECK(a.pixels == b.pixels);
+    CHECK(garment::records_of(a) == garment::records_of(b));
+    CHECK(a.pixels != garment::make_scene(photos, 8, 123).pixels);
+    CHECK(a.pixels != garment::make_scene(photos, 7, 124).pixels);
+    CHECK(a.pixels != garment::make_scene(made_up(garment::split::test), 7, 123).pixels);
+    const std::string_view bytes(reinterpret_cast<const char*>(a.pixels.data()), a.pixels.size());
+    CHECK(mlmamba::hash(bytes) == 0x1u);  // integers only: no compiler may change it
+    CHECK(mlmamba::hash(garment::records_of(a)) == 0x2u);
+  }
+
+  TEST_CASE("a photo at its own size is set pixel for pixel at the place of its class") {
+    const garment::source photos = made_up(garment::split::test);
+    for (const int inverted : {0, 100}) {
+      const garment::options exact{.size = 96,
+                                   .min_scale = 100,
+                                   .max_scale = 100,
+                                   .jitter = 0,
+                                   .dark_on_light = inverted,
+                                   .min_contrast = 100,
+                                   .max_noise = 0};
+      const garment::scene s = garment::make_scene(photos, 1, 40, exact);
+      REQUIRE(s.objects.size() > 0);
+      for (const garment::object& o : s.objects) {
+        CHECK(photos.labels[o.photo] == o.kind);
+        CHECK(s.cells.at(o.place) == o.kind);
+        for (int y = 0; y < 28; ++y)
+          for (int x = 0; x < 28; ++x) {
+            const int row = o.place / 3 * 32 + 2 + y, column = o.place % 3 * 32 + 2 + x;
+            const int got = s.pixels[std::size_t(row * 96 + column)];
+            const int g = photos.photo(o.photo)[y * 28 + x];
+            // Full garment is white, or black if inverted; none is the ground, 0 to 72 or 184 to
+            // 255.
+            const int low = inverted ? 184 - 184 * g / 255 - 1 : g;
+            const int high = inverted ? 255 - g : 72 + 183 * g / 255 + 1;
+            if (got < low || got > high) FAIL("pixel ", x, ", ", y, " of ", o.place, " is ", got);
+          }
+      }
+    }
+  }
+
+  TEST_CASE("photos stay inside the picture and near their cell at any size") {
+    const garment::source photos = made_up(garment::split::train);
+    for (const int size : {48, 99, 384})
+      for (std::uint64_t i = 0; i < 20; ++i) {
+        const garment::scene s = garment::make_scene(photos, 2, i, {.size = size, .turns = 0});
+        CHECK(s.pixels.size() == std::size_t(size * size));
+        CHECK(s.questions.empty());
+        for (const garment::object& o : s.objects) {
+          CHECK(o.left >= 0);
+          CHECK(o.top >= 0);
+          CHECK(o.left + o.side <= size * 256);
+          CHECK(o.top + o.side <= size * 256);
+          CHECK((o.left + o.side / 2) / (size / 3 * 256) == o.place % 3);
+          CHECK((o.top + o.side / 2) / (size / 3 * 256) == o.place / 3);
+        }
+      }
+  }
+
+  TEST_CASE("options out of range are refused by name") {
+    const garment::source photos = made_up(garment::split::train);
+    for (const garment::options& bad :
+         {garment::options{.size = 45}, garment::options{.size = 97}, garment::options{.size = -3},
+          garment::options{.turns = -1}, garment::options{.min_scale = 110, .max_scale = 100},
+          garment::options{.max_scale = 111}, garment::options{.jitter = 101},
+          garment::options{.max_noise = -1}, garment::options{.weights = {}}})
+      CHECK_THROWS_AS(garment::make_scene(photos, 1, 0, bad), mlmamba::error);
+  }
+
+  TEST_CASE("only the wanted types are asked") {
+    const garment::source photos = made_up(garment::split::train);
+    garment::options want{.size = 48, .turns = 6, .weights = {}};
+    want.weights[std::size_t(question_type::list)] = 1;
+    for (std::uint64_t i = 0; i < 20; ++i) {
+      const auto questions = garment::make_scene(photos, 1, i, want).questions;
+      REQUIRE(questions.size() == 1);  // at most one list in a conversation
+      CHECK(questions[0].type == question_type::list);
+    }
+    want.weights = {};
+    want.weights[std::size_t(question_type::where)] = 1;
+    for (std::uint64_t i = 0; i < 20; ++i)
+      for (const auto& q : garment::make_scene(photos, 1, i, want).questions)
+        CHECK(q.type == question_type::where);
+  }
+
+  TEST_CASE("a written set reads back: JSON, pictures, any number of threads") {
+    for (const auto which : {garment::split::train, garment::split::test}) {
+      const garment::source photos = made_up(which);
+      const std::string name = garment::name_of(which);
+      const folder a, b;
+      const garment::options want{.size = 48, .turns = 5};
+      std::uint64_t last = 0;
+      const auto sum = garment::write_scenes(photos, a.path, 150, 9, want, 1,
+                                             [&](std::uint64_t done) { last = done; });
+      garment::write_scenes(photos, b.path, 150, 9, want, 3, {});
+      CHECK(last == 150);
+      CHECK(2 * sum.yes == sum.questions[0]);
+      const std::string text = a.get(name + ".json");
+      CHECK(text == b.get(name + ".json"));
+      const mlmamba::json records = mlmamba::parse_json(text, "set"),
+                          recipe = mlmamba::parse_json(a.get(name + ".recipe.json"), "recipe");
+      CHECK(recipe["scenes"] == 150);
+      CHECK(recipe["questions"]["presence"] == sum.questions[0]);
+      std::size_t at = 0;
+      for (std::uint64_t i = 0; i < 150; ++i) {
+        const garment::scene s = garment::make_scene(photos, 9, i, want);
+        const std::string picture = garment::picture_path(which, i);
+        REQUIRE(a.get(picture) == b.get(picture));
+        const std::string png = a.get(picture);
+        png_image image{};
+        image.version = PNG_IMAGE_VERSION;
+        REQUIRE(png_image_begin_read_from_memory(&image, png.data(), png.size()));
+        CHECK(image.format == PNG_FORMAT_GRAY);
+        std::vector<std::uint8_t> pixels(PNG_IMAGE_SIZE(image));
+        REQUIRE(png_image_finish_read(&image, nullptr, pixels.data(), 0, nullptr));
+        CHECK(pixels == s.pixels);
+        const bool train = which == garment::split::train;
+        for (std::size_t k = 0; k < s.questions.size(); ++k) {
+          const auto& record = records.at(at + (train ? 0 : k));
+          const auto& turns = record.at("conversations");
+          const std::size_t turn = train ? 2 * k : 0;
+          CHECK(record.at("image") == picture);
+          CHECK(turns.at(turn).at("from") == "human");
+          CHECK(turns.at(turn).at("value") == (turn == 0 ? "<image>\n" : "") + s.questions[k].text);
+          CHECK(turns.at(turn + 1).at("from") == "gpt");
+          CHECK(turns.at(turn + 1).at("value") == s.questions[k].answer);
+          if (train) continue;
+          CHECK(record.at("answer") == s.questions[k].answer);
+          CHECK(record.at("type") ==
+                garment::question_type_names[std::size_t(s.questions[k].type)]);
+          CHECK(record.contains("negative") == (s.questions[k].type == question_type::presence));
+        }
+        at += train ? 1 : s.questions.size();
+      }
+      CHECK(at == records.size());
+    }
+  }
+
+  TEST_CASE("a folder that can't be written leaves no set") {
+    const folder a;
+    a.put("train", "a file where a folder is wanted");
+    CHECK_THROWS_AS(garment::write_scenes(made_up(garment::split::train), a.path, 2, 1, {}, 1, {}),
+                    mlmamba::io_error);
+    CHECK(!fs::exists(a.path / "train.json"));
+  }
+
+  TEST_CASE("the corpus has every text that scenes use, but for captions and lists") {
+    std::set<std::string> lines;
+    std::istringstream text(garment::corpus(10));
+    for (std::string line; std::getline(text, line);) lines.insert(line);
+    const garment::source photos = made_up(garment::split::train);
+    for (std::uint64_t i = 0; i < 100; ++i)
+      for (const auto& q : garment::make_scene(photos, 4, i, {.size = 48, .turns = 12}).questions) {
+        CHECK(lines.count(q.text) == 1);
+        if (q.type != question_type::caption && q.type != question_type::list)
+          CHECK(lines.count(q.answer) == 1);
+      }
+  }
+
+  TEST_CASE("IDX files that lie, end early or go on are refused") {
+    using namespace std::string_literals;
+    const folder f;
+    const std::string sound = "\0\0\x08\x01\0\0\0\x03"s + "abc";
+    CHECK(garment::read_idx(f.put("sound", sound), 1).bytes.size() == 3);
+    const auto refused = [&](const std::string& bytes, std::size_t rank) {
+      CHECK_THROWS_AS(garment::read_idx(f.put("bad", bytes), rank), mlmamba::io_error);
+    };
+    for (std::size_t n = 0; n < sound.size(); ++n) refused(sound.substr(0, n), 1);
+    refused(sound + "d", 1);
+    refused(sound, 3);                                                            // other rank
+    refused("\0\0\x0d\x01\0\0\0\x03"s + "abc", 1);                                // floats
+    refused("\0\0\x08\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"s, 3);  // overflow
+    refused("\0\0\x08\x01\x3f\xff\xff\xff"s + "abc", 1);                          // claims 1 GiB
+    CHECK_THROWS_AS(garment::read_idx((f.path / "missing").string(), 1), mlmamba::io_error);
+    CHECK_THROWS_AS(garment::read_idx(f.path.string(), 1), mlmamba::io_error);  // a folder
+
+    const std::string packed_path = (f.path / "packed").string();
+    const gzFile file = gzopen(packed_path.c_str(), "wb");
+    REQUIRE(gzwrite(file, sound.data(), unsigned(sound.size())) == int(sound.size()));
+    gzclose(file);
+    CHECK(garment::read_idx(packed_path, 1).bytes[2] == 'c');
+    const std::string packed = f.get("packed");
+    for (std::size_t n = 0; n < packed.size(); ++n) refused(packed.substr(0, n), 1);
+    for (std::size_t at = 10; at < packed.size();
+         ++at) {  // after the gzip header, every byte counts
+      std::string broken = packed;
+      broken[at] = char(broken[at] ^ 0x10);
+      refused(broken, 1);
+    }
+  }
+
+  TEST_CASE("photos and labels that do not belong together are refused") {
+    const auto images = [](std::size_t n, std::size_t side) {
+      return garment::idx_file{{n, side, side}, std::vector<std::uint8_t>(n * side * side)};
+    };
+    const auto labels = [](std::size_t n, int last) {
+      garment::idx_file out{{n}, std::vector<std::uint8_t>(n)};
+      for (std::size_t i = 0; i < n; ++i) out.bytes[i] = std::uint8_t(i % 10);
+      if (n) out.bytes[n - 1] = std::uint8_t(last);
+      return out;
+    };
+    const auto make = [&](garment::idx_file a, garment::idx_file b) {
+      garment::make_source(garment::split::train, std::move(a), std::move(b), "a test");
+    };
+    CHECK_NOTHROW(make(images(100, 28), labels(100, 9)));
+    CHECK_THROWS_AS(make(images(100, 27), labels(100, 9)), mlmamba::io_error);
+    CHECK_THROWS_AS(make(images(100, 28), labels(101, 9)), mlmamba::io_error);
+    CHECK_THROWS_AS(make(images(100, 28), labels(100, 10)), mlmamba::io_error);
+    CHECK_THROWS_AS(make(images(89, 28), labels(89, 8)), mlmamba::io_error);
+    CHECK_THROWS_AS(make(images(0, 28), labels(0, 0)), mlmamba::io_error);
+  }
+
+  TEST_CASE("the real photos load, and a split has its own only") {
+    if (!fs::exists(garment::default_folder)) {
+      MESSAGE("skipped: Debian's dataset-fashion-mnist is not installed");
+      return;
+    }
+    const garment::source test = garment::load_source(garment::split::test);
+    const garment::source train = garment::load_source(garment::split::train);
+    CHECK(test.size() == 10000);
+    CHECK(train.size() == 60000);
+    for (const auto& of : test.of_class) CHECK(of.size() == 1000);
+    std::set<std::string_view> learned;
+    const auto text = [](const garment::source& s, std::size_t i) {
+      return std::string_view(reinterpret_cast<const char*>(s.photo(i)), garment::photo_pixels);
+    };
+    for (std::size_t i = 0; i < train.size(); ++i) learned.insert(text(train, i));
+    std::size_t shared = 0;
+    for (std::size_t i = 0; i < test.size(); ++i) shared += learned.count(text(test, i));
+    MESSAGE("test photos that are also in the training split: ", shared);
+    CHECK(shared < 10);
+    for (std::uint64_t i = 0; i < 50; ++i)
+      for (const auto& o : garment::make_scene(test, 1, i, {.turns = 0}).objects)
+        CHECK(test.labels.at(o.photo) == o.kind);
+  }
+}
+
+}  // namespace
