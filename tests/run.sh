@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Copyright the mlmamba authors
+#
+# Installs what is missing, builds, and runs the tests.
+#   tests/run.sh          build with GCC and run everything
+#   tests/run.sh --all    the same, plus formatting, clang, sanitizers and CUDA compilation
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+all=0
+for argument in "$@"; do
+  case "$argument" in
+    --all) all=1 ;;
+    -h | --help) sed -n '5,8p' "$0" | cut -c3-; exit 0 ;;
+    *) echo "tests/run.sh: \"$argument\" is not an option; wanted is --all or nothing" >&2; exit 2 ;;
+  esac
+done
+
+. examples/install.sh
+need="g++ cmake ninja-build pkg-config libhwy-dev doctest-dev nlohmann-json3-dev libjpeg-dev libpng-dev
+      zlib1g-dev libutf8proc-dev libcli11-dev dataset-fashion-mnist"
+if [ "$all" = 1 ]; then need="$need clang-14 clang-format-14 libclang-rt-14-dev"; fi
+# shellcheck disable=SC2086
+install_missing $need
+
+step() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
+jobs=$(nproc)
+
+step "build"
+cmake -S . -B build -G Ninja > build.log 2>&1 || { cat build.log; exit 1; }
+rm -f build.log
+cmake --build build -j "$jobs"
+
+step "tests"
+ctest --test-dir build --output-on-failure -j "$jobs"
+
+if [ "$all" = 1 ]; then
+  step "formatting"
+  git ls-files '*.hpp' '*.cpp' '*.cuh' '*.cu' | xargs clang-format-14 --dry-run -Werror
+
+  step "clang"
+  cmake -S . -B build-clang -G Ninja -DCMAKE_CXX_COMPILER=clang++-14 -DMLMAMBA_BUILD_TESTS=OFF > /dev/null
+  cmake --build build-clang -j "$jobs"
+
+  step "sanitizers: core, ops, io, text"
+  cmake -S . -B build-sanitize -G Ninja -DMLMAMBA_SANITIZE=ON -DMLMAMBA_BUILD_EXAMPLES=OFF > /dev/null
+  cmake --build build-sanitize -j "$jobs" --target mlmamba_sanitized_tests
+  ctest --test-dir build-sanitize --output-on-failure -j "$jobs" -L sanitized
+
+  if command -v nvcc > /dev/null; then
+    step "CUDA compilation (sm_80, sm_90)"
+    cmake -S . -B build-cuda -G Ninja -DMLMAMBA_CUDA=ON -DMLMAMBA_BUILD_EXAMPLES=ON \
+      -DCMAKE_CUDA_ARCHITECTURES="80;90" > /dev/null
+    cmake --build build-cuda -j "$jobs" --target mlmamba_cuda_programs
+  else
+    step "CUDA compilation: skipped, there is no nvcc"
+  fi
+fi
+step "done"
