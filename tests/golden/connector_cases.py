@@ -91,7 +91,7 @@ def connector(name, vision_dim=20, d=32, grid=3, B=1, arch="fused-gelu-mlp", sta
 
 
 def ml_mamba(name, arch="fused-gelu-mlp", d=16, vocab=45, L=7, count=8, connector_entry=None, stored_grid=None, **ssm):
-    """Two towers, connector and language model; out.tokens are the connector's tokens, logits those of all positions."""
+    """Two towers, connector, language model; out.tokens are the connector's, out.logits those of all positions."""
     ssm_cfg = {"layer": "Mamba2", "headdim": 8, "d_state": 8, "chunk_size": 8, **ssm}
     sizes = {"dino": dict(img_size=24, patch_size=7, embed_dim=12, depth=3, num_heads=2, mlp_ratio=4.0),
              "siglip": dict(img_size=24, patch_size=7, embed_dim=10, depth=2, num_heads=2, mlp_ratio=3.7362)}
@@ -136,14 +136,16 @@ def ml_mamba(name, arch="fused-gelu-mlp", d=16, vocab=45, L=7, count=8, connecto
 
 def make():
     with torch.no_grad():
-        connector("mamba2_scan_connector_grid3", headdim=8, d_state=16)
+        connector("mamba2_scan_connector_grid3", d=24)
         connector("mamba2_scan_connector_grid5_batch2", grid=5, d=16, B=2)
         connector("mamba2_scan_connector_grid1", grid=1, d=16, headdim=16)
         connector("mamba2_scan_connector_groups2", d=16, ngroups=2, d_state=8)
         connector("mamba2_scan_connector_arch_gelu_mlp", d=16, arch="gelu-mlp", state_arch=True, d_state=8)
         connector("mamba2_scan_connector_arch_linear", d=16, arch="linear", state_arch=True, d_state=8)
-        connector("mamba2_scan_connector_arch_ldpnet_grid5", d=8, grid=5, arch="fused-ldpnet", state_arch=True, d_state=8)
+        connector("mamba2_scan_connector_arch_ldpnet_grid5", d=8, grid=5, arch="fused-ldpnet", state_arch=True,
+                  d_state=8)
         connector("mamba2_scan_connector_arch_ldpnet_grid15", d=8, grid=15, vision_dim=6, arch="fused-ldpnet",
                   state_arch=True, d_state=8)
         ml_mamba("ml_mamba_two_towers")
-        ml_mamba("ml_mamba_stored_grid5_name_only_connector", connector_entry="mamba2_scan_connector", stored_grid=5, L=1)
+        ml_mamba("ml_mamba_stored_grid5_name_only_connector", d=8, L=1, stored_grid=5,
+                 connector_entry="mamba2_scan_connector")

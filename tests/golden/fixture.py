@@ -43,7 +43,7 @@ def to_storage(tensor):
 
 
 def write(name, op, options, tensors, zero=()):
-    """One file: header length, JSON header with sorted keys, then the tensors, wide types first so that all are aligned."""
+    """One file: header length, JSON header with sorted keys, tensors with wide types first so that all are aligned."""
     metadata = {"op": op}
     for key, value in options.items():
         metadata[key] = value if isinstance(value, str) else json.dumps(value)

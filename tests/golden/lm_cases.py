@@ -168,7 +168,7 @@ def adamw_is_clear(parameters, rule):
 
 def train_step(name, kind, B=2, L=11, **changes):
     """Loss, gradient of every parameter and the parameters after one AdamW step."""
-    small = dict(hidden_size=16, vocab_size=48, state_size=8)
+    small = dict(hidden_size=16, vocab_size=32, state_size=8)
     if kind == "mamba2_lm":
         small.update(num_heads=4, head_dim=8, chunk_size=4)
     hf = {**(MAMBA2 if kind == "mamba2_lm" else MAMBA1), **small, **changes}
@@ -250,6 +250,6 @@ def make():
     option("mamba2_lm_option_gated_mlp_in_mixer", d_ssm=24, expand=2, d_model=24)
     option("mamba2_lm_option_skip_per_channel", D_has_hdim=True)
     option("mamba2_lm_option_no_norm", rmsnorm=False)
-    option("mamba2_lm_option_norm_before_gate_groups2", norm_before_gate=True, ngroups=2, d_model=32, headdim=16)
+    option("mamba2_lm_option_norm_before_gate_groups2", norm_before_gate=True, ngroups=2)
     option("mamba2_lm_option_d_intermediate", d_intermediate=100, d_model=16)
     option("mamba2_lm_option_dt_limit_bias_untied", dt_limit=[0.1, 0.8], bias=True, conv_bias=False, tie=False)

@@ -106,7 +106,37 @@ def norm(name, shape=(2, 5, 12), gate=True, before=False, group=None, eps=1e-5, 
     finish(name, "rms_norm", options, inputs, {"y": y}, {"y": r.normal(*shape)})
 
 
+def against_published():
+    """The recurrences give what transformers' chunked SSD, scan, convolution and gated norm give, where both are defined."""
+    from transformers.models.mamba import modeling_mamba as mamba1
+    from transformers.models.mamba2 import modeling_mamba2 as mamba2
+    from lm_cases import keep_double
+    r = Draw("against_published")
+    with torch.no_grad(), keep_double():
+        x, dt, A = r.normal(2, 19, 4, 6), r.normal(2, 19, 4), r.uniform(4, low=-4.0, high=-0.1)
+        B, C, D, bias = r.normal(2, 19, 2, 5), r.normal(2, 19, 2, 5), r.normal(4), r.normal(4)
+        initial, limits = r.normal(2, 4, 6, 5), (0.1, 1.5)
+        want = mamba2.mamba2_chunk_scan(x, dt, A, B, C, 8, D, bias, initial, True, limits, True)
+        got = plain.ssd(x, dt, A, B, C, D, None, bias, initial, None, True, limits)
+        u, delta, z = r.normal(2, 6, 11), r.normal(2, 6, 11), r.normal(2, 6, 11)
+        A, D, bias = r.uniform(6, 5, low=-4.0, high=-0.1), r.normal(6), r.normal(6)
+        B, C = r.normal(2, 5, 11), r.normal(2, 5, 11)
+        want += mamba1.mamba_selective_scan(u, delta, A, B, C, D, z, bias, True, True)
+        got += plain.selective_scan(u, delta, A, B[:, None], C[:, None], D, z, bias, True)
+        weight, bias = r.normal(6, 4), r.normal(6)
+        want += (mamba2.causal_conv1d_fn(u, weight, bias, "silu"),)
+        got += (plain.causal_conv1d(u.transpose(1, 2), weight, bias)[0].transpose(1, 2),)
+        published = mamba2.MambaRMSNormGated(12, 4, 1e-3).double()
+        published.weight.copy_(r.normal(12))
+        x, z = r.normal(7, 12), r.normal(7, 12)
+        want += (published(x, z),)
+        got += (plain.rms_norm(x, published.weight, z, 1e-3, 4),)
+    for i, (a, b) in enumerate(zip(want, got, strict=True)):
+        assert a.dtype == b.dtype == torch.float64 and (a - b).abs().max() < 1e-12, (i, (a - b).abs().max())
+
+
 def make():
+    against_published()
     conv("causal_conv1d_width4_bias_silu")
     conv("causal_conv1d_width4_nobias_none", bias=False, activation="none")
     conv("causal_conv1d_width3_nobias_silu", W=3, bias=False)
@@ -160,8 +190,8 @@ def make():
     ssd("ssd_underflow_extreme", dt_mean=0.0, dt_std=25.0, a_max=400.0, L=18, Q=8, lossy=True)   # a below -1e4
     ssd("ssd_tiny_steps", dt_mean=-17.0, L=9, Q=4)                       # softplus must not lose its small values
     ssd("ssd_odd_sizes_p7_n9_h6", H=6, P=7, N=9, G=3, L=19, Q=5, gate=True, initial=True)
-    ssd("ssd_head16_state32_length70", H=2, P=16, N=32, L=70, Q=32, initial=True)
-    ssd("ssd_head64_state128_forward", H=1, P=64, N=128, L=35, Q=32, grad=False)
+    ssd("ssd_head16_state32_length50", H=2, P=16, N=32, L=50, Q=16, initial=True)
+    ssd("ssd_head64_state128_forward", H=1, P=64, N=128, L=19, Q=16, grad=False)
     ssd("ssd_head8_state16_chunk64_length130", H=2, P=8, N=16, L=130, Q=64)
 
     norm("rms_norm_plain", gate=False)

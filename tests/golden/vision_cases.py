@@ -97,7 +97,7 @@ def make():
     vit("vit_dinov2_reg4_stored_grid7_of_4_depth2", "dinov2-reg4", stored_grid=7, depth=2)
     vit("vit_dinov2_reg4_stored_grid3_of_5", "dinov2-reg4", img_size=35, stored_grid=3, embed_dim=16, num_heads=2)
     vit("vit_dinov2_reg4_small_residual", "dinov2-reg4", img_size=14, embed_dim=16, num_heads=2, depth=2, scale=0.003)
-    vit("vit_siglip_head10_mlp74_with_pool", "siglip", embed_dim=20, num_heads=2, mlp_ratio=3.7362, pool=True)
+    vit("vit_siglip_head10_mlp74_with_pool", "siglip", embed_dim=20, num_heads=2, depth=2, mlp_ratio=3.7362, pool=True)
     vit("vit_siglip_head9_mlp67", "siglip", B=2, embed_dim=18, num_heads=2, mlp_ratio=3.7362)
     vit("vit_siglip_grid5_stored_grid6", "siglip", img_size=35, stored_grid=6, embed_dim=16, num_heads=2)
     vit("vit_siglip_small_residual", "siglip", img_size=14, embed_dim=16, num_heads=2, depth=2, scale=0.003)
