@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mlmamba/core/error.hpp"
+#include "mlmamba/io/pixels.hpp"
 #include "mlmamba/train/garment/ask.hpp"
 
 namespace mlmamba::train::garment {
@@ -69,6 +70,14 @@ struct scene {
   std::vector<object> objects;  // by place
   std::vector<question> questions;
 };
+
+/// The pixels as a picture with three equal channels, as a reader of the PNG file would give it.
+inline image to_image(const scene& s) {
+  image out{s.size, s.size, {}};
+  out.rgb.reserve(3 * s.pixels.size());
+  for (const std::uint8_t grey : s.pixels) out.rgb.insert(out.rgb.end(), 3, grey);
+  return out;
+}
 
 namespace detail {
 
