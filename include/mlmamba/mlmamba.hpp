@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Everything that needs only a C++ compiler: ops, the reference and CPU backends, modules, models.
+// Files and text (io/, text/, train/) are included by name: they need JSON and picture libraries.
+#pragma once
+
+#include "mlmamba/backend/cpu.hpp"
+#include "mlmamba/backend/reference.hpp"
+#include "mlmamba/core/context.hpp"
+#include "mlmamba/core/random.hpp"
+#include "mlmamba/ops/ops.hpp"
+#include "mlmamba/version.hpp"
