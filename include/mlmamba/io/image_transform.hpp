@@ -55,6 +55,7 @@ struct image_transform {
   std::array<double, 3> mean{0.5, 0.5, 0.5};
   std::array<double, 3> std{0.5, 0.5, 0.5};
   int shorter_edge = 0;  // crop and letterbox resize to this before the crop; 0: to `size`
+  resample_order order = resample_order::columns_first;
 
   /// The 8-bit picture before normalisation. Errors: shape_error if the picture is empty.
   image pixels(const image& in) const {
@@ -62,7 +63,7 @@ struct image_transform {
     if (in.width < 1 || in.height < 1)
       fail<shape_error>("image_transform: a picture of ", in.width, " x ", in.height,
                         "; at least 1 x 1 is wanted");
-    if (strategy == resize_strategy::naive) return resize_bicubic(in, size, size);
+    if (strategy == resize_strategy::naive) return resize_bicubic(in, size, size, order);
     image_padding padding;
     if (strategy == resize_strategy::letterbox) {
       const int longer = std::max(in.width, in.height);
@@ -79,7 +80,8 @@ struct image_transform {
       fail<shape_error>("image_transform: ", w, " x ", h, " pixels with the shorter edge at ", edge,
                         " would be ", width, " x ", height, "; a picture less long is wanted");
     const image_window window{middle(width), middle(height), size, size};
-    return resize_bicubic(in, static_cast<int>(width), static_cast<int>(height), window, padding);
+    return resize_bicubic(in, static_cast<int>(width), static_cast<int>(height), window, padding,
+                          order);
   }
 
   /// The normalised picture, (3, size, size).
@@ -107,7 +109,7 @@ struct image_transform {
   /// The constants of a published tower: "dinov2", "siglip", "clip", "in1k".
   static image_transform of_tower(std::string_view tower, int size,
                                   resize_strategy strategy = resize_strategy::naive) {
-    image_transform t{size, strategy, {0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}, 0};
+    image_transform t{size, strategy, {0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}};
     if (tower == "dinov2") {
       t.mean = {0.485, 0.456, 0.406};
       t.std = {0.229, 0.224, 0.225};

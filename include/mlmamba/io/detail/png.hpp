@@ -40,7 +40,7 @@ class png_reader {
   /// Deflate shrinks by at most 1032 to 1: a file with fewer bytes can't hold its pixels.
   std::uint64_t least_file_bytes() const { return height() * stored_row_bytes_ / 1032; }
 
-  /// Reads up to the pixels and sets the conversions to 8-bit RGB.
+  /// Reads up to the pixels.
   bool read_header() {
     if (setjmp(png_jmpbuf(png_)) != 0) return false;
     png_set_read_fn(png_, this, on_read);
@@ -49,12 +49,17 @@ class png_reader {
     png_set_chunk_malloc_max(png_, 1 << 24);  // texts and profiles, which nobody reads here
     png_read_info(png_, info_);
     stored_row_bytes_ = png_get_rowbytes(png_, info_);
+    return true;
+  }
+  /// Sets the conversions to 8-bit RGB. After the size was accepted: row buffers are taken here.
+  bool convert() {
+    if (setjmp(png_jmpbuf(png_)) != 0) return false;
     const int depth = png_get_bit_depth(png_, info_), colour = png_get_color_type(png_, info_);
     if (colour == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png_);
     if (depth == 16) png_set_strip_16(png_);
     if (colour == PNG_COLOR_TYPE_GRAY && depth < 8) png_set_expand_gray_1_2_4_to_8(png_);
     if ((colour & PNG_COLOR_MASK_COLOR) == 0) png_set_gray_to_rgb(png_);
-    if ((colour & PNG_COLOR_MASK_ALPHA) != 0) png_set_strip_alpha(png_);
+    png_set_strip_alpha(png_);  // also where a palette has transparent entries
     png_set_interlace_handling(png_);
     png_read_update_info(png_, info_);
     if (png_get_rowbytes(png_, info_) != 3 * static_cast<std::size_t>(width())) {
@@ -100,6 +105,7 @@ inline image decode_png(std::span<const std::byte> bytes, std::string_view who,
   if (reader.least_file_bytes() > bytes.size())
     fail<io_error>(who, ": PNG of ", reader.width(), " x ", reader.height(), " pixels in ",
                    bytes.size(), " bytes; the file is truncated");
+  if (!reader.convert()) fail<io_error>(who, ": PNG can't be read (", reader.message(), ")");
   image picture = allocate_image(reader.width(), reader.height());
   std::vector<png_bytep> rows(static_cast<std::size_t>(picture.height));
   for (int y = 0; y < picture.height; ++y) rows[static_cast<std::size_t>(y)] = picture.row(y);
