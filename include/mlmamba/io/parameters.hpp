@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// The parameters of a model from named arrays, and back: by path, checked whole before any is used.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "mlmamba/core/random.hpp"
+#include "mlmamba/io/convert.hpp"
+#include "mlmamba/io/safetensors.hpp"
+#include "mlmamba/io/safetensors_write.hpp"
+#include "mlmamba/nn/module.hpp"
+
+namespace mlmamba {
+
+/// What to do about parameters that no array is for.
+enum class missing {
+  refuse,      ///< io_error naming them
+  initialise,  ///< fill them as training from scratch does, from `load_options::seed`
+};
+
+struct load_options {
+  mlmamba::missing missing = mlmamba::missing::refuse;
+  std::uint64_t seed = 0;
+  bool ignore_unexpected = false;  ///< arrays that no parameter is for: an error unless set
+};
+
+/// Arrays under the paths of a model's parameters.
+struct named_arrays {
+  std::string who;  ///< where they are from, for messages
+  std::map<std::string, safetensors_entry> by_path;
+
+  /// Takes an array under a path; error if there is one already.
+  void add(const std::string& path, const safetensors_entry& entry) {
+    const auto [at, fresh] = by_path.emplace(path, entry);
+    if (!fresh)
+      fail<io_error>(who, ": \"", at->second.name, "\" and \"", entry.name, "\" are both \"", path,
+                     "\" of the model; wanted is one");
+  }
+};
+
+/// A module that can use an array of another shape: `adapt` returns the values it wants, or nothing
+/// if the shape is none that it knows.
+template <class M>
+concept adapts_weights = requires(const M& m, std::string_view name,
+                                  std::span<const std::int64_t> shape, std::vector<float> values) {
+  { m.adapt(name, shape, values) } -> std::same_as<std::optional<std::vector<float>>>;
+};
+
+namespace detail {
+
+/// Shapes that hold the same numbers in the same order: axes of size 1 don't count, and a kernel
+/// (D, C, p, p) is a matrix (D, C p p).
+inline bool same_numbers(std::span<const std::int64_t> a, std::span<const std::int64_t> b) {
+  const auto squeezed = [](std::span<const std::int64_t> s) {
+    std::vector<std::int64_t> v;
+    for (std::int64_t n : s)
+      if (n != 1) v.push_back(n);
+    return v;
+  };
+  const auto matrix = [](std::vector<std::int64_t> v) {
+    while (v.size() > 2) {
+      v[v.size() - 2] *= v.back();
+      v.pop_back();
+    }
+    return v;
+  };
+  const auto x = squeezed(a), y = squeezed(b);
+  return x == y || (x.size() != y.size() && matrix(x) == matrix(y));
+}
+
+template <class P>
+std::vector<std::int64_t> shape_of(const P& p) {
+  const auto n = p.value.shape();
+  return std::vector<std::int64_t>(n.n, n.n + P::rank);
+}
+
+using adapter = std::function<std::optional<std::vector<float>>(std::span<const std::int64_t>,
+                                                                std::vector<float>)>;
+
+/// The adapters of the parameters below `m`: path of the parameter to what its module does.
+template <class M>
+void collect_adapters(const M& m, const std::string& path, std::map<std::string, adapter>& to) {
+  using T = std::remove_cvref_t<M>;
+  if constexpr (nn::parameter_field<T> || nn::tensor_field<T>) {
+  } else if constexpr (nn::composite<T>) {
+    T::fields(m, [&](const char* name, const auto& field) {
+      const std::string here = nn::join(path, name);
+      if constexpr (adapts_weights<T> && nn::parameter_field<decltype(field)>)
+        to[here] = [&m, text = std::string(name)](std::span<const std::int64_t> shape,
+                                                  std::vector<float> values) {
+          return m.adapt(text, shape, std::move(values));
+        };
+      collect_adapters(field, here, to);
+    });
+  } else {
+    index_t i = 0;
+    for (const auto& item : m) collect_adapters(item, nn::join(path, std::to_string(i++)), to);
+  }
+}
+
+/// "a", "b" and 7 more
+inline std::string some_of(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size() && i < 6; ++i)
+    text += (i ? ", \"" : "\"") + names[i] + "\"";
+  if (names.size() > 6) text += " and " + std::to_string(names.size() - 6) + " more";
+  return text;
+}
+
+template <class T, int R>
+tensor<T, R> host_tensor(const safetensors_entry& entry, shape<R> n) {
+  if constexpr (math::is_complex<T>) {
+    tensor<T, R> t(n);
+    const auto values = read_values<double>(entry);
+    for (std::size_t i = 0; i < values.size(); ++i) t.data()[i] = T(values[i]);
+    return t;
+  } else {
+    if (entry.owner) {
+      if (const T* at = values_in_place<T>(entry)) {
+        // The mapping is private and copy-on-write: whoever trains the model changes its own pages.
+        auto* bytes = const_cast<std::byte*>(entry.bytes.data());
+        return tensor<T, R>::adopt({const_cast<T*>(at), n}, bytes_owner(entry.owner, bytes));
+      }
+    }
+    tensor<T, R> t(n);
+    read_values(entry, std::span<T>(t.data(), std::size_t(t.count())));
+    return t;
+  }
+}
+
+template <class P>
+void put(P& p, tensor<typename P::value_type, P::rank> host) {
+  if constexpr (std::is_same_v<typename P::engine_type::memory, memory::host>) {
+    p.value = std::move(host);
+  } else {
+    from_host(p.value.view(), std::as_const(host).view());
+  }
+}
+
+}  // namespace detail
+
+/// Fills the parameters of `model`. All is judged and converted before the first one changes, so a
+/// failed load leaves the model as it was.
+///
+/// Numerics  values are converted to the parameter's type, rounding to nearest even. Where the type
+///           is the file's, host parameters point into the mapped file: no copy
+/// Errors    io_error listing what is missing, unexpected or of another shape
+template <class Model>
+void load_parameters(Model& model, const named_arrays& from, const load_options& o = {}) {
+  std::map<std::string, detail::adapter> adapters;
+  detail::collect_adapters(model, "", adapters);
+  std::vector<std::string> absent, unexpected;
+  std::set<std::string> wanted;
+  std::vector<std::function<void()>> commits;
+  nn::for_each_parameter(model, [&](const std::string& path, auto& p) {
+    using P = std::remove_cvref_t<decltype(p)>;
+    using T = typename P::value_type;
+    wanted.insert(path);
+    const auto at = from.by_path.find(path);
+    if (at == from.by_path.end()) {
+      absent.push_back(path);
+      return;
+    }
+    const safetensors_entry& entry = at->second;
+    const auto want = detail::shape_of(p);
+    std::shared_ptr<tensor<T, P::rank>> made;
+    if (detail::same_numbers(entry.shape, want)) {
+      made = std::make_shared<tensor<T, P::rank>>(
+          detail::host_tensor<T, P::rank>(entry, p.value.shape()));
+    } else {
+      std::optional<std::vector<float>> values;
+      if (const auto adapt = adapters.find(path); adapt != adapters.end())
+        values = adapt->second(entry.shape, read_values<float>(entry));
+      if (!values || std::cmp_not_equal(values->size(), p.value.count()))
+        fail<io_error>(from.who, ": \"", entry.name, "\" is ", shape_text(entry.shape),
+                       ", the model wants ", shape_text(want));
+      made = std::make_shared<tensor<T, P::rank>>(p.value.shape());
+      for (std::size_t i = 0; i < values->size(); ++i) made->data()[i] = T(real_t<T>((*values)[i]));
+    }
+    commits.push_back([made, &p] { detail::put(p, std::move(*made)); });
+  });
+  for (const auto& [path, entry] : from.by_path)
+    if (!wanted.contains(path)) unexpected.push_back(entry.name);
+  if (!absent.empty() && o.missing == missing::refuse)
+    fail<io_error>(from.who, ": ", absent.size(), " of the ", wanted.size(),
+                   " arrays that the model wants are missing: ", detail::some_of(absent));
+  if (!unexpected.empty() && !o.ignore_unexpected)
+    fail<io_error>(from.who, ": ", unexpected.size(),
+                   " arrays are none of the model's: ", detail::some_of(unexpected));
+  if (!absent.empty()) nn::initialise(model, random_stream{o.seed, 0, 0});
+  for (const auto& commit : commits) commit();
+}
+
+/// Which parameters `save_parameters` writes.
+enum class parameters { all, only_trainable };
+
+/// Writes the parameters of a model to one safetensors file, atomically, under their paths and in
+/// the types they are stored in.
+template <class Model>
+void save_parameters(const Model& model, const std::filesystem::path& path,
+                     const std::map<std::string, std::string>& metadata = {},
+                     parameters which = parameters::all) {
+  std::vector<safetensors_entry> entries;
+  nn::for_each_parameter(model, [&](const std::string& name, const auto& p) {
+    using P = std::remove_cvref_t<decltype(p)>;
+    using T = typename P::value_type;
+    if (which == parameters::only_trainable && !p.trainable) return;
+    if constexpr (std::is_same_v<typename P::engine_type::memory, memory::host>) {
+      entries.push_back(
+          entry_of<T>(name, detail::shape_of(p),
+                      std::span<const T>(p.value.data(), std::size_t(p.value.count()))));
+    } else {
+      auto host = std::make_shared<tensor<T, P::rank>>(to_host(p.value.view()));
+      entries.push_back(entry_of<T>(name, detail::shape_of(p),
+                                    std::span<const T>(host->data(), std::size_t(host->count()))));
+      entries.back().owner = host;
+    }
+  });
+  write_safetensors(path, entries, metadata);
+}
+
+}  // namespace mlmamba
