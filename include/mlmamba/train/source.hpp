@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Where examples come from: a LLaVA-style file with its pictures, or anything that counts.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "mlmamba/io/image.hpp"
+#include "mlmamba/io/json.hpp"
+#include "mlmamba/train/conversation.hpp"
+
+namespace mlmamba::train {
+
+/// Examples by number. The functions are called from several threads at once, and what they return
+/// depends on the number only.
+struct data_source {
+  std::string name;        ///< what it is, for a resumed run to compare
+  std::uint64_t size = 0;  ///< how many; 0: endless, each number is a fresh example
+  std::function<example(std::uint64_t)> get;
+  std::function<bool(std::uint64_t)> has_picture;     ///< without reading it; empty: all have one
+  std::function<std::uint64_t(std::uint64_t)> words;  ///< length in words; empty: all alike
+};
+
+/// Words of a conversation, "<image>" included, as lengths are counted for grouping.
+inline std::uint64_t count_words(const std::vector<example::turn>& turns) {
+  std::uint64_t n = 0;
+  for (const auto& t : turns) {
+    bool in_word = false;
+    for (const char c : t.text) {
+      const bool blank = c == ' ' || (c >= '\t' && c <= '\r');
+      n += !blank && !in_word;
+      in_word = !blank;
+    }
+  }
+  return n;
+}
+
+/// A LLaVA-style data set: a list of {"image"?: path below `images`, "conversations": [...]}. The
+/// JSON is read at once; pictures when they are asked for. Records without an image are text only.
+///
+/// Errors    io_error naming file and record; a picture path that leaves `images` is refused
+inline data_source read_llava(const std::filesystem::path& file,
+                              const std::filesystem::path& images) {
+  struct record {
+    std::vector<example::turn> turns;
+    std::string picture;
+  };
+  const std::string who = file.string();
+  auto records = std::make_shared<std::vector<record>>();
+  {
+    const json list = read_json(file);
+    if (!list.is_array()) fail<io_error>(who, ": not a list; a list of conversations is wanted");
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const std::string here = who + ": record " + std::to_string(i);
+      record r{read_turns(list[i], here), json_get_or<std::string>(list[i], "image", "", here)};
+      const std::filesystem::path below(r.picture);
+      bool leaves = below.is_absolute();
+      for (const auto& part : below) leaves = leaves || part == "..";
+      if (leaves)
+        fail<io_error>(here, ": image \"", r.picture, "\"; a path below the folder is wanted");
+      records->push_back(std::move(r));
+    }
+  }
+  if (records->empty()) fail<io_error>(who, ": an empty list; at least one record is wanted");
+  data_source out;
+  out.name = file.filename().string() + ":" + std::to_string(records->size());
+  out.size = records->size();
+  out.get = [records, images](std::uint64_t i) {
+    const record& r = records->at(static_cast<std::size_t>(i));
+    example e{r.turns, std::nullopt};
+    if (!r.picture.empty()) e.picture = read_image(images / r.picture);
+    return e;
+  };
+  out.has_picture = [records](std::uint64_t i) {
+    return !records->at(static_cast<std::size_t>(i)).picture.empty();
+  };
+  out.words = [records](std::uint64_t i) {
+    return count_words(records->at(static_cast<std::size_t>(i)).turns);
+  };
+  return out;
+}
+
+}  // namespace mlmamba::train
