@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// The context that CUDA ops run in.
+#pragma once
+
+#include "mlmamba/backend/cuda/cublas.cuh"
+#include "mlmamba/core/context.hpp"
+
+namespace mlmamba {
+
+struct cuda_options {
+  int device = 0;
+  std::size_t gemm_workspace = std::size_t{32} << 20;  ///< bytes for cuBLASLt
+};
+
+/// A GPU: device, stream, products by cuBLASLt, scratch. Ops are enqueued and return at once;
+/// scratch addresses repeat. `synchronize` is the only wait, and where errors of kernels surface.
+/// The stream is one that the default stream waits for, and that waits for it: plain copies of
+/// memory are ordered with the ops, and still the stream can be captured into a graph.
+/// A thread uses one device: the context makes it the current one.
+template <>
+struct context<backend::cuda> : scratch_space<memory::device> {
+  context() : context(cuda_options{}) {}
+  explicit context(cuda_options o)
+      : device(use(o.device)), owned_stream_(make_stream()), stream(owned_stream_.get()) {
+    products.open(o.gemm_workspace);
+  }
+  context(const context&) = delete;
+  context& operator=(const context&) = delete;
+
+  void synchronize() const {
+    backend::kernels::cuda_check(cudaStreamSynchronize(stream), "synchronising");
+  }
+
+  const int device;
+
+ private:
+  using stream_owner = std::shared_ptr<std::remove_pointer_t<cudaStream_t>>;
+  stream_owner owned_stream_;
+
+  static int use(int device) {
+    using namespace backend::kernels;
+    int count = 0;
+    const cudaError_t e = cudaGetDeviceCount(&count);
+    if (e != cudaSuccess || count == 0) {
+      cudaGetLastError();
+      fail<device_error>(
+          "cuda: no usable GPU: ", e == cudaSuccess ? "there is none" : cudaGetErrorString(e),
+          "; wanted is an NVIDIA GPU and a driver for CUDA ", CUDART_VERSION / 1000, ".",
+          CUDART_VERSION % 1000 / 10);
+    }
+    if (device < 0 || device >= count)
+      fail<device_error>("cuda: device ", device, "; wanted is 0 to ", count - 1);
+    cuda_check(cudaSetDevice(device), "choosing the device");
+    return device;
+  }
+  static stream_owner make_stream() {
+    cudaStream_t s = nullptr;
+    backend::kernels::cuda_check(cudaStreamCreate(&s), "creating a stream");
+    return stream_owner(s, [](cudaStream_t q) { cudaStreamDestroy(q); });
+  }
+
+ public:
+  const cudaStream_t stream;
+  backend::kernels::matrix_products products;
+};
+
+}  // namespace mlmamba

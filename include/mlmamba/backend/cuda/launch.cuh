@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// What kernels are written with: launches, indices of threads, sums over warps and blocks.
+#pragma once
+
+#include "mlmamba/backend/cuda/context.cuh"
+
+namespace mlmamba::backend::kernels {
+
+inline constexpr int warp_size = 32;
+inline constexpr unsigned all_lanes = 0xffffffffu;
+inline constexpr int block_threads = 256;
+
+/// Policies are types: nvcc 13.0 writes a broken host stub for a kernel with a class-type constant.
+template <int N>
+struct constant {
+  static constexpr int value = N;
+};
+
+/// After each launch: names the op whose launch failed.
+inline void launched(const char* op) { cuda_check(cudaGetLastError(), op); }
+
+inline unsigned blocks_for(index_t n, index_t per_block) {
+  const index_t b = (n + per_block - 1) / per_block;
+  if (b > 0x7fffffff) fail<shape_error>("cuda: ", n, " elements are too many for one launch");
+  return unsigned(b);
+}
+
+/// One thread for each of n elements; the kernel returns where thread_index() >= n.
+template <class Op>
+void launch_elements(context<cuda>& ctx, void (*kernel)(Op), index_t n, const Op& op) {
+  if (n <= 0) return;
+  kernel<<<blocks_for(n, block_threads), block_threads, 0, ctx.stream>>>(op);
+  launched(Op::name);
+}
+
+/// One block for each of n rows.
+template <class Op>
+void launch_rows(context<cuda>& ctx, void (*kernel)(Op), index_t n, const Op& op) {
+  if (n <= 0) return;
+  kernel<<<blocks_for(n, 1), block_threads, 0, ctx.stream>>>(op);
+  launched(Op::name);
+}
+
+__device__ inline index_t thread_index() { return index_t(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ inline int lane_index() { return int(threadIdx.x) % warp_size; }
+__device__ inline int warp_index() { return int(threadIdx.x) / warp_size; }
+
+/// Takes the remainder of i by n, and leaves the quotient in i. Division of 64 bits is slow: most
+/// arrays need only 32.
+__device__ inline index_t take_index(index_t& i, index_t n) {
+  if (((i | n) >> 32) == 0) {
+    const auto small = std::uint32_t(i), by = std::uint32_t(n);
+    i = small / by;
+    return small % by;
+  }
+  const index_t r = i % n;
+  i /= n;
+  return r;
+}
+
+/// The sum over a warp (or over groups of `Width` lanes), in every lane, in a fixed order.
+template <int Width = warp_size, class A>
+__device__ A warp_sum(A v) {
+  for (int o = Width / 2; o > 0; o /= 2) v += __shfl_xor_sync(all_lanes, v, o);
+  return v;
+}
+template <class A>
+__device__ A warp_max(A v) {
+  for (int o = warp_size / 2; o > 0; o /= 2) {
+    const A other = __shfl_xor_sync(all_lanes, v, o);
+    v = other > v ? other : v;
+  }
+  return v;
+}
+
+/// The sum over a block, in every thread, in a fixed order; `shared` holds an element per warp.
+template <class A>
+__device__ A block_sum(A v, A* shared) {
+  v = warp_sum(v);
+  __syncthreads();  // shared may still be read from the sum before
+  if (lane_index() == 0) shared[warp_index()] = v;
+  __syncthreads();
+  A sum = 0;
+  for (int w = 0; w < int(blockDim.x) / warp_size; ++w) sum += shared[w];
+  return sum;
+}
+
+/// The largest over a block. NaN loses against numbers.
+template <class A>
+__device__ A block_max(A v, A* shared) {
+  v = warp_max(v);
+  __syncthreads();
+  if (lane_index() == 0) shared[warp_index()] = v;
+  __syncthreads();
+  A best = shared[0];
+  for (int w = 1; w < int(blockDim.x) / warp_size; ++w) best = shared[w] > best ? shared[w] : best;
+  return best;
+}
+
+/// a b + c, rounded once, so that two kernels that sum the same way give the same bits.
+__device__ inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+__device__ inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
+}  // namespace mlmamba::backend::kernels

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Device memory, and the check of every CUDA call.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "mlmamba/core/tensor.hpp"
+
+namespace mlmamba {
+
+namespace backend::kernels {
+/// device_error if a CUDA call failed; `what` says what was wanted.
+inline void cuda_check(cudaError_t e, const char* what) {
+  if (e == cudaSuccess) return;
+  cudaGetLastError();  // so that the next call starts clean, where the error allows it
+  fail<device_error>("cuda: ", what, ": ", cudaGetErrorString(e));
+}
+}  // namespace backend::kernels
+
+/// Copies to and from the host wait for the device; all of them are ordered after the ops that were
+/// enqueued before. Ops never call these: they are for loading, reading results, and arenas that
+/// grow.
+template <>
+struct allocator<memory::device> {
+  static bytes_owner allocate(std::size_t bytes) {
+    void* p = nullptr;
+    const cudaError_t e = cudaMalloc(&p, bytes ? bytes : 1);
+    if (e != cudaSuccess) {
+      cudaGetLastError();
+      fail<device_error>("cuda: allocation of ", bytes,
+                         " bytes on the device: ", cudaGetErrorString(e));
+    }
+    return bytes_owner(static_cast<std::byte*>(p), [](std::byte* q) { cudaFree(q); });
+  }
+  static void fill(void* p, unsigned char value, std::size_t bytes) {
+    if (bytes) backend::kernels::cuda_check(cudaMemset(p, value, bytes), "fill of device memory");
+  }
+  static void copy(void* to, const void* from, std::size_t bytes) {
+    if (bytes)
+      backend::kernels::cuda_check(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToDevice),
+                                   "copy on the device");
+  }
+  static void to_host(void* to, const void* from, std::size_t bytes) {
+    if (bytes)
+      backend::kernels::cuda_check(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost),
+                                   "copy from the device");
+  }
+  static void from_host(void* to, const void* from, std::size_t bytes) {
+    if (bytes)
+      backend::kernels::cuda_check(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice),
+                                   "copy to the device");
+  }
+};
+
+}  // namespace mlmamba
