@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Matrix products on a GPU: cuBLASLt, then bias and activation; a plain kernel for the rest.
+#pragma once
+
+#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/ops/gemm.hpp"
+
+namespace mlmamba::backend {
+
+namespace kernels {
+
+/// Any types, strides and sizes; each sum runs over k ascending. Blocks of 16 x 16 elements of y.
+template <class E, class Y, class W, class X>
+__global__ void gemm_kernel(const ops::gemm<E, Y, W, X> op) {
+  using A = typename E::accum;
+  constexpr int side = 16;
+  __shared__ A xs[side][side + 1], ws[side][side + 1];  // [k][m], [k][n]
+  index_t tile_m = blockIdx.x;
+  const index_t tile_n = take_index(tile_m, (op.w.size[0] + side - 1) / side);
+  const int i = int(threadIdx.x) / side, j = int(threadIdx.x) % side;
+  const index_t depth = op.x.size[1], rows = op.x.size[0], columns = op.w.size[0];
+  const index_t m = tile_m * side + i, n = tile_n * side + j;
+  const index_t loaded_n = tile_n * side + i;
+  A sum = 0;
+  for (index_t k0 = 0; k0 < depth; k0 += side) {
+    const index_t k = k0 + j;
+    xs[j][i] = m < rows && k < depth ? A(op.x(m, k)) : A(0);
+    ws[j][i] = loaded_n < columns && k < depth ? A(op.w(loaded_n, k)) : A(0);
+    __syncthreads();
+    const int deep = int(depth - k0 < side ? depth - k0 : side);
+    for (int kk = 0; kk < deep; ++kk) sum = multiply_add(xs[kk][i], ws[kk][j], sum);
+    __syncthreads();
+  }
+  if (m >= rows || n >= columns) return;
+  A v = op.accumulate ? A(op.y(m, n)) + sum : sum;
+  if (op.bias) v += op.bias(n);
+  if (op.pre_activation) op.pre_activation(m, n) = Y(v);
+  op.y(m, n) = Y(apply_activation(op.activation, v));
+}
+
+template <class Op, class A>
+struct gemm_epilogue {
+  static constexpr const char* name = Op::name;
+  Op op;
+  view<A, 2, memory::device> sums;  // (M, N); may be y
+  bool accumulate;                  // y is not in the sums yet
+};
+
+template <class E, class Y, class W, class X>
+__global__ void gemm_epilogue_kernel(
+    const gemm_epilogue<ops::gemm<E, Y, W, X>, typename E::accum> e) {
+  using A = typename E::accum;
+  index_t m = thread_index();
+  if (m >= e.sums.count()) return;
+  const index_t n = take_index(m, e.sums.size[1]);
+  const auto& op = e.op;
+  A v = e.sums(m, n);
+  if (e.accumulate) v += A(op.y(m, n));
+  if (op.bias) v += op.bias(n);
+  if (op.pre_activation) op.pre_activation(m, n) = Y(v);
+  op.y(m, n) = Y(apply_activation(op.activation, v));
+}
+
+template <class T>
+inline constexpr bool cublas_knows =
+    std::is_same_v<T, float> || std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+template <class T>
+inline constexpr cudaDataType_t cublas_type = std::is_same_v<T, float>  ? CUDA_R_32F
+                                              : std::is_same_v<T, bf16> ? CUDA_R_16BF
+                                                                        : CUDA_R_16F;
+
+/// How cuBLAS sees a matrix; false if it can't.
+template <class T>
+bool cublas_operand(const view<const T, 2, memory::device>& v, matrix_products::operand& o) {
+  const index_t r = v.size[0], k = v.size[1];
+  o = {v.data, cublas_type<T>, true, 0};
+  if (v.stride[1] == 1 || k <= 1) {
+    o.leading = r > 1 ? v.stride[0] : k;
+    return o.leading >= k;
+  }
+  o.k_contiguous = false;
+  o.leading = v.stride[1];
+  return (v.stride[0] == 1 || r <= 1) && o.leading >= r;
+}
+
+template <class T>
+matrix_products::result cublas_result(const view<T, 2, memory::device>& v) {
+  return {v.data, cublas_type<T>, v.size[0] > 1 ? v.stride[0] : v.size[1]};
+}
+
+/// Tries cuBLAS. False: nothing was enqueued.
+template <class E, class Y, class W, class X>
+bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
+  const index_t m = op.x.size[0], n = op.w.size[0], k = op.x.size[1];
+  matrix_products::operand x, w;
+  if (k == 0 || !cublas_operand(op.x, x) || !cublas_operand(op.w, w)) return false;
+  const matrix_products::result y = cublas_result(op.y);
+  if (y.leading < n) return false;
+
+  const bool plain = !op.bias && !op.pre_activation && op.activation == activation::none;
+  if (plain) return ctx.products.multiply(ctx.stream, x, w, y, m, n, k, op.accumulate);
+
+  // The epilogue adds the bias to sums that were not rounded yet.
+  auto frame = ctx.scratch.make_frame();
+  gemm_epilogue<ops::gemm<E, Y, W, X>, float> e{op, {}, false};
+  if constexpr (std::is_same_v<Y, float>) {
+    e.sums = op.y;
+    if (!ctx.products.multiply(ctx.stream, x, w, y, m, n, k, op.accumulate)) return false;
+  } else {
+    e.sums = ctx.scratch.make<float>(shape<2>{{m, n}});
+    e.accumulate = op.accumulate;
+    if (!ctx.products.multiply(ctx.stream, x, w, cublas_result(e.sums), m, n, k, false))
+      return false;
+  }
+  launch_elements(ctx, gemm_epilogue_kernel<E, Y, W, X>, e.sums.count(), e);
+  return true;
+}
+
+}  // namespace kernels
+
+template <class E, class Y, class W, class X>
+void execute(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
+  const index_t m = op.x.size[0], n = op.w.size[0];
+  if (m == 0 || n == 0) return;
+  if constexpr (std::is_same_v<X, W> && kernels::cublas_knows<X> &&
+                (std::is_same_v<Y, X> ||
+                 std::is_same_v<Y, float>)&&std::is_same_v<typename E::accum, float>) {
+    if (kernels::gemm_by_cublas(ctx, op)) return;
+  }
+  constexpr index_t side = 16;
+  const unsigned blocks = kernels::blocks_for((m + side - 1) / side * ((n + side - 1) / side), 1);
+  kernels::gemm_kernel<E, Y, W, X><<<blocks, side * side, 0, ctx.stream>>>(op);
+  kernels::launched(op.name);
+}
+
+}  // namespace mlmamba::backend
