@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Cross-entropy on a GPU: one block per row; a label that is out of range gives NaN.
+#pragma once
+
+#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/ops/cross_entropy.hpp"
+
+namespace mlmamba::backend {
+
+namespace kernels {
+
+template <class E>
+__global__ void cross_entropy_kernel(const ops::cross_entropy<E> op) {
+  using A = typename E::accum;
+  __shared__ A shared[warp_size];
+  const index_t t = blockIdx.x, classes = op.logits.size[1], label = op.label(t);
+  if (label == op.ignore_index || label < 0 || label >= classes) {
+    if (threadIdx.x == 0) op.loss(t) = label == op.ignore_index ? A(0) : A(NAN);
+    return;
+  }
+  A largest = A(op.logits(t, 0));
+  for (index_t v = threadIdx.x; v < classes; v += blockDim.x) {
+    const A x = A(op.logits(t, v));
+    largest = x > largest ? x : largest;
+  }
+  largest = block_max(largest, shared);
+  A sum = 0;
+  for (index_t v = threadIdx.x; v < classes; v += blockDim.x)
+    sum += math::exp(A(op.logits(t, v)) - largest);
+  sum = block_sum(sum, shared);
+  if (threadIdx.x == 0) op.loss(t) = largest + math::log(sum) - A(op.logits(t, label));
+}
+
+}  // namespace kernels
+
+template <class E>
+void execute(context<cuda>& ctx, const ops::cross_entropy<E>& op) {
+  kernels::launch_rows(ctx, kernels::cross_entropy_kernel<E>, op.logits.size[0], op);
+}
+
+}  // namespace mlmamba::backend

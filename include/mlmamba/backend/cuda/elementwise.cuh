@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Elementwise ops on a GPU: one thread per element.
+#pragma once
+
+#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/ops/elementwise.hpp"
+
+namespace mlmamba::backend {
+
+namespace kernels {
+
+template <class B, class To, class From, int R>
+__global__ void copy_kernel(const ops::copy<B, To, From, R> op) {
+  index_t i = thread_index();
+  if (i >= op.y.count()) return;
+  index_t from = 0, to = 0;
+  for (int axis = R - 1; axis >= 0; --axis) {
+    const index_t at = take_index(i, op.y.size[axis]);
+    from += at * op.x.stride[axis];
+    to += at * op.y.stride[axis];
+  }
+  if constexpr (std::is_same_v<To, From>) {
+    op.y.data[to] = op.x.data[from];
+  } else {
+    op.y.data[to] = To(accum_t<From>(op.x.data[from]));
+  }
+}
+
+template <class E, class T, class U>
+__global__ void add_kernel(const ops::add<E, T, U> op) {
+  using A = typename E::accum;
+  index_t t = thread_index();
+  if (t >= op.y.count()) return;
+  const index_t d = take_index(t, op.y.size[1]);
+  op.y(t, d) = T((A(op.a(t, d)) + A(op.b(t, d))) * A(op.scale));
+}
+
+template <class E>
+__global__ void activate_kernel(const ops::activate<E> op) {
+  using A = typename E::accum;
+  index_t t = thread_index();
+  if (t >= op.y.count()) return;
+  const index_t d = take_index(t, op.y.size[1]);
+  op.y(t, d) = typename E::value(apply_activation(op.activation, A(op.x(t, d))));
+}
+
+template <class E>
+__global__ void activate_backward_kernel(const ops::activate_backward<E> op) {
+  using A = typename E::accum;
+  index_t t = thread_index();
+  if (t >= op.dx.count()) return;
+  const index_t d = take_index(t, op.dx.size[1]);
+  op.dx(t, d) =
+      typename E::value(A(op.dy(t, d)) * activation_derivative(op.activation, A(op.x(t, d))));
+}
+
+template <class E>
+__global__ void gated_kernel(const ops::gated<E> op) {
+  using A = typename E::accum;
+  index_t t = thread_index();
+  if (t >= op.y.count()) return;
+  const index_t d = take_index(t, op.y.size[1]);
+  op.y(t, d) =
+      typename E::value(apply_activation(op.activation, A(op.gate(t, d))) * A(op.up(t, d)));
+}
+
+template <class E>
+__global__ void gated_backward_kernel(const ops::gated_backward<E> op) {
+  using A = typename E::accum;
+  using V = typename E::value;
+  index_t t = thread_index();
+  if (t >= op.dgate.count()) return;
+  const index_t d = take_index(t, op.dgate.size[1]);
+  const A gate = A(op.gate(t, d)), up = A(op.up(t, d)), dy = A(op.dy(t, d));
+  op.dgate(t, d) = V(dy * up * activation_derivative(op.activation, gate));
+  op.dup(t, d) = V(dy * apply_activation(op.activation, gate));
+}
+
+template <class E>
+__global__ void channel_scale_kernel(const ops::channel_scale<E> op) {
+  using A = typename E::accum;
+  index_t t = thread_index();
+  if (t >= op.y.count()) return;
+  const index_t d = take_index(t, op.y.size[1]);
+  const A residual = op.residual ? A(op.residual(t, d)) : A(0);
+  op.y(t, d) = typename E::value(A(op.x(t, d)) * op.gamma(d) + residual);
+}
+
+template <class E>
+__global__ void add_position_kernel(const ops::add_position<E> op) {
+  using A = typename E::accum;
+  index_t b = thread_index();
+  if (b >= op.y.count()) return;
+  const index_t d = take_index(b, op.y.size[2]), t = take_index(b, op.y.size[1]);
+  op.y(b, t, d) = typename E::value(A(op.x(b, t, d)) + op.p(t, d));
+}
+
+}  // namespace kernels
+
+template <class B, class To, class From, int R>
+void execute(context<cuda>& ctx, const ops::copy<B, To, From, R>& op) {
+  kernels::launch_elements(ctx, kernels::copy_kernel<B, To, From, R>, op.y.count(), op);
+}
+template <class E, class T, class U>
+void execute(context<cuda>& ctx, const ops::add<E, T, U>& op) {
+  kernels::launch_elements(ctx, kernels::add_kernel<E, T, U>, op.y.count(), op);
+}
+template <class E>
+void execute(context<cuda>& ctx, const ops::activate<E>& op) {
+  kernels::launch_elements(ctx, kernels::activate_kernel<E>, op.y.count(), op);
+}
+template <class E>
+void execute(context<cuda>& ctx, const ops::activate_backward<E>& op) {
+  kernels::launch_elements(ctx, kernels::activate_backward_kernel<E>, op.dx.count(), op);
+}
+template <class E>
+void execute(context<cuda>& ctx, const ops::gated<E>& op) {
+  kernels::launch_elements(ctx, kernels::gated_kernel<E>, op.y.count(), op);
+}
+template <class E>
+void execute(context<cuda>& ctx, const ops::gated_backward<E>& op) {
+  kernels::launch_elements(ctx, kernels::gated_backward_kernel<E>, op.dgate.count(), op);
+}
+template <class E>
+void execute(context<cuda>& ctx, const ops::channel_scale<E>& op) {
+  kernels::launch_elements(ctx, kernels::channel_scale_kernel<E>, op.y.count(), op);
+}
+template <class E>
+void execute(context<cuda>& ctx, const ops::add_position<E>& op) {
+  kernels::launch_elements(ctx, kernels::add_position_kernel<E>, op.y.count(), op);
+}
+
+}  // namespace mlmamba::backend
