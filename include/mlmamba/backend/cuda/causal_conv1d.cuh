@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Causal depthwise convolution on a GPU: one thread per element of the result.
+#pragma once
+
+#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/ops/causal_conv1d.hpp"
+
+namespace mlmamba::backend {
+
+namespace kernels {
+
+/// ext[b, i, d], i = t + W - 1.
+template <class E>
+__device__ typename E::value extended(const ops::causal_conv1d<E>& op, index_t b, index_t i,
+                                      index_t d) {
+  const index_t before = op.weight.size[1] - 1;
+  if (i >= before) return op.x(b, i - before, d);
+  return op.initial_states ? op.initial_states(b, d, i) : typename E::value(typename E::accum(0));
+}
+
+template <class E>
+__global__ void causal_conv1d_kernel(const ops::causal_conv1d<E> op) {
+  using A = typename E::accum;
+  index_t b = thread_index();
+  if (b >= op.y.count()) return;
+  const index_t d = take_index(b, op.y.size[2]), t = take_index(b, op.y.size[1]);
+  const index_t width = op.weight.size[1], here = op.seq_idx ? op.seq_idx(b, t) : 0;
+  if (here < 0) {  // padding
+    op.y(b, t, d) = typename E::value(A(0));
+    return;
+  }
+  A v = op.bias ? op.bias(d) : A(0);
+  for (index_t w = 0; w < width; ++w) {
+    const index_t s =
+        t + w - (width - 1);  // the time of this tap; before 0 it is token 0's sequence
+    if (op.seq_idx && op.seq_idx(b, s < 0 ? 0 : s) != here) continue;
+    v = multiply_add(op.weight(d, w), A(extended(op, b, t + w, d)), v);
+  }
+  op.y(b, t, d) = typename E::value(apply_activation(op.activation, v));
+}
+
+// Sources are never before their targets, so the final states may be the initial ones.
+template <class E>
+__global__ void causal_conv1d_final_kernel(const ops::causal_conv1d<E> op) {
+  index_t b = thread_index();
+  if (b >= op.x.size[0] * op.x.size[2]) return;
+  const index_t d = take_index(b, op.x.size[2]), length = op.x.size[1];
+  for (index_t i = 0; i < op.weight.size[1] - 1; ++i)
+    op.final_states(b, d, i) = extended(op, b, length + i, d);
+}
+
+template <class E>
+__global__ void causal_conv1d_step_kernel(const ops::causal_conv1d_step<E> op) {
+  using A = typename E::accum;
+  index_t b = thread_index();
+  if (b >= op.y.count()) return;
+  const index_t d = take_index(b, op.y.size[1]), last = op.weight.size[1] - 1;
+  const typename E::value x = op.x(b, d);
+  A v = op.bias ? op.bias(d) : A(0);
+  for (index_t w = 0; w < last; ++w) {
+    v = multiply_add(op.weight(d, w), A(op.state(b, d, w)), v);
+    op.state(b, d, w) = w + 1 < last ? op.state(b, d, w + 1) : x;
+  }
+  v = multiply_add(op.weight(d, last), A(x), v);
+  op.y(b, d) = typename E::value(apply_activation(op.activation, v));
+}
+
+}  // namespace kernels
+
+template <class E>
+void execute(context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
+  kernels::launch_elements(ctx, kernels::causal_conv1d_kernel<E>, op.y.count(), op);
+  if (op.final_states)
+    kernels::launch_elements(ctx, kernels::causal_conv1d_final_kernel<E>,
+                             op.x.size[0] * op.x.size[2], op);
+}
+template <class E>
+void execute(context<cuda>& ctx, const ops::causal_conv1d_step<E>& op) {
+  kernels::launch_elements(ctx, kernels::causal_conv1d_step_kernel<E>, op.y.count(), op);
+}
+
+}  // namespace mlmamba::backend

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// SSD on a GPU: chunks of tokens that are scanned side by side and joined by their states.
+#pragma once
+
+#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/ops/ssd.hpp"
+
+namespace mlmamba::backend {
+
+namespace kernels {
+
+/// The recurrence in three launches, with Q tokens in a chunk:
+///   1. each chunk from a zero state: what it leaves (ends) and by how much it decays a state
+///   2. over chunks, in order: the state that enters each
+///   3. each chunk from the state that enters it: y
+/// With one chunk the third launch does everything.
+template <class E>
+struct ssd_plan {
+  static constexpr const char* name = ops::ssd<E>::name;
+  ops::ssd<E> op;
+  index_t chunk, chunks;
+  view<typename E::accum, 5, memory::device> ends;  // (B, chunks, H, P, N); after 2: the beginnings
+  view<typename E::accum, 3, memory::device> decay;    // (B, chunks, H)
+  view<typename E::accum, 4, memory::device> partial;  // (B, L, H, P), if N needs several launches
+  index_t first_n = 0;                                 // the elements of the state of this launch
+};
+
+template <class E>
+__device__ typename E::accum ssd_dt(const ops::ssd_inputs<E>& op, index_t b, index_t t, index_t h) {
+  using A = typename E::accum;
+  A dt = A(op.dt(b, t, h));
+  if (op.dt_bias) dt += op.dt_bias(h);
+  if (op.dt_softplus) dt = math::softplus(dt);
+  if (dt < A(op.dt_min)) dt = A(op.dt_min);
+  return dt > A(op.dt_max) ? A(op.dt_max) : dt;
+}
+
+template <class E>
+__device__ bool ssd_starts(const ops::ssd_inputs<E>& op, index_t b, index_t t) {
+  return op.seq_idx && op.seq_idx(b, t) != (t > 0 ? op.seq_idx(b, t - 1) : 0);
+}
+
+/// A block scans one chunk of one head, 64 rows p of its state: a warp has 8 rows, a lane has
+/// elements n = lane, lane + 32, ... (`Per` of them) of each. Inputs are staged through shared
+/// memory, 16 tokens at a time. `Ends`: launch 1; else launch 3.
+template <class Per, class Ends, class E>
+__global__ void __launch_bounds__(block_threads) ssd_scan_kernel(const ssd_plan<E> plan) {
+  using A = typename E::accum;
+  constexpr int per = Per::value, span = per * warp_size, tokens = 16;
+  constexpr int rows_of_warp = 8, rows_of_block = rows_of_warp * (block_threads / warp_size);
+  constexpr bool ends = Ends::value != 0;
+  __shared__ A Bs[tokens][span], Cs[ends ? 1 : tokens][span], xs[tokens][rows_of_block];
+  __shared__ A dts[tokens], decays[tokens];  // dt'; exp(dt' A), or -1 where a sequence starts
+
+  const ops::ssd<E>& op = plan.op;
+  const index_t length = op.x.size[1], heads = op.x.size[2], width = op.x.size[3],
+                states = op.B.size[3], groups = op.B.size[2];
+  index_t b = blockIdx.x;
+  const index_t p_tile = take_index(b, (width + rows_of_block - 1) / rows_of_block),
+                h = take_index(b, heads), c = take_index(b, plan.chunks);
+  const index_t g = h / (heads / groups), p0 = p_tile * rows_of_block, n0 = plan.first_n;
+  const int lane = lane_index(), row0 = warp_index() * rows_of_warp;
+  const index_t begin = c * plan.chunk,
+                end = begin + plan.chunk < length ? begin + plan.chunk : length;
+  const A rate = op.A(h);
+
+  A S[rows_of_warp][per];
+#pragma unroll
+  for (int r = 0; r < rows_of_warp; ++r) {
+#pragma unroll
+    for (int k = 0; k < per; ++k) {
+      const index_t p = p0 + row0 + r, n = n0 + lane + k * warp_size;
+      const bool there = !ends && p < width && n < states;
+      S[r][k] = A(0);
+      if (there && plan.chunks > 1) S[r][k] = plan.ends(b, c, h, p, n);
+      if (there && plan.chunks == 1 && op.initial_states) S[r][k] = op.initial_states(b, h, p, n);
+    }
+  }
+
+  A chunk_decay = 1;
+  for (index_t t0 = begin; t0 < end; t0 += tokens) {
+    const int count = int(end - t0 < tokens ? end - t0 : index_t(tokens));
+    __syncthreads();  // everybody is done with the tokens before
+    for (int e = int(threadIdx.x); e < count * span; e += block_threads) {
+      const int t = e / span, n = e % span;
+      const bool there = n0 + n < states;
+      Bs[t][n] = there ? A(op.B(b, t0 + t, g, n0 + n)) : A(0);
+      if constexpr (!ends) Cs[t][n] = there ? A(op.C(b, t0 + t, g, n0 + n)) : A(0);
+    }
+    for (int e = int(threadIdx.x); e < count * rows_of_block; e += block_threads) {
+      const int t = e / rows_of_block, p = e % rows_of_block;
+      xs[t][p] = p0 + p < width ? A(op.x(b, t0 + t, h, p0 + p)) : A(0);
+    }
+    if (int(threadIdx.x) < count) {
+      const index_t t = t0 + index_t(threadIdx.x);
+      const A dt = ssd_dt(op, b, t, h);
+      dts[threadIdx.x] = dt;
+      decays[threadIdx.x] = ssd_starts(op, b, t) ? A(-1) : math::exp(dt * rate);
+    }
+    __syncthreads();
+
+    for (int t = 0; t < count; ++t) {
+      const bool starts = decays[t] < A(0);
+      const A decay = starts ? A(0) : decays[t];
+      chunk_decay *= decay;
+      A sums[rows_of_warp];
+#pragma unroll
+      for (int r = 0; r < rows_of_warp; ++r) {
+        const A x = dts[t] * xs[t][row0 + r];
+        sums[r] = A(0);
+#pragma unroll
+        for (int k = 0; k < per; ++k) {
+          const A carried = starts ? A(0) : decay * S[r][k];  // a start drops even infinities
+          S[r][k] = multiply_add(x, Bs[t][lane + k * warp_size], carried);
+          if constexpr (!ends)
+            sums[r] = multiply_add(Cs[t][lane + k * warp_size], S[r][k], sums[r]);
+        }
+      }
+      if constexpr (!ends) {
+        A mine = 0;  // lane r takes the sum of row r
+#pragma unroll
+        for (int r = 0; r < rows_of_warp; ++r) {
+          const A sum = warp_sum(sums[r]);
+          if (lane == r) mine = sum;
+        }
+        const index_t p = p0 + row0 + lane, at = t0 + t;
+        if (lane < rows_of_warp && p < width) {
+          if (n0 > 0) mine += plan.partial(b, at, h, p);
+          if (n0 + span < states) {
+            plan.partial(b, at, h, p) = mine;
+          } else {
+            if (op.D) mine = multiply_add(op.D(h, p), xs[t][row0 + lane], mine);
+            if (op.z) mine *= apply_activation(activation::silu, A(op.z(b, at, h, p)));
+            op.y(b, at, h, p) = typename E::value(mine);
+          }
+        }
+      }
+    }
+  }
+
+  const bool keep = ends || (plan.chunks == 1 && op.final_states);
+#pragma unroll
+  for (int r = 0; r < rows_of_warp; ++r) {
+#pragma unroll
+    for (int k = 0; k < per; ++k) {
+      const index_t p = p0 + row0 + r, n = n0 + lane + k * warp_size;
+      if (!keep || p >= width || n >= states) continue;
+      if constexpr (ends) {
+        plan.ends(b, c, h, p, n) = S[r][k];
+      } else {
+        op.final_states(b, h, p, n) = S[r][k];
+      }
+    }
+  }
+  if (ends && p_tile == 0 && threadIdx.x == 0) plan.decay(b, c, h) = chunk_decay;
+}
+
+/// Launch 2: one thread per element of the state.
+template <class E>
+__global__ void ssd_join_kernel(const ssd_plan<E> plan) {
+  using A = typename E::accum;
+  const ops::ssd<E>& op = plan.op;
+  index_t b = thread_index();
+  if (b >= op.x.size[0] * plan.ends.size[2] * plan.ends.size[3] * plan.ends.size[4]) return;
+  const index_t n = take_index(b, plan.ends.size[4]), p = take_index(b, plan.ends.size[3]),
+                h = take_index(b, plan.ends.size[2]);
+  A state = op.initial_states ? op.initial_states(b, h, p, n) : A(0);
+  for (index_t c = 0; c < plan.chunks; ++c) {
+    A& slot = plan.ends(b, c, h, p, n);
+    const A left = slot, decay = plan.decay(b, c, h);
+    slot = state;
+    state = decay == A(0) ? left : multiply_add(decay, state, left);
+  }
+  if (op.final_states) op.final_states(b, h, p, n) = state;
+}
+
+/// A warp has one row p of the state.
+template <class E>
+__global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
+  using A = typename E::accum;
+  index_t b = thread_index() / warp_size;
+  if (b >= op.x.count()) return;  // all lanes of a warp agree
+  const index_t p = take_index(b, op.x.size[2]), h = take_index(b, op.x.size[1]);
+  const index_t g = h / (op.x.size[1] / op.B.size[1]);
+  A dt = A(op.dt(b, h));
+  if (op.dt_bias) dt += op.dt_bias(h);
+  if (op.dt_softplus) dt = math::softplus(dt);
+  if (dt < A(op.dt_min)) dt = A(op.dt_min);
+  if (dt > A(op.dt_max)) dt = A(op.dt_max);
+  const A decay = math::exp(dt * op.A(h)), x = A(op.x(b, h, p));
+  A sum = 0;
+  for (index_t n = lane_index(); n < op.state.size[3]; n += warp_size) {
+    const A s = multiply_add(x * dt, A(op.B(b, g, n)), decay * op.state(b, h, p, n));
+    op.state(b, h, p, n) = s;
+    sum = multiply_add(A(op.C(b, g, n)), s, sum);
+  }
+  sum = warp_sum(sum);
+  if (lane_index() != 0) return;
+  if (op.D) sum = multiply_add(op.D(h, p), x, sum);
+  if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, p)));
+  op.y(b, h, p) = typename E::value(sum);
+}
+
+template <class Ends, class E>
+void launch_ssd_scan(context<cuda>& ctx, ssd_plan<E> plan) {
+  constexpr index_t rows_of_block = 64;
+  const auto& n = plan.op.x.size;
+  const unsigned blocks =
+      blocks_for(n[0] * plan.chunks * n[2] * ((n[3] + rows_of_block - 1) / rows_of_block), 1);
+  const index_t states = plan.op.state_size();
+  const auto launch = [&](auto per) {
+    for (plan.first_n = 0; plan.first_n == 0 || plan.first_n < states;
+         plan.first_n += per.value * warp_size) {
+      ssd_scan_kernel<decltype(per), Ends, E><<<blocks, block_threads, 0, ctx.stream>>>(plan);
+      launched(plan.name);
+    }
+  };
+  if (states <= 32) {
+    launch(constant<1>{});
+  } else if (states <= 64) {
+    launch(constant<2>{});
+  } else if (states <= 128) {
+    launch(constant<4>{});
+  } else {
+    launch(constant<8>{});  // more than 256 in several launches, joined by partial sums
+  }
+}
+
+}  // namespace kernels
+
+template <class E>
+void execute(context<cuda>& ctx, const ops::ssd<E>& op) {
+  using A = typename E::accum;
+  const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
+                n = op.state_size();
+  if (b == 0 || h == 0 || p == 0) return;
+  constexpr index_t usual_chunk = 128;
+  auto frame = ctx.scratch.make_frame();
+  kernels::ssd_plan<E> plan{op, std::max<index_t>(l, 1), 1, {}, {}, {}, 0};
+  if (op.algorithm != ops::scan_algorithm::sequential && l > 0) {
+    plan.chunk = op.chunk_size > 0 ? std::min(op.chunk_size, l) : std::min(usual_chunk, l);
+    plan.chunks = (l + plan.chunk - 1) / plan.chunk;
+  }
+  if (n > 256) plan.partial = ctx.scratch.template make<A>(shape<4>{{b, l, h, p}});
+  if (plan.chunks > 1) {
+    plan.ends = ctx.scratch.template make<A>(shape<5>{{b, plan.chunks, h, p, n}});
+    plan.decay = ctx.scratch.template make<A>(shape<3>{{b, plan.chunks, h}});
+    kernels::launch_ssd_scan<kernels::constant<1>>(ctx, plan);
+    kernels::launch_elements(ctx, kernels::ssd_join_kernel<E>, b * h * p * n, plan);
+  }
+  kernels::launch_ssd_scan<kernels::constant<0>>(ctx, plan);
+}
+
+template <class E>
+void execute(context<cuda>& ctx, const ops::ssd_step<E>& op) {
+  kernels::launch_elements(ctx, kernels::ssd_step_kernel<E>, op.x.count() * kernels::warp_size, op);
+}
+
+}  // namespace mlmamba::backend
