@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// The CUDA backend: every op it implements.
+#pragma once
+
+#include "mlmamba/backend/cuda/attention.cuh"
+#include "mlmamba/backend/cuda/causal_conv1d.cuh"
+#include "mlmamba/backend/cuda/cross_entropy.cuh"
+#include "mlmamba/backend/cuda/elementwise.cuh"
+#include "mlmamba/backend/cuda/embedding.cuh"
+#include "mlmamba/backend/cuda/gemm.cuh"
+#include "mlmamba/backend/cuda/grid.cuh"
+#include "mlmamba/backend/cuda/norm.cuh"
+#include "mlmamba/backend/cuda/patchify.cuh"
+#include "mlmamba/backend/cuda/reduce.cuh"
+#include "mlmamba/backend/cuda/scan_order.cuh"
+#include "mlmamba/backend/cuda/selective_scan.cuh"
+#include "mlmamba/backend/cuda/ssd.cuh"
