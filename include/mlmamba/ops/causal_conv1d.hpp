@@ -24,6 +24,7 @@ namespace mlmamba::ops {
 /// Layout    x, y: unit stride over d. The states may have any strides: (B, W-1, D) is best
 /// Numerics  v in accum, starting at the bias, w ascending; the states are copies, exact
 /// Empty     bias: 0. initial_states: zeros. final_states: not wanted. seq_idx: one sequence
+/// Aliases   final_states may be initial_states: a state is continued in place
 /// Errors    shape_error; activation other than none and silu
 /// Source    Dao-AILab/causal-conv1d; Gu and Dao 2023, arXiv:2312.00752, section 3.4
 template <engine E>

@@ -231,4 +231,57 @@ struct add_position_backward {
   double bytes() const { return check::total_bytes(dy, dp, dp); }
 };
 
+/// Decay rates from their logarithms: y[i] = -exp(x[i]).
+///
+/// Shapes    x, y (n), in accum
+template <engine E>
+struct negative_exp {
+  static constexpr const char* name = "negative_exp";
+  in_accum<E, 1> x{};
+  out_accum<E, 1> y{};
+
+  void check() const {
+    check::given(name, "x", x);
+    check::size(name, "y", y, x.shape());
+    check::unit_stride(name, "x", x);
+    check::unit_stride(name, "y", y);
+  }
+  double flops() const { return 2.0 * double(x.count()); }
+  double bytes() const { return check::total_bytes(x, y); }
+};
+
+/// dx[i] += dy[i] y[i], y being the result of the forward.
+template <engine E>
+struct negative_exp_backward {
+  static constexpr const char* name = "negative_exp_backward";
+  in_accum<E, 1> y{}, dy{};
+  out_accum<E, 1> dx{};
+
+  void check() const {
+    check::given(name, "y", y);
+    check::size(name, "dy", dy, y.shape());
+    check::size(name, "dx", dx, y.shape());
+    check::unit_stride(name, "y", y);
+    check::unit_stride(name, "dy", dy);
+    check::unit_stride(name, "dx", dx);
+  }
+  double flops() const { return 2.0 * double(y.count()); }
+  double bytes() const { return check::total_bytes(y, dy, dx, dx); }
+};
+
+/// y = value everywhere.
+template <engine E, class T = typename E::accum>
+struct fill {
+  static constexpr const char* name = "fill";
+  view<T, 1, typename E::memory> y{};
+  typename E::real value = 0;
+
+  void check() const {
+    check::given(name, "y", y);
+    check::unit_stride(name, "y", y);
+  }
+  double flops() const { return 0; }
+  double bytes() const { return check::total_bytes(y); }
+};
+
 }  // namespace mlmamba::ops

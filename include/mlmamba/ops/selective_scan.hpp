@@ -29,6 +29,7 @@ enum class scan_algorithm : std::uint8_t {
 /// Shapes    x, dt, z, y (B, L, D); A (D, N); B, C (B, L, G, N); D, dt_bias (D);
 ///           initial_states, final_states (B, D, N); seq_idx (B, L)
 /// Layout    x, dt, z, y: unit stride over d. A, B, C and the states: unit stride over n
+/// Aliases   final_states may be initial_states: a state is continued in place
 /// Numerics  h, dt', exponentials and the sum over n in accum; softplus is the identity above 20
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros. final_states: not wanted
 /// Errors    shape_error; D not a multiple of G

@@ -82,6 +82,7 @@ struct ssd_inputs {
 /// SSD forward (see ssd_inputs).
 ///
 /// Shapes    y like x; final_states (B, H, P, N), may be empty
+/// Aliases   final_states may be initial_states: a state is continued in place
 template <engine E>
 struct ssd : ssd_inputs<E> {
   static constexpr const char* name = "ssd";

@@ -120,4 +120,19 @@ void execute(context<reference>&, const ops::add_position_backward<E>& op) {
       for (index_t d = 0; d < op.dy.size[2]; ++d) op.dp(t, d) += A(op.dy(b, t, d));
 }
 
+template <class E>
+void execute(context<reference>&, const ops::negative_exp<E>& op) {
+  for (index_t i = 0; i < op.x.size[0]; ++i) op.y(i) = -math::exp(op.x(i));
+}
+
+template <class E>
+void execute(context<reference>&, const ops::negative_exp_backward<E>& op) {
+  for (index_t i = 0; i < op.y.size[0]; ++i) op.dx(i) += op.dy(i) * op.y(i);
+}
+
+template <class E, class T>
+void execute(context<reference>&, const ops::fill<E, T>& op) {
+  for (index_t i = 0; i < op.y.size[0]; ++i) op.y(i) = T(real_t<T>(op.value));
+}
+
 }  // namespace mlmamba::backend
