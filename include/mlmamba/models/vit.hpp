@@ -48,8 +48,7 @@ struct vit {
       : config(checked(c)),
         pos_embed({1, c.positions(), c.d_model}),
         patch_embed(c.patch_size, c.d_model, c.patch_bias),
-        norm_pre(c.d_model, c.epsilon),
-        zeros_({c.prefix() > 0 ? c.d_model : 0}) {
+        norm_pre(c.d_model, c.epsilon) {
     if (c.class_token) cls_token = token({1, 1, c.d_model});
     if (c.registers > 0) reg_token = token({1, c.registers, c.d_model});
     for (index_t i = 0; i < c.blocks(); ++i)
@@ -124,8 +123,7 @@ struct vit {
     using V = typename E::value;
     const index_t b = dy.size[0], p = config.prefix(), n = config.patches(), d = config.d_model;
     out_accum<E, 3> dh = ctx.template make_accum<E, 3>({{b, p + n, d}});
-    if (p > 0)  // nobody reads the prefix after the feature block
-      nn::assign(ctx, dh.slice(1, 0, p), in_accum<E, 3>(zeros_.data(), {{b, p, d}}, {{0, 0, 1}}));
+    if (p > 0) run(ctx, ops::fill<E>{.y = dh.flat()});  // the prefix has no gradient from above
     nn::assign(ctx, dh.slice(1, p, n), dy);
     for (std::size_t i = blocks.size(); i-- > 0;) dh = blocks[i].backward(ctx, dh, s.blocks[i]);
     if (config.pre_norm) dh = norm_pre.backward(ctx, nn::to<V>(ctx, dh), s.norm_pre);
@@ -199,8 +197,6 @@ struct vit {
     drop_prefix(ctx, h, y);
     return y;
   }
-
-  tensor<A, 1, typename E::memory> zeros_;  // a row of the gradient that prefix tokens get
 };
 
 }  // namespace mlmamba
