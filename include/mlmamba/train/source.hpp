@@ -22,9 +22,9 @@ namespace mlmamba::train {
 /// Examples by number. The functions are called from several threads at once, and what they return
 /// depends on the number only.
 struct data_source {
-  std::string name;        ///< what it is, for a resumed run to compare
+  std::string name{};      ///< what it is, for a resumed run to compare
   std::uint64_t size = 0;  ///< how many; 0: endless, each number is a fresh example
-  std::function<example(std::uint64_t)> get;
+  std::function<example(std::uint64_t)> get{};
   std::function<bool(std::uint64_t)> has_picture;     ///< without reading it; empty: all have one
   std::function<std::uint64_t(std::uint64_t)> words;  ///< length in words; empty: all alike
 };
