@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Language models of recurrent mixers: embedding, residual blocks, norm, head.
+#pragma once
+
+#include "mlmamba/models/config.hpp"
+#include "mlmamba/nn/embedding.hpp"
+#include "mlmamba/nn/mamba2.hpp"
+#include "mlmamba/nn/mlp.hpp"
+#include "mlmamba/nn/norm.hpp"
+
+namespace mlmamba {
+
+/// One residual block: r += mixer(norm(r)), and with an MLP r += mlp(norm2(r)).
+template <engine E, template <class> class Mixer>
+struct mamba_block {
+  using engine_type = E;
+  nn::rms_norm<E, nn::wide> norm;
+  Mixer<E> mixer;
+  std::vector<nn::rms_norm<E, nn::wide>> norm2;  // one or none
+  std::vector<nn::gated_mlp<E>> mlp;             // one or none
+
+  explicit mamba_block(const mamba_config& c)
+      : norm(c.mixer.d_model, c.norm_epsilon), mixer(c.mixer) {
+    if (c.d_intermediate > 0) {
+      norm2.emplace_back(c.mixer.d_model, c.norm_epsilon);
+      mlp.emplace_back(c.mixer.d_model, c.d_intermediate);
+    }
+  }
+  static void fields(auto& self, auto&& f) {
+    f("norm", self.norm), f("mixer", self.mixer);
+    if (!self.mlp.empty()) f("norm2", self.norm2[0]), f("mlp", self.mlp[0]);
+  }
+
+  struct saved {
+    typename nn::rms_norm<E, nn::wide>::saved norm, norm2;
+    typename Mixer<E>::saved mixer;
+    typename nn::gated_mlp<E>::saved mlp;
+  };
+
+  /// The new residual, in memory of its own: the norm's backward reads the old one.
+  out_accum<E, 3> forward(context_of<E>& ctx, in_accum<E, 3> r, saved& s) const {
+    out_accum<E, 3> u = nn::add(ctx, r, mixer.forward(ctx, norm.forward(ctx, r, s.norm), s.mixer));
+    if (mlp.empty()) return u;
+    return nn::add(ctx, u, mlp[0].forward(ctx, norm2[0].forward(ctx, u, s.norm2), s.mlp));
+  }
+  /// Turns the gradient of the new residual into that of the old one, in place.
+  void backward(context_of<E>& ctx, out_accum<E, 3> dr, const saved& s) {
+    auto frame = ctx.scratch.make_frame();
+    using V = typename E::value;
+    if (!mlp.empty())
+      norm2[0].backward_into(ctx, mlp[0].backward(ctx, nn::to<V>(ctx, dr), s.mlp), dr, s.norm2,
+                             true);
+    norm.backward_into(ctx, mixer.backward(ctx, nn::to<V>(ctx, dr), s.mixer), dr, s.norm, true);
+  }
+  /// Inference: adds to the residual in place; `mix` runs the mixer on the normalised input.
+  template <class Mix>
+  void infer(context_of<E>& ctx, out_accum<E, 3> r, Mix&& mix) const {
+    auto frame = ctx.scratch.make_frame();
+    saved s;
+    nn::add_to(ctx, r, mix(norm.forward(ctx, r, s.norm)));
+    if (!mlp.empty())
+      nn::add_to(ctx, r, mlp[0].forward(ctx, norm2[0].forward(ctx, r, s.norm2), s.mlp));
+  }
+};
+
+/// A mamba language model.
+///
+///   r = embedding(ids);  r += mixer_i(norm_i(r)) for each layer;  logits = norm_f(r) head^T
+///
+/// Shapes    ids (B, L); embeddings (B, L, d_model); logits (B, L, V) with V the padded vocabulary
+/// Numerics  the residual stream in accum
+/// Names     backbone.embedding.weight, backbone.layers.I.{norm,mixer,norm2,mlp}, backbone.norm_f,
+///           lm_head.weight (not there if it is tied to the embedding)
+template <engine E, template <class> class Mixer = nn::mamba2>
+struct mamba_lm {
+  using engine_type = E;
+  using A = typename E::accum;
+  using V = typename E::value;
+  using block = mamba_block<E, Mixer>;
+  using mixer_type = Mixer<E>;
+
+  struct backbone_type {
+    nn::embedding<E> embedding;
+    std::vector<block> layers;
+    nn::rms_norm<E, nn::wide> norm_f;
+    explicit backbone_type(const mamba_config& c)
+        : embedding(c.padded_vocabulary(), c.mixer.d_model),
+          norm_f(c.mixer.d_model, c.norm_epsilon) {
+      layers.reserve(std::size_t(c.n_layer));
+      for (index_t i = 0; i < c.n_layer; ++i) layers.emplace_back(c);
+    }
+    static void fields(auto& self, auto&& f) {
+      f("embedding", self.embedding), f("layers", self.layers), f("norm_f", self.norm_f);
+    }
+  };
+
+  mamba_config config;
+  backbone_type backbone;
+  nn::parameter<E, 2> head;  // absent if tied
+
+  explicit mamba_lm(const mamba_config& c) : config(checked(c)), backbone(c) {
+    if (!c.tie_embeddings) head = nn::parameter<E, 2>({c.padded_vocabulary(), c.mixer.d_model});
+  }
+  static void fields(auto& self, auto&& f) {
+    f("backbone", self.backbone);
+    if (self.head) f("lm_head.weight", self.head);
+  }
+  /// As published: residual projections are scaled down by the square root of their number.
+  static void initialise(auto& self, random_stream r) {
+    nn::initialise(self.backbone, r.fork("backbone"));
+    const double residuals = double(self.config.n_layer) * (self.config.d_intermediate > 0 ? 2 : 1);
+    random_stream s = r.fork("residual");
+    auto scaled = [&](nn::parameter<E, 2>& w) {
+      // uniform within sqrt(1 / fan_in) (kaiming with a = sqrt 5), divided by sqrt(residuals)
+      const double bound = 1 / std::sqrt(double(w.value.size(1)) * residuals);
+      nn::fill(w, [&] { return s.uniform(-bound, bound); });
+    };
+    for (block& b : self.backbone.layers) {
+      scaled(b.mixer.out_proj.weight);
+      if (!b.mlp.empty()) scaled(b.mlp[0].fc2.weight);
+    }
+    random_stream h = r.fork("lm_head");
+    if (self.head) nn::fill(self.head, [&] { return 0.02 * h.normal(); });
+  }
+
+  index_t d_model() const { return config.mixer.d_model; }
+  index_t vocabulary() const { return config.padded_vocabulary(); }
+
+  // --- training
+
+  struct saved {
+    typename nn::embedding<E>::saved embedding;
+    std::vector<typename block::saved> layers;
+    typename nn::rms_norm<E, nn::wide>::saved norm_f;
+    in<E, 3> hidden;  // after norm_f
+  };
+
+  out<E, 3> embed(context_of<E>& ctx, in_index<E, 2> ids, saved& s) const {
+    return backbone.embedding.forward(ctx, ids, s.embedding);
+  }
+  out<E, 3> embed(context_of<E>& ctx, in_index<E, 2> ids) const {
+    typename nn::embedding<E>::saved unused;
+    return backbone.embedding.forward(ctx, ids, unused);
+  }
+  void embed_backward(context_of<E>& ctx, in<E, 3> dembedded, const saved& s) {
+    backbone.embedding.backward(ctx, dembedded, s.embedding);
+  }
+
+  /// Logits of every token.
+  out<E, 3> forward(context_of<E>& ctx, in<E, 3> embedded, saved& s) const {
+    in_accum<E, 3> r = nn::to<A>(ctx, embedded);
+    s.layers.resize(backbone.layers.size());
+    for (std::size_t i = 0; i < backbone.layers.size(); ++i)
+      r = backbone.layers[i].forward(ctx, r, s.layers[i]);
+    s.hidden = backbone.norm_f.forward(ctx, r, s.norm_f);
+    return logits(ctx, s.hidden);
+  }
+  out<E, 3> backward(context_of<E>& ctx, in<E, 3> dlogits, const saved& s) {
+    out<E, 3> dembedded = ctx.template make<E, 3>(s.hidden.shape());
+    auto frame = ctx.scratch.make_frame();
+    out_accum<E, 3> dr = ctx.template make_accum<E, 3>(s.hidden.shape());
+    {
+      auto inner = ctx.scratch.make_frame();
+      nn::parameter<E, 2>& w = head ? head : backbone.embedding.weight;
+      if (w.grad)
+        run(ctx, ops::gemm<E, A>{.x = rows(dlogits).transposed(),
+                                 .w = rows(s.hidden).transposed(),
+                                 .y = w.grad,
+                                 .accumulate = true});
+      out<E, 3> dh = ctx.template make<E, 3>(s.hidden.shape());
+      run(ctx,
+          ops::gemm<E, V, typename E::weight>{.x = rows(dlogits),
+                                              .w = in_weight<E, 2>(w.value.view()).transposed(),
+                                              .y = rows(dh)});
+      backbone.norm_f.backward_into(ctx, dh, dr, s.norm_f, false);
+    }
+    for (std::size_t i = backbone.layers.size(); i-- > 0;)
+      backbone.layers[i].backward(ctx, dr, s.layers[i]);
+    nn::assign(ctx, dembedded, dr);
+    return dembedded;
+  }
+
+  // --- inference
+
+  struct state {
+    std::vector<typename Mixer<E>::state> layers;
+    static void fields(auto& self, auto&& f) { f("layers", self.layers); }
+  };
+  state make_state(index_t batch) const {
+    state s;
+    for (const block& b : backbone.layers) s.layers.push_back(b.mixer.make_state(batch));
+    return s;
+  }
+
+  /// Continues the state with embeddings (B, L, d); logits (B, V) of the last token. L = 0: no
+  /// logits.
+  out<E, 2> prefill(context_of<E>& ctx, in<E, 3> embedded, state& st) const {
+    out<E, 2> y = ctx.template make<E, 2>({{embedded.size[0], vocabulary()}});
+    auto frame = ctx.scratch.make_frame();
+    out_accum<E, 3> r = nn::to<A>(ctx, embedded);
+    run_layers(ctx, r, [&](std::size_t i, in<E, 3> u) {
+      return backbone.layers[i].mixer.prefill(ctx, u, st.layers[i]);
+    });
+    if (r.size[1] == 0) return out<E, 2>{};
+    last_logits(ctx, r, y);
+    return y;
+  }
+  /// One token per row: embeddings (B, 1, d) -> logits (B, V).
+  out<E, 2> step(context_of<E>& ctx, in<E, 3> embedded, state& st) const {
+    out<E, 2> y = ctx.template make<E, 2>({{embedded.size[0], vocabulary()}});
+    auto frame = ctx.scratch.make_frame();
+    out_accum<E, 3> r = nn::to<A>(ctx, embedded);
+    run_layers(ctx, r, [&](std::size_t i, in<E, 3> u) {
+      return backbone.layers[i].mixer.step(ctx, u, st.layers[i]);
+    });
+    last_logits(ctx, r, y);
+    return y;
+  }
+  /// One token per row: ids (B) -> logits (B, V).
+  out<E, 2> step(context_of<E>& ctx, in_index<E, 1> ids, state& st) const {
+    return step(ctx, embed(ctx, ids.split(0, 1)), st);
+  }
+
+ private:
+  static const mamba_config& checked(const mamba_config& c) {
+    if (const char* p = problem_with(c)) fail<shape_error>("mamba_lm: ", p);
+    return c;
+  }
+  template <class Mix>
+  void run_layers(context_of<E>& ctx, out_accum<E, 3> r, Mix&& mix) const {
+    for (std::size_t i = 0; i < backbone.layers.size(); ++i)
+      backbone.layers[i].infer(ctx, r, [&](in<E, 3> u) { return mix(i, u); });
+  }
+  out<E, 3> logits(context_of<E>& ctx, in<E, 3> hidden) const {
+    out<E, 3> y = ctx.template make<E, 3>({{hidden.size[0], hidden.size[1], vocabulary()}});
+    head_product(ctx, rows(hidden), rows(y));
+    return y;
+  }
+  void head_product(context_of<E>& ctx, in<E, 2> hidden, out<E, 2> y) const {
+    const nn::parameter<E, 2>& w = head ? head : backbone.embedding.weight;
+    run(ctx, ops::gemm<E, V, typename E::weight>{.x = hidden, .w = w.value, .y = y});
+  }
+  void last_logits(context_of<E>& ctx, in_accum<E, 3> r, out<E, 2> y) const {
+    typename nn::rms_norm<E, nn::wide>::saved unused;
+    // the last token of each row, made contiguous
+    const in_accum<E, 3> last = nn::to<A>(ctx, r.slice(1, r.size[1] - 1, 1));
+    head_product(ctx, rows(in<E, 3>(backbone.norm_f.forward(ctx, last, unused))), y);
+  }
+};
+
+}  // namespace mlmamba
