@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Causal convolution: gradients, boundaries, sequences, states and decoding.
+#include "ops/causal_conv1d_cases.hpp"
+
+#include "engines.hpp"
+#include "mlmamba/mlmamba.hpp"
+#include "mlmamba/verify/gradcheck.hpp"
+
+using namespace mlmamba;
+using namespace mlmamba::verify;
+
+namespace {
+
+void exact_gradient(conv_options o) {
+  const gradcheck_result r = gradcheck_case<conv_case>(7, o);
+  INFO("length ", o.length, " width ", o.width, " at ", r.where);
+  CHECK(r.worst < 1e-12);
+}
+
+template <class T>
+bool equal(const std::vector<T>& a, const std::vector<T>& b) {
+  return a == b;
+}
+
+}  // namespace
+
+TEST_CASE("causal_conv1d: gradients are exact at every boundary") {
+  for (index_t width : {2, 3, 4, 8})
+    for (index_t length : {index_t(0), index_t(1), width - 2, width - 1, width, index_t(9)})
+      exact_gradient({.length = length, .width = width, .initial = true, .final = true});
+  exact_gradient({.batch = 0});
+  exact_gradient({.channels = 0});
+}
+
+TEST_CASE("causal_conv1d: gradients are exact with each operand present and absent") {
+  for (bool bias : {false, true})
+    for (bool initial : {false, true})
+      for (bool final : {false, true})
+        for (activation act : {activation::none, activation::silu})
+          exact_gradient({.bias = bias,
+                          .initial = initial,
+                          .final = final,
+                          .fused = true,
+                          .token_major_states = final,
+                          .act = act});
+  for (sequences s : {sequences::packed, sequences::later, sequences::padded})
+    for (bool states : {false, true})
+      exact_gradient({.length = 11, .initial = states, .final = states, .seq = s});
+}
+
+TEST_CASE_TEMPLATE("causal_conv1d: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  auto agrees = [&](conv_options o) {
+    const difference d = compare<conv_case, E>(ctx, 3, o);
+    INFO("length ", o.length, " channels ", o.channels, " width ", o.width, ": ", d.where,
+         " relative ", d.relative, " tolerance ", d.tolerance);
+    CHECK(d.ok);
+  };
+  for (index_t width = 2; width <= 8; ++width)
+    for (index_t channels : {1, 16, 33, 100})
+      agrees({.length = 37,
+              .channels = channels,
+              .width = width,
+              .initial = true,
+              .final = true,
+              .fused = true});
+  for (index_t length : {0, 1, 2, 3, 4, 5, 63, 64, 65, 200})
+    agrees({.length = length, .channels = 70, .initial = length % 2 == 0, .final = true});
+  agrees({.batch = 0});
+  agrees({.channels = 0});
+  agrees({.length = 50, .channels = 130, .bias = false, .act = activation::none});
+  for (sequences s : {sequences::packed, sequences::later, sequences::padded})
+    for (index_t period : {3, 64})
+      agrees({.length = 140,
+              .channels = 35,
+              .initial = true,
+              .final = true,
+              .fused = true,
+              .token_major_states = true,
+              .seq = s,
+              .period = period});
+}
+
+TEST_CASE_TEMPLATE("causal_conv1d: steps give the bits of the whole sequence", E,
+                   MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  for (index_t width = 2; width <= 8; ++width) {
+    const conv_options o{.batch = 2,
+                         .length = 11,
+                         .channels = 37,
+                         .width = width,
+                         .initial = true,
+                         .final = true,
+                         .fused = true,
+                         .token_major_states = width % 2 == 0};
+    conv_case<E> whole(o), steps(o);
+    randomise(whole, steps, 5);
+    whole.forward(ctx);
+    steps.last = steps.initial;
+    for (index_t t = 0; t < o.length; ++t)
+      run(ctx, ops::causal_conv1d_step<E>{.x = in<E, 3>(steps.part(steps.x)).select(1, t),
+                                          .state = steps.state(steps.last),
+                                          .weight = steps.weight,
+                                          .bias = steps.bias,
+                                          .y = steps.y.view().select(1, t),
+                                          .activation = o.act});
+    const auto a = results(whole), b = results(steps);
+    CHECK(equal(a[0].values, b[0].values));
+    CHECK(equal(a[1].values, b[1].values));
+  }
+}
+
+TEST_CASE_TEMPLATE("causal_conv1d: a sequence cut anywhere continues from its state", E,
+                   MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  const conv_options o{.batch = 2, .length = 9, .channels = 21, .initial = true, .final = true};
+  for (index_t cut = 0; cut <= o.length; ++cut) {
+    conv_case<E> whole(o), parts(o);
+    randomise(whole, parts, 5);
+    whole.forward(ctx);
+    parts.last = parts.initial;  // the state is continued in place
+    for (auto [from, n] : {std::pair{index_t(0), cut}, std::pair{cut, o.length - cut}})
+      run(ctx, ops::causal_conv1d<E>{.x = in<E, 3>(parts.x.view()).slice(1, from, n),
+                                     .weight = parts.weight,
+                                     .bias = parts.bias,
+                                     .initial_states = parts.last,
+                                     .y = parts.y.view().slice(1, from, n),
+                                     .final_states = parts.last,
+                                     .activation = o.act});
+    const auto a = results(whole), b = results(parts);
+    CHECK(equal(a[0].values, b[0].values));
+    CHECK(equal(a[1].values, b[1].values));
+  }
+}
+
+TEST_CASE_TEMPLATE("causal_conv1d: padding gives zero and no gradient", E, MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  conv_case<E> c({.batch = 1, .length = 14, .channels = 19, .seq = sequences::padded}), same(c.o);
+  randomise(c, same, 2);
+  run_case(c, ctx);
+  const auto r = results(c);
+  const auto seq = to_host(c.seq_idx.view());
+  for (index_t t = 0; t < 14; ++t)
+    for (index_t d = 0; d < 19; ++d)
+      if (seq(0, t) < 0) {
+        CHECK(r[0].values[std::size_t(t * 19 + d)] == 0);
+        if constexpr (has_backward<conv_case<E>>) CHECK(r[2].values[std::size_t(t * 19 + d)] == 0);
+      }
+}
+
+TEST_CASE("causal_conv1d: wrong operands are named") {
+  context<backend::reference> ctx;
+  conv_case<exact> c(conv_options{});
+  ops::causal_conv1d<exact> op{.x = c.x, .weight = c.weight, .y = c.y};
+  op.activation = activation::relu;
+  CHECK_THROWS_WITH_AS(
+      run(ctx, op), "causal_conv1d: the activation is relu; wanted is none or silu", shape_error);
+  op = {.x = c.x, .weight = in_accum<exact, 2>(c.weight.view()).slice(1, 0, 1), .y = c.y};
+  CHECK_THROWS_WITH_AS(run(ctx, op), "causal_conv1d: the width is 1; wanted is 2 to 8",
+                       shape_error);
+  op = {
+      .x = c.x, .weight = c.weight, .bias = c.weight.view().select(1, 0).slice(0, 0, 4), .y = c.y};
+  CHECK_THROWS_WITH_AS(run(ctx, op), "causal_conv1d: bias is (4); wanted is (5)", shape_error);
+}

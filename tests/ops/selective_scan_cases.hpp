@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Selective scans as op cases.
+#pragma once
+
+#include "mlmamba/ops/selective_scan.hpp"
+#include "mlmamba/verify/op_case.hpp"
+#include "ops/sequences.hpp"
+
+namespace mlmamba::verify {
+
+struct scan_options {
+  index_t batch = 2, length = 6, channels = 4, states = 3, groups = 2;
+  bool D = false, z = false, dt_bias = false, initial = false, final = false, softplus = true;
+  sequences seq = sequences::one;
+  index_t period = 3;
+  ops::scan_algorithm algorithm = ops::scan_algorithm::automatic;
+};
+
+/// x, z, dt, B and C are slices of one fused array of odd width.
+template <engine E>
+struct scan_case {
+  using engine_type = E;
+  using backward_op = ops::selective_scan_backward<E>;
+  using A = typename E::accum;
+  using memory = typename E::memory;
+  template <int R>
+  using wide = tensor<A, R, memory>;
+  scan_options o;
+  index_t width;
+  tensor_of<E, 3> fused, dfused, y, dy;
+  wide<2> rate, drate;
+  wide<1> D, dD, dt_bias, ddt_bias;
+  wide<3> initial, dinitial, last, dlast;
+  tensor<std::int32_t, 2, memory> seq_idx;
+
+  explicit scan_case(scan_options o)
+      : o(o),
+        width((o.z ? 3 : 2) * o.channels + 2 * o.groups * o.states + 1),
+        fused({o.batch, o.length, width}),
+        dfused(fused.shape()),
+        y({o.batch, o.length, o.channels}),
+        dy(y.shape()),
+        rate({o.channels, o.states}),
+        drate(rate.shape()),
+        seq_idx(make_sequences<memory>(o.seq, o.batch, o.length, o.period)) {
+    const shape<3> state{{o.batch, o.channels, o.states}};
+    if (o.D) D = wide<1>({o.channels}), dD = wide<1>({o.channels});
+    if (o.dt_bias) dt_bias = wide<1>({o.channels}), ddt_bias = wide<1>({o.channels});
+    if (o.initial) initial = wide<3>(state), dinitial = wide<3>(state);
+    if (o.final) last = wide<3>(state), dlast = wide<3>(state);
+  }
+  static void inputs(auto& s, auto&& f) {
+    f("fused", s.fused, s.dfused);
+    f("A", s.rate, s.drate, range::negative);
+    f("D", s.D, s.dD);
+    f("dt_bias", s.dt_bias, s.ddt_bias);
+    f("initial_states", s.initial, s.dinitial);
+  }
+  static void outputs(auto& s, auto&& f) {
+    f("y", s.y, s.dy);
+    f("final_states", s.last, s.dlast);
+  }
+  struct slices {
+    out<E, 3> x, z, dt;
+    out<E, 4> B, C;
+  };
+  slices cut(tensor_of<E, 3>& t) const {
+    const index_t shared = o.groups * o.states;
+    const auto v = t.view();
+    slices s;
+    index_t at = 1;  // an odd offset: nothing is aligned
+    s.x = v.slice(2, at, o.channels), at += o.channels;
+    if (o.z) s.z = v.slice(2, at, o.channels), at += o.channels;
+    s.dt = v.slice(2, at, o.channels), at += o.channels;
+    s.B = v.slice(2, at, shared).split(2, o.states), at += shared;
+    s.C = v.slice(2, at, shared).split(2, o.states);
+    return s;
+  }
+  void forward(context_of<E>& ctx) {
+    const slices s = cut(fused);
+    run(ctx, ops::selective_scan<E>{.x = s.x,
+                                    .dt = s.dt,
+                                    .A = rate,
+                                    .B = s.B,
+                                    .C = s.C,
+                                    .D = D,
+                                    .z = s.z,
+                                    .dt_bias = dt_bias,
+                                    .initial_states = initial,
+                                    .seq_idx = seq_idx,
+                                    .y = y,
+                                    .final_states = last,
+                                    .dt_softplus = o.softplus,
+                                    .algorithm = o.algorithm});
+  }
+  void backward(context_of<E>& ctx) {
+    const slices s = cut(fused), d = cut(dfused);
+    run(ctx, ops::selective_scan_backward<E>{.x = s.x,
+                                             .dt = s.dt,
+                                             .A = rate,
+                                             .B = s.B,
+                                             .C = s.C,
+                                             .D = D,
+                                             .z = s.z,
+                                             .dt_bias = dt_bias,
+                                             .initial_states = initial,
+                                             .seq_idx = seq_idx,
+                                             .dy = dy,
+                                             .dfinal_states = dlast,
+                                             .dx = d.x,
+                                             .ddt = d.dt,
+                                             .dA = drate,
+                                             .dB = d.B,
+                                             .dC = d.C,
+                                             .dD = dD,
+                                             .dz = d.z,
+                                             .ddt_bias = ddt_bias,
+                                             .dinitial_states = dinitial,
+                                             .dt_softplus = o.softplus});
+  }
+  double terms() const { return double(o.batch * o.length + o.states + o.channels / o.groups); }
+};
+
+}  // namespace mlmamba::verify

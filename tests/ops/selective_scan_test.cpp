@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Selective scan: gradients, sequences, states, decoding, extreme steps.
+#include "ops/selective_scan_cases.hpp"
+
+#include "engines.hpp"
+#include "mlmamba/mlmamba.hpp"
+#include "mlmamba/verify/gradcheck.hpp"
+
+using namespace mlmamba;
+using namespace mlmamba::verify;
+
+namespace {
+
+void exact_gradient(scan_options o) {
+  const gradcheck_result r = gradcheck_case<scan_case>(7, o);
+  INFO("length ", o.length, " channels ", o.channels, " groups ", o.groups, " at ", r.where);
+  CHECK(r.worst < 1e-12);
+}
+
+}  // namespace
+
+TEST_CASE("selective_scan: gradients are exact with each operand present and absent") {
+  for (bool D : {false, true})
+    for (bool z : {false, true})
+      for (bool dt_bias : {false, true})
+        for (bool states : {false, true})
+          exact_gradient({.length = 4,
+                          .D = D,
+                          .z = z,
+                          .dt_bias = dt_bias,
+                          .initial = states,
+                          .final = states,
+                          .softplus = D == z});
+  exact_gradient({.groups = 1, .initial = true});
+  exact_gradient({.groups = 4, .final = true});
+  exact_gradient({.channels = 3, .states = 1, .groups = 1});
+}
+
+TEST_CASE("selective_scan: gradients are exact with several sequences, and at the ends") {
+  for (sequences s : {sequences::packed, sequences::later, sequences::padded})
+    for (bool states : {false, true})
+      exact_gradient(
+          {.length = 7, .z = states, .initial = states, .final = states, .seq = s, .period = 2});
+  for (index_t length : {0, 1, 2})
+    exact_gradient({.length = length, .D = true, .z = true, .initial = true, .final = true});
+  exact_gradient({.batch = 0});
+}
+
+TEST_CASE("selective_scan: wrong operands are named") {
+  context<backend::reference> ctx;
+  scan_case<exact> c(scan_options{});
+  const auto s = c.cut(c.fused);
+  ops::selective_scan<exact> op{.x = s.x, .dt = s.dt, .A = c.rate, .B = s.B, .C = s.C, .y = c.y};
+  op.D = in_accum<exact, 2>(c.rate.view()).select(0, 0);
+  CHECK_THROWS_WITH_AS(run(ctx, op), "selective_scan: D is (3); wanted is (4)", shape_error);
+  scan_case<exact> odd({.channels = 3, .groups = 2});
+  const auto t = odd.cut(odd.fused);
+  op = {.x = t.x, .dt = t.dt, .A = odd.rate, .B = t.B, .C = t.C, .y = odd.y};
+  CHECK_THROWS_WITH_AS(run(ctx, op),
+                       "selective_scan: there are 3 channels and 2 groups; wanted is a number of "
+                       "groups that divides the channels",
+                       shape_error);
+}
+
+TEST_CASE_TEMPLATE("selective_scan: steps give what the whole sequence gives", E,
+                   MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  for (bool full : {false, true}) {
+    scan_options o{.length = 40, .channels = 38, .states = 5, .initial = true, .final = true};
+    if (full) o.D = true, o.z = true, o.dt_bias = true;
+    scan_case<E> whole(o), steps(o);
+    randomise(whole, steps, 5);
+    whole.forward(ctx);
+    steps.last = steps.initial;
+    const auto s = steps.cut(steps.fused);
+    for (index_t t = 0; t < o.length; ++t)
+      run(ctx, ops::selective_scan_step<E>{.state = steps.last,
+                                           .x = s.x.select(1, t),
+                                           .dt = s.dt.select(1, t),
+                                           .A = steps.rate,
+                                           .B = s.B.select(1, t),
+                                           .C = s.C.select(1, t),
+                                           .D = steps.D,
+                                           .z = o.z ? s.z.select(1, t) : in<E, 2>{},
+                                           .dt_bias = steps.dt_bias,
+                                           .y = steps.y.view().select(1, t),
+                                           .dt_softplus = o.softplus});
+    auto a = results(whole), b = results(steps);
+    a.resize(2), b.resize(2);
+    const difference d = compare_arrays(b, a, tolerance<E>(whole.terms()));
+    INFO(d.where, " relative ", d.relative, " tolerance ", d.tolerance);
+    CHECK(d.ok);
+  }
+}
+
+TEST_CASE_TEMPLATE("selective_scan: a sequence cut anywhere continues from its state", E,
+                   MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  const scan_options o{.length = 9, .initial = true, .final = true};
+  for (index_t cut = 0; cut <= o.length; ++cut) {
+    scan_case<E> whole(o), parts(o);
+    randomise(whole, parts, 5);
+    whole.forward(ctx);
+    parts.last = parts.initial;  // the state is continued in place
+    const auto s = parts.cut(parts.fused);
+    for (auto [from, n] : {std::pair{index_t(0), cut}, std::pair{cut, o.length - cut}})
+      run(ctx, ops::selective_scan<E>{.x = s.x.slice(1, from, n),
+                                      .dt = s.dt.slice(1, from, n),
+                                      .A = parts.rate,
+                                      .B = s.B.slice(1, from, n),
+                                      .C = s.C.slice(1, from, n),
+                                      .initial_states = parts.last,
+                                      .y = parts.y.view().slice(1, from, n),
+                                      .final_states = parts.last,
+                                      .dt_softplus = true});
+    auto a = results(whole), b = results(parts);
+    a.resize(2), b.resize(2);
+    const difference d = compare_arrays(b, a, tolerance<E>(whole.terms()));
+    INFO("cut at ", cut, ": ", d.where, " relative ", d.relative);
+    CHECK(d.ok);
+  }
+}
+
+TEST_CASE_TEMPLATE("selective_scan: steps of zero keep the state, huge ones forget it", E,
+                   MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  const scan_options o{.length = 70, .initial = true, .final = true, .softplus = false};
+  for (double dt : {0.0, 1e4}) {
+    scan_case<E> c(o);
+    randomise(c, c, 5);
+    auto fused = to_host(c.fused.view());
+    for (index_t b = 0; b < o.batch; ++b)
+      for (index_t t = 0; t < o.length; ++t)
+        for (index_t d = 0; d < o.channels; ++d)
+          fused(b, t, 1 + o.channels + d) = typename E::value(real_t<typename E::accum>(dt));
+    from_host(c.fused.view(), view<const typename E::value, 3>(fused.view()));
+    run_case(c, ctx);
+    for (const array& a : results(c))
+      for (double v : a.values) REQUIRE(std::isfinite(v));
+    const auto first = to_host(c.initial.view()), last = to_host(c.last.view());
+    if (dt == 0)
+      for (index_t i = 0; i < first.count(); ++i) CHECK(first.data()[i] == last.data()[i]);
+  }
+}
+
+TEST_CASE_TEMPLATE("selective_scan: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  auto agrees = [&](scan_options o) {
+    const difference d = compare<scan_case, E>(ctx, 3, o);
+    INFO("length ", o.length, " channels ", o.channels, " states ", o.states, ": ", d.where,
+         " relative ", d.relative, " tolerance ", d.tolerance);
+    CHECK(d.ok);
+  };
+  const scan_options all{.D = true, .z = true, .dt_bias = true, .initial = true, .final = true};
+  for (index_t length : {0, 1, 2, 31, 32, 33, 100}) {
+    scan_options o = all;
+    o.length = length;
+    agrees(o);
+  }
+  for (auto [d, n] : {std::pair{64, 16}, {34, 7}, {2, 1}, {18, 64}, {100, 16}}) {
+    scan_options o = all;
+    o.length = 40, o.channels = d, o.states = n;
+    agrees(o);
+  }
+  for (index_t groups : {1, 3, 12}) {
+    scan_options o = all;
+    o.length = 20, o.channels = 36, o.groups = groups;
+    agrees(o);
+  }
+  for (sequences s : {sequences::packed, sequences::later, sequences::padded})
+    for (index_t period : {5, 16}) {
+      scan_options o = all;
+      o.length = 50, o.channels = 20, o.seq = s, o.period = period;
+      agrees(o);
+    }
+  agrees({.batch = 0});
+  agrees({.length = 20, .channels = 20, .softplus = false});
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// SSD: gradients, sequences, states, decoding, extreme steps.
+#include "ops/ssd_cases.hpp"
+
+#include "engines.hpp"
+#include "mlmamba/mlmamba.hpp"
+#include "mlmamba/verify/gradcheck.hpp"
+
+using namespace mlmamba;
+using namespace mlmamba::verify;
+
+namespace {
+
+void exact_gradient(ssd_options o) {
+  const gradcheck_result r = gradcheck_case<ssd_case>(7, o);
+  INFO("length ", o.length, " heads ", o.heads, " groups ", o.groups, " at ", r.where);
+  CHECK(r.worst < 1e-12);
+}
+
+}  // namespace
+
+TEST_CASE("ssd: gradients are exact with each operand present and absent") {
+  for (skip D : {skip::none, skip::per_head, skip::per_channel})
+    for (bool z : {false, true})
+      for (bool states : {false, true})
+        exact_gradient({.length = 4,
+                        .D = D,
+                        .z = z,
+                        .dt_bias = states != z,
+                        .initial = states,
+                        .final = states,
+                        .softplus = z});
+  exact_gradient({.heads = 3, .groups = 1, .initial = true});
+  exact_gradient({.heads = 3, .groups = 3, .final = true});
+  exact_gradient({.D = skip::per_head, .dt_bias = true, .dt_min = 0.4, .dt_max = 0.9});
+  exact_gradient({.softplus = false, .dt_min = -1});
+}
+
+TEST_CASE("ssd: gradients are exact with several sequences, and at the ends") {
+  for (sequences s : {sequences::packed, sequences::later, sequences::padded})
+    for (bool states : {false, true})
+      exact_gradient(
+          {.length = 7, .z = states, .initial = states, .final = states, .seq = s, .period = 2});
+  for (index_t length : {0, 1, 2})
+    exact_gradient(
+        {.length = length, .D = skip::per_channel, .z = true, .initial = true, .final = true});
+  exact_gradient({.batch = 0});
+}
+
+TEST_CASE("ssd: wrong operands are named") {
+  context<backend::reference> ctx;
+  ssd_case<exact> c({.heads = 4, .groups = 2});
+  ops::ssd<exact> op;
+  c.set_inputs(op);
+  op.y = c.y;
+  op.dt_min = 2, op.dt_max = 1;
+  CHECK_THROWS_WITH_AS(run(ctx, op), "ssd: dt_min is above dt_max; wanted is dt_min <= dt_max",
+                       shape_error);
+  op.dt_min = 0, op.chunk_size = -1;
+  CHECK_THROWS_WITH_AS(run(ctx, op), "ssd: chunk_size is -1; wanted is 0 or more", shape_error);
+  ssd_case<exact> odd({.heads = 3, .groups = 2});
+  odd.set_inputs(op);
+  op.y = odd.y;
+  CHECK_THROWS_WITH_AS(run(ctx, op),
+                       "ssd: there are 3 heads and 2 groups; wanted is a number of groups that "
+                       "divides the heads",
+                       shape_error);
+}
+
+TEST_CASE_TEMPLATE("ssd: steps give what the whole sequence gives", E, MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  for (bool full : {false, true}) {
+    ssd_options o{.length = 70, .channels = 19, .states = 21, .initial = true, .final = true};
+    if (full) o.D = skip::per_head, o.z = true, o.dt_bias = true, o.dt_min = 0.1, o.dt_max = 1;
+    ssd_case<E> whole(o), steps(o);
+    randomise(whole, steps, 5);
+    whole.forward(ctx);
+    steps.last = steps.initial;
+    const auto s = steps.cut(steps.zxbcdt);
+    for (index_t t = 0; t < o.length; ++t) {
+      using R = typename E::real;
+      run(ctx, ops::ssd_step<E>{.state = steps.last,
+                                .x = s.x.select(1, t),
+                                .dt = s.dt.select(1, t),
+                                .A = steps.rate,
+                                .B = s.B.select(1, t),
+                                .C = s.C.select(1, t),
+                                .D = steps.broadcast(steps.D),
+                                .z = o.z ? s.z.select(1, t) : in<E, 3>{},
+                                .dt_bias = steps.dt_bias,
+                                .y = steps.y.view().select(1, t),
+                                .dt_softplus = o.softplus,
+                                .dt_min = R(o.dt_min),
+                                .dt_max = R(o.dt_max)});
+    }
+    auto a = results(whole), b = results(steps);
+    a.resize(2), b.resize(2);
+    const difference d = compare_arrays(b, a, tolerance<E>(whole.terms()));
+    INFO(d.where, " relative ", d.relative, " tolerance ", d.tolerance);
+    CHECK(d.ok);
+  }
+}
+
+TEST_CASE_TEMPLATE("ssd: a sequence cut anywhere continues from its state", E,
+                   MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  const ssd_options o{.length = 9, .initial = true, .final = true, .chunk_size = 4};
+  for (index_t cut = 0; cut <= o.length; ++cut) {
+    ssd_case<E> whole(o), parts(o);
+    randomise(whole, parts, 5);
+    whole.forward(ctx);
+    parts.last = parts.initial;  // the state is continued in place
+    for (auto [from, n] : {std::pair{index_t(0), cut}, std::pair{cut, o.length - cut}}) {
+      ops::ssd<E> op;
+      parts.set_inputs(op);
+      op.x = op.x.slice(1, from, n), op.dt = op.dt.slice(1, from, n);
+      op.B = op.B.slice(1, from, n), op.C = op.C.slice(1, from, n);
+      op.y = parts.y.view().slice(1, from, n);
+      op.initial_states = parts.last, op.final_states = parts.last;
+      run(ctx, op);
+    }
+    auto a = results(whole), b = results(parts);
+    a.resize(2), b.resize(2);
+    const difference d = compare_arrays(b, a, tolerance<E>(whole.terms()));
+    INFO("cut at ", cut, ": ", d.where, " relative ", d.relative);
+    CHECK(d.ok);
+  }
+}
+
+TEST_CASE_TEMPLATE("ssd: steps of zero keep the state, huge ones forget it", E,
+                   MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  const ssd_options o{.length = 130, .initial = true, .final = true, .softplus = false};
+  for (double dt : {0.0, 1e4}) {
+    ssd_case<E> c(o);
+    randomise(c, c, 5);
+    auto fused = to_host(c.zxbcdt.view());
+    for (index_t b = 0; b < o.batch; ++b)
+      for (index_t t = 0; t < o.length; ++t)
+        for (index_t h = 0; h < o.heads; ++h)
+          fused(b, t, c.width - o.heads + h) = typename E::value(real_t<typename E::accum>(dt));
+    from_host(c.zxbcdt.view(), view<const typename E::value, 3>(fused.view()));
+    run_case(c, ctx);
+    for (const array& a : results(c))
+      for (double v : a.values) REQUIRE(std::isfinite(v));
+    const auto first = to_host(c.initial.view()), last = to_host(c.last.view());
+    if (dt == 0)
+      for (index_t i = 0; i < first.count(); ++i) CHECK(first.data()[i] == last.data()[i]);
+  }
+}
+
+TEST_CASE_TEMPLATE("ssd: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
+  context_of<E> ctx;
+  auto agrees = [&](ssd_options o) {
+    const difference d = compare<ssd_case, E>(ctx, 3, o);
+    INFO("length ", o.length, " channels ", o.channels, " states ", o.states, " chunk ",
+         o.chunk_size, " algorithm ", int(o.algorithm), ": ", d.where, " relative ", d.relative,
+         " tolerance ", d.tolerance);
+    CHECK(d.ok);
+  };
+  const ssd_options all{
+      .D = skip::per_channel, .z = true, .dt_bias = true, .initial = true, .final = true};
+  for (auto algorithm : {ops::scan_algorithm::sequential, ops::scan_algorithm::chunked})
+    for (index_t length : {0, 1, 15, 16, 17, 33}) {
+      ssd_options o = all;
+      o.length = length, o.chunk_size = 16, o.algorithm = algorithm;
+      agrees(o);
+    }
+  for (auto [p, n] : {std::pair{64, 16}, {16, 64}, {17, 33}, {1, 1}, {5, 128}, {40, 24}}) {
+    ssd_options o = all;
+    o.batch = 1, o.length = 75, o.channels = p, o.states = n, o.D = skip::per_head;
+    agrees(o);
+  }
+  for (index_t chunk : {1, 7, 64, 1000}) {
+    ssd_options o = all;
+    o.batch = 1, o.length = 90, o.chunk_size = chunk, o.heads = 3, o.groups = 1;
+    agrees(o);
+  }
+  for (sequences s : {sequences::packed, sequences::later, sequences::padded})
+    for (index_t period : {5, 16}) {
+      ssd_options o = all;
+      o.length = 50, o.chunk_size = 16, o.seq = s, o.period = period;
+      agrees(o);
+    }
+  agrees({.batch = 0});
+  agrees({.length = 20, .dt_min = 0.4, .dt_max = 0.9});
+  agrees({.length = 20, .softplus = false, .dt_min = -0.5});  // decays above 1
+}
