@@ -114,6 +114,11 @@ using accum_t = typename scalar_traits<T>::accum;
 template <class T>
 using real_t = typename scalar_traits<T>::real;
 
+#if defined(__CUDACC__)  // on the host these are instantiated with complex numbers too
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 20011, 20013, 20014, 20015
+#endif
+
 /// Scalar functions. On complex numbers they are the analytic continuation to first order in the
 /// imaginary part, which is all that the complex step (imaginary part 1e-20) needs: comparisons
 /// look at the real part only.
@@ -153,10 +158,21 @@ MLMAMBA_HD inline T tanh(const T& x) {
   using std::tanh;
   return tanh(x);
 }
+// Functions of their own: inside the ones below nvcc would warn where no pragma reaches.
+template <class R>
+std::complex<R> complex_log1p(const std::complex<R>& x) {
+  return {std::log1p(x.real()), x.imag() / (1 + x.real())};
+}
+template <class R>
+std::complex<R> complex_erf(const std::complex<R>& x) {
+  const R slope =
+      R(1.1283791670955125739) * std::exp(-x.real() * x.real());  // 2/sqrt(pi) exp(-x^2)
+  return {std::erf(x.real()), slope * x.imag()};
+}
 template <class T>
 MLMAMBA_HD inline T log1p(const T& x) {
   if constexpr (is_complex<T>) {
-    return T(std::log1p(x.real()), x.imag() / (1 + x.real()));
+    return complex_log1p(x);
   } else {
     using std::log1p;
     return log1p(x);
@@ -165,10 +181,7 @@ MLMAMBA_HD inline T log1p(const T& x) {
 template <class T>
 MLMAMBA_HD inline T erf(const T& x) {
   if constexpr (is_complex<T>) {
-    using R = real_t<T>;
-    const R slope =
-        R(1.1283791670955125739) * std::exp(-x.real() * x.real());  // 2/sqrt(pi) exp(-x^2)
-    return T(std::erf(x.real()), slope * x.imag());
+    return complex_erf(x);
   } else {
     using std::erf;
     return erf(x);
@@ -268,5 +281,9 @@ MLMAMBA_HD inline T activation_derivative(activation a, const T& x) {
   }
   return T(1);
 }
+
+#if defined(__CUDACC__)
+#pragma nv_diagnostic pop
+#endif
 
 }  // namespace mlmamba

@@ -104,7 +104,7 @@ struct module_case {
   void backward(context_of<E>& ctx) {
     auto frame = ctx.scratch.make_frame();
     typename Module::saved s;
-    module.forward(ctx, x, s);
+    this->module.forward(ctx, x, s);
     keep(module.backward(ctx, dy, s), dx);
   }
   double terms() const { return double(x.count()); }
