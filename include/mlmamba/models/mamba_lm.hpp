@@ -99,6 +99,8 @@ struct mamba_lm {
   mamba_config config;
   backbone_type backbone;
   nn::parameter<E, 2> head;  // absent if tied
+  /// Training keeps only the residual before each block and runs the block again in the backward.
+  bool recompute = false;
 
   explicit mamba_lm(const mamba_config& c) : config(checked(c)), backbone(c) {
     if (!c.tie_embeddings) head = nn::parameter<E, 2>({c.padded_vocabulary(), c.mixer.d_model});
@@ -133,6 +135,7 @@ struct mamba_lm {
   struct saved {
     typename nn::embedding<E>::saved embedding;
     std::vector<typename block::saved> layers;
+    std::vector<in_accum<E, 3>> residuals;  // before each block, if the blocks are run again
     typename nn::rms_norm<E, nn::wide>::saved norm_f;
     in<E, 3> hidden;  // after norm_f
   };
@@ -151,9 +154,20 @@ struct mamba_lm {
   /// Logits of every token.
   out<E, 3> forward(context_of<E>& ctx, in<E, 3> embedded, saved& s) const {
     in_accum<E, 3> r = nn::to<A>(ctx, embedded);
-    s.layers.resize(backbone.layers.size());
-    for (std::size_t i = 0; i < backbone.layers.size(); ++i)
-      r = backbone.layers[i].forward(ctx, r, s.layers[i]);
+    s.layers.resize(recompute ? 0 : backbone.layers.size());
+    s.residuals.clear();
+    for (std::size_t i = 0; i < backbone.layers.size(); ++i) {
+      if (!recompute) {
+        r = backbone.layers[i].forward(ctx, r, s.layers[i]);
+        continue;
+      }
+      s.residuals.push_back(r);
+      const out_accum<E, 3> next = ctx.template make_accum<E, 3>(r.shape());
+      auto frame = ctx.scratch.make_frame();
+      typename block::saved unused;
+      nn::assign(ctx, next, backbone.layers[i].forward(ctx, r, unused));
+      r = next;
+    }
     s.hidden = backbone.norm_f.forward(ctx, r, s.norm_f);
     return logits(ctx, s.hidden);
   }
@@ -176,8 +190,16 @@ struct mamba_lm {
                                               .y = rows(dh)});
       backbone.norm_f.backward_into(ctx, dh, dr, s.norm_f, false);
     }
-    for (std::size_t i = backbone.layers.size(); i-- > 0;)
-      backbone.layers[i].backward(ctx, dr, s.layers[i]);
+    for (std::size_t i = backbone.layers.size(); i-- > 0;) {
+      if (s.residuals.empty()) {
+        backbone.layers[i].backward(ctx, dr, s.layers[i]);
+        continue;
+      }
+      auto inner = ctx.scratch.make_frame();
+      typename block::saved again;
+      backbone.layers[i].forward(ctx, s.residuals[i], again);
+      backbone.layers[i].backward(ctx, dr, again);
+    }
     nn::assign(ctx, dembedded, dr);
     return dembedded;
   }
