@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Softmax attention: gradients, contract, every backend.
+#include "ops/attention_cases.hpp"
+
+#include "engines.hpp"
+#include "mlmamba/backend/reference.hpp"
+#include "mlmamba/verify/gradcheck.hpp"
+
+using namespace mlmamba;
+using verify::attention_options;
+
+namespace {
+
+std::vector<attention_options> small_cases() {
+  std::vector<attention_options> all;
+  for (index_t queries : {0, 1, 4})
+    for (index_t keys : {0, 1, 2, 6})
+      for (bool causal : {false, true})
+        all.push_back({.queries = queries, .keys = keys, .causal = causal});
+  for (bool causal : {false, true})
+    all.push_back(
+        {.batch = 1, .queries = 5, .keys = 5, .heads = 3, .causal = causal, .fused = true});
+  all.push_back({.batch = 0});
+  all.push_back({.batch = 1, .heads = 1, .width = 1});
+  return all;
+}
+
+}  // namespace
+
+TEST_SUITE("attention_test") {
+  TEST_CASE("backward is the derivative of forward") {
+    for (const attention_options& o : small_cases()) {
+      const auto g = verify::gradcheck_case<verify::attention_case>(3, o);
+      CHECK_MESSAGE(g.worst < 1e-12, g.where, ": ", g.worst, " T ", o.queries, " S ", o.keys);
+    }
+  }
+
+  TEST_CASE("causal: the last query sees all keys, a query before the first key sees none") {
+    context<backend::reference> ctx;
+    const attention_options o{
+        .batch = 1, .queries = 4, .keys = 2, .heads = 1, .width = 2, .causal = true};
+    verify::attention_case<exact> c(o), d(o);
+    verify::randomise(c, d, 1);
+    c.forward(ctx);
+    for (index_t i : {0, 1}) {
+      CHECK(c.y(0, i, 0, 0) == 0);
+      CHECK(c.log_sum_exp(0, 0, i) == -std::numeric_limits<double>::infinity());
+    }
+    CHECK(c.y(0, 2, 0, 1) == doctest::Approx(c.v(0, 0, 0, 1)).epsilon(1e-14));  // sees key 0 only
+    const double before = c.y(0, 3, 0, 0);
+    c.v(0, 1, 0, 0) += 1;
+    c.forward(ctx);
+    CHECK(c.y(0, 3, 0, 0) > before);
+  }
+
+  TEST_CASE("large scores do not overflow") {
+    context<backend::reference> ctx;
+    const attention_options o{.batch = 1, .queries = 3, .keys = 4, .heads = 1};
+    verify::attention_case<exact> c(o), d(o);
+    verify::randomise(c, d, 2);
+    for (index_t j = 0; j < c.k.count(); ++j) c.k.data()[j] *= 1e6;
+    c.forward(ctx);
+    for (index_t j = 0; j < c.y.count(); ++j) CHECK(std::isfinite(c.y.data()[j]));
+  }
+
+  TEST_CASE("contract") {
+    context<backend::reference> ctx;
+    tensor<float, 4> q({1, 2, 3, 4}), k({1, 5, 3, 4}), few_heads({1, 5, 2, 4});
+    using E = reference_f32;
+    CHECK_THROWS_WITH_AS(run(ctx, ops::attention<E>{.q = q, .k = few_heads, .v = k, .y = q}),
+                         "attention: k is (1, 5, 2, 4); wanted is (1, *, 3, 4)", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, ops::attention<E>{.q = q, .k = k, .v = q, .y = q}),
+                         "attention: v is (1, 2, 3, 4); wanted is (1, 5, 3, 4)", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, ops::attention<E>{.q = q, .k = k, .v = k, .y = k}),
+                         "attention: y is (1, 5, 3, 4); wanted is (1, 2, 3, 4)", shape_error);
+    tensor<float, 4> turned({1, 2, 4, 4});
+    CHECK_THROWS_WITH_AS(
+        run(ctx,
+            ops::attention<E>{
+                .q = turned.view().transposed(2, 3), .k = turned, .v = turned, .y = turned}),
+        "attention: q has stride 4 over its last axis; wanted is 1", shape_error);
+  }
+}

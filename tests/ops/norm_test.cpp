@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// RMSNorm, LayerNorm and the gated group RMSNorm: gradients, contract, every backend.
+#include "ops/norm_cases.hpp"
+
+#include "engines.hpp"
+#include "mlmamba/backend/reference.hpp"
+#include "mlmamba/verify/gradcheck.hpp"
+
+using namespace mlmamba;
+using verify::norm_options;
+
+namespace {
+
+std::vector<norm_options> row_norms() {
+  std::vector<norm_options> all;
+  for (index_t rows : {0, 1, 2, 7})
+    for (index_t width : {1, 2, 5, 33}) all.push_back({.rows = rows, .width = width});
+  for (int k = 0; k < 16; ++k)
+    all.push_back({.rows = 3,
+                   .width = 7,
+                   .weight = (k & 1) != 0,
+                   .bias = (k & 2) != 0,
+                   .accumulate = (k & 4) != 0,
+                   .strided = (k & 8) != 0});
+  return all;
+}
+std::vector<norm_options> gated_norms() {
+  std::vector<norm_options> all;
+  for (index_t rows : {0, 1, 3})
+    for (index_t group : {0, 1, 3, 6, 12})
+      for (int k = 0; k < 16; ++k)
+        all.push_back({.rows = rows,
+                       .width = 12,
+                       .weight = (k & 1) != 0,
+                       .gate = (k & 2) != 0,
+                       .norm_before_gate = (k & 4) != 0,
+                       .group_size = group,
+                       .strided = (k & 8) != 0});
+  return all;
+}
+
+template <template <class> class Case>
+double worst_gradient(const std::vector<norm_options>& all) {
+  double worst = 0;
+  for (const norm_options& o : all) {
+    const auto g = verify::gradcheck_case<Case>(11, o);
+    if (!(g.worst <= worst)) worst = g.worst;
+    CHECK_MESSAGE(g.worst < 1e-12, g.where, " rows ", o.rows, " width ", o.width, " group ",
+                  o.group_size);
+  }
+  return worst;
+}
+
+}  // namespace
+
+TEST_SUITE("norm_test") {
+  TEST_CASE("backward is the derivative of forward") {
+    CHECK(worst_gradient<verify::rms_norm_case>(row_norms()) < 1e-12);
+    CHECK(worst_gradient<verify::layer_norm_case>(row_norms()) < 1e-12);
+    CHECK(worst_gradient<verify::gated_norm_case>(gated_norms()) < 1e-12);
+  }
+
+  TEST_CASE("statistics are what they are called") {
+    context<backend::reference> ctx;
+    verify::layer_norm_case<exact> c({.rows = 4, .width = 9}), d({.rows = 4, .width = 9});
+    verify::randomise(c, d, 5);
+    verify::run_case(c, ctx);
+    for (index_t t = 0; t < 4; ++t) {
+      double mean = 0, square = 0;
+      for (index_t i = 0; i < 9; ++i) mean += c.x(t, i) / 9;
+      for (index_t i = 0; i < 9; ++i) square += (c.x(t, i) - mean) * (c.x(t, i) - mean) / 9;
+      CHECK(c.mean(t) == doctest::Approx(mean).epsilon(1e-13));
+      CHECK(c.rstd(t) == doctest::Approx(1 / std::sqrt(square + double(0.01f))).epsilon(1e-13));
+    }
+  }
+
+  TEST_CASE("groups are normalised alone") {
+    // Scaling one group of x must not change the normalised values of another.
+    context<backend::reference> ctx;
+    tensor<double, 2> x({1, 6}), y({1, 6}), y2({1, 6});
+    for (index_t i = 0; i < 6; ++i) x(0, i) = double(i + 1);
+    run(ctx, ops::gated_rms_norm<exact>{.x = x, .y = y, .group_size = 3});
+    for (index_t i = 0; i < 3; ++i) x(0, i) *= 100;
+    run(ctx, ops::gated_rms_norm<exact>{.x = x, .y = y2, .group_size = 3});
+    for (index_t i = 3; i < 6; ++i) CHECK(y(0, i) == y2(0, i));
+  }
+
+  TEST_CASE("contract") {
+    context<backend::reference> ctx;
+    tensor<float, 2> x({3, 4}), y({3, 4}), narrow({3, 3});
+    tensor<float, 1> w({4}), short_w({3}), r({3});
+    using E = reference_f32;
+    CHECK_THROWS_WITH_AS(run(ctx, ops::rms_norm<E>{.x = x, .weight = short_w, .y = y}),
+                         "rms_norm: weight is (3); wanted is (4)", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, ops::rms_norm<E>{.x = x, .y = narrow}),
+                         "rms_norm: y is (3, 3); wanted is (3, 4)", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, ops::rms_norm<E>{.y = y}),
+                         "rms_norm: x is missing; wanted is an array of rank 2", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, ops::layer_norm<E>{.x = x, .y = y, .rstd = r}),
+                         "layer_norm: one of mean and rstd is missing; give both or none",
+                         shape_error);
+    tensor<float, 2> square({3, 3});
+    CHECK_THROWS_WITH_AS(run(ctx, ops::layer_norm<E>{.x = square.view().transposed(), .y = narrow}),
+                         "layer_norm: x has stride 3 over its last axis; wanted is 1", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, ops::gated_rms_norm<E>{.x = x, .y = y, .group_size = 3}),
+                         "gated_rms_norm: group_size is 3 and x is (3, 4); wanted is a divisor of "
+                         "the last size",
+                         shape_error);
+    CHECK_THROWS_WITH_AS(
+        run(ctx, ops::gated_rms_norm_backward<E>{.x = x,
+                                                 .z = x,
+                                                 .rstd = view<const float, 2>(r.data(), {{3, 1}}),
+                                                 .dy = y,
+                                                 .dx = y}),
+        "gated_rms_norm_backward: one of z and dz is missing; give both or none", shape_error);
+  }
+}

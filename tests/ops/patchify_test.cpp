@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Patches: where each pixel goes, what is ignored, every backend.
+#include "ops/patchify_cases.hpp"
+
+#include "engines.hpp"
+#include "mlmamba/backend/reference.hpp"
+#include "mlmamba/verify/gradcheck.hpp"
+
+using namespace mlmamba;
+using verify::patchify_options;
+
+namespace {
+std::vector<patchify_options> small_cases() {
+  return {
+      {},
+      {.patch = 1},
+      {.batch = 0},
+      {.batch = 1, .channels = 1, .height = 5, .width = 8, .patch = 3},  // 2 rows, 2 columns left
+      {.batch = 1, .channels = 2, .height = 2, .width = 6, .patch = 3},  // no patch fits
+      {.batch = 1, .channels = 2, .height = 3, .width = 3, .patch = 3}};
+}
+}  // namespace
+
+TEST_SUITE("patchify_test") {
+  TEST_CASE("backward is the derivative of forward") {
+    for (const patchify_options& o : small_cases()) {
+      const auto g = verify::gradcheck_case<verify::patchify_case>(3, o);
+      CHECK_MESSAGE(g.worst < 1e-12, g.where, ": ", g.worst, " patch ", o.patch);
+    }
+  }
+
+  TEST_CASE("the last H mod p rows and W mod p columns are ignored") {
+    context<backend::reference> ctx;
+    tensor<float, 4> x({1, 1, 3, 5});
+    for (index_t i = 0; i < 15; ++i) x.data()[i] = float(i);
+    tensor<float, 3> y({1, 2, 4});
+    run(ctx, ops::patchify<reference_f32>{.x = x, .y = y, .patch = 2});
+    const float want[] = {0, 1, 5, 6, 2, 3, 7, 8};
+    for (index_t i = 0; i < 8; ++i) CHECK(y.data()[i] == want[i]);
+  }
+
+  TEST_CASE("contract") {
+    context<backend::reference> ctx;
+    tensor<float, 4> x({1, 1, 4, 4});
+    tensor<float, 3> y({1, 4, 4});
+    using E = reference_f32;
+    CHECK_THROWS_WITH_AS(run(ctx, ops::patchify<E>{.x = x, .y = y}),
+                         "patchify: patch is 0; wanted is at least 1", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, ops::patchify<E>{.x = x, .y = y, .patch = 4}),
+                         "patchify: y is (1, 4, 4); wanted is (1, 1, 16)", shape_error);
+  }
+}
