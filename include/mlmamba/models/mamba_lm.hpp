@@ -247,7 +247,13 @@ struct mamba_lm {
 
  private:
   static const mamba_config& checked(const mamba_config& c) {
-    if (const char* p = problem_with(c)) fail<shape_error>("mamba_lm: ", p);
+    const char* p = nullptr;
+    if constexpr (requires { Mixer<E>::problem(c.mixer); }) {
+      p = problem_with(c, &Mixer<E>::problem);
+    } else {
+      p = problem_with(c);
+    }
+    if (p) fail<shape_error>("mamba_lm: ", p);
     return c;
   }
   template <class Mix>
