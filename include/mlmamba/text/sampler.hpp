@@ -38,8 +38,8 @@ struct sampling {
     if (top_k < 0) refuse("top_k", top_k, "0 (all) or more");
     if (!(top_p >= 0 && top_p <= 1)) refuse("top_p", top_p, "0 to 1");
     if (!(min_p >= 0 && min_p <= 1)) refuse("min_p", min_p, "0 to 1");
-    if (!(repetition_penalty > 0) || std::isinf(repetition_penalty))
-      refuse("repetition_penalty", repetition_penalty, "a finite number above 0");
+    if (!(repetition_penalty >= 0.001 && repetition_penalty <= 1000))
+      refuse("repetition_penalty", repetition_penalty, "0.001 to 1000");
     if (vocabulary < 0) refuse("vocabulary", vocabulary, "0 (all) or more");
   }
   bool greedy() const { return temperature == 0 || top_k == 1; }
