@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// The CPU backend: threads and SIMD kernels. One include line per family of ops.
+#pragma once
+
+#include "mlmamba/backend/cpu/simd/dispatch.hpp"

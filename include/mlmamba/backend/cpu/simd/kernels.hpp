@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// The table of SIMD kernels: one struct of function pointers per family of ops.
+#pragma once
+
+#include "mlmamba/backend/cpu/simd/elementwise.hpp"
+
+namespace mlmamba::backend::simd {
+
+/// What a processor can do, as far as the kernels differ. `avx512_bf16` is `avx512` with native dot
+/// products of bf16 and int8 (Zen 4, Sapphire Rapids).
+enum class cpu_level : int { baseline, sse4, avx2, avx512, avx512_bf16 };
+
+inline const char* to_string(cpu_level l) {
+  constexpr const char* names[] = {"baseline", "sse4", "avx2", "avx512", "avx512_bf16"};
+  return names[int(l)];
+}
+
+// To add a family x: write simd/x.hpp (struct x_kernels) and simd/x-inl.hpp (per-target code with
+// inline x_kernels make_x_kernels()), then add an include above, a line here, and an include in
+// targets-inl.hpp.
+#define MLMAMBA_SIMD_FAMILIES(family) family(elementwise)
+
+struct kernels {
+  cpu_level level = cpu_level::baseline;
+#define MLMAMBA_SIMD_MEMBER(family) family##_kernels family;
+  MLMAMBA_SIMD_FAMILIES(MLMAMBA_SIMD_MEMBER)
+#undef MLMAMBA_SIMD_MEMBER
+};
+
+}  // namespace mlmamba::backend::simd
