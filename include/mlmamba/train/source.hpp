@@ -43,6 +43,16 @@ inline std::uint64_t count_words(const std::vector<example::turn>& turns) {
   return n;
 }
 
+/// The picture of a record, "" without one.
+inline std::string checked_picture(const json& record, const std::string& who) {
+  const std::string path = json_get_or<std::string>(record, "image", "", who);
+  const std::filesystem::path below(path);
+  bool leaves = below.is_absolute();
+  for (const auto& part : below) leaves = leaves || part == "..";
+  if (leaves) fail<io_error>(who, ": image \"", path, "\"; a path below the folder is wanted");
+  return path;
+}
+
 /// A LLaVA-style data set: a list of {"image"?: path below `images`, "conversations": [...]}. The
 /// JSON is read at once; pictures when they are asked for. Records without an image are text only.
 ///
@@ -60,13 +70,7 @@ inline data_source read_llava(const std::filesystem::path& file,
     if (!list.is_array()) fail<io_error>(who, ": not a list; a list of conversations is wanted");
     for (std::size_t i = 0; i < list.size(); ++i) {
       const std::string here = who + ": record " + std::to_string(i);
-      record r{read_turns(list[i], here), json_get_or<std::string>(list[i], "image", "", here)};
-      const std::filesystem::path below(r.picture);
-      bool leaves = below.is_absolute();
-      for (const auto& part : below) leaves = leaves || part == "..";
-      if (leaves)
-        fail<io_error>(here, ": image \"", r.picture, "\"; a path below the folder is wanted");
-      records->push_back(std::move(r));
+      records->push_back({read_turns(list[i], here), checked_picture(list[i], here)});
     }
   }
   if (records->empty()) fail<io_error>(who, ": an empty list; at least one record is wanted");
