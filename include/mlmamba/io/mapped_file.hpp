@@ -22,7 +22,9 @@
 
 namespace mlmamba {
 
-/// Maps a regular file read-only for as long as the object lives. An empty file is an empty span.
+/// Maps a regular file for as long as the object lives. An empty file is an empty span. The bytes
+/// are const here; a parameter that lies in them may be trained all the same: pages that are
+/// written are copied first, and the file never changes.
 /// The mapping is private, but a file that another process cuts short while it is mapped raises
 /// SIGBUS on access, as with any mapping: replace model files by rename, as `write_file` does.
 ///
@@ -45,7 +47,8 @@ class mapped_file {
     }
     size_ = static_cast<std::size_t>(status.st_size);
     if (size_ > 0) {
-      void* at = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
+      void* at =
+          ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file, 0);
       if (at == MAP_FAILED) stop(path, "map", errno, file);
       data_ = static_cast<const std::byte*>(at);
     }

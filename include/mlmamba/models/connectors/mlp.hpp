@@ -31,6 +31,7 @@ struct projector_connector {
   projector_connector(connector_shape n, options o)
       : shape(detail::checked("connector", n)), projector(config_of(n, o)) {}
   static void fields(auto& self, auto&& f) { f("projector", self.projector); }
+  index_t tokens() const { return projector.config.tokens(); }
 
   struct saved {
     typename token_projector<E>::saved projector;

@@ -32,6 +32,7 @@ struct average_pool_connector {
         out_cols(o.out_cols > 0 ? o.out_cols : half_grid(n.grid_cols)),
         projector({.kind = projector_kind::gelu_mlp, .d_in = n.d_vision, .d_model = n.d_model}) {}
   static void fields(auto& self, auto&& f) { f("projector", self.projector); }
+  index_t tokens() const { return out_rows * out_cols; }
 
   struct saved {
     typename token_projector<E>::saved projector;
@@ -90,6 +91,7 @@ struct pixel_shuffle_connector {
                         " x ", n.grid_cols, "; wanted is a factor that divides both");
   }
   static void fields(auto& self, auto&& f) { f("projector", self.projector); }
+  index_t tokens() const { return shape.tokens() / (factor * factor); }
 
   struct saved {
     typename token_projector<E>::saved projector;

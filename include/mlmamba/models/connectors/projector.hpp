@@ -50,6 +50,7 @@ struct projector_config {
   bool pools() const {
     return kind == projector_kind::ldpnet || kind == projector_kind::fused_ldpnet;
   }
+  index_t tokens() const { return pools() ? out_rows * out_cols : grid_rows * grid_cols; }
   std::vector<index_t> widths() const {
     switch (kind) {
       case projector_kind::linear:

@@ -168,6 +168,7 @@ struct scan_connector {
         for (auto* l : {&m.w1, &m.w2, &m.w3}) nn::fill(l->bias, [] { return 0.0; });
     }
   }
+  index_t tokens() const { return projector.projector.config.tokens(); }
   const scan_options& made_with() const { return options_; }
 
   struct saved {
