@@ -20,6 +20,9 @@ results run_on(fixture& f) {
   if (op == "ssd") return ops.ssd(), ops.out;
   if (op == "rms_norm") return ops.rms_norm(), ops.out;
   if (op == "vit") return vit_results<E>(f, ctx);
+  if (op == "mamba2_scan_connector") return connector_results<E>(f, ctx);
+  if (op == "mamba_lm" || op == "mamba2_lm") return language_results<E>(f, ctx);
+  if (op == "ml_mamba") return ml_mamba_results<E>(f, ctx);
   fail<io_error>("op \"", op,
                  "\" is not known; causal_conv1d, selective_scan, ssd, rms_norm, vit, mamba_lm, "
                  "mamba2_lm, mamba2_scan_connector, image_transform or ml_mamba is wanted");
