@@ -206,8 +206,10 @@ struct mamba_lm {
 
   // --- inference
 
+  /// A value: copy it to fork, compare, save and load it (models/state.hpp).
   struct state {
     std::vector<typename Mixer<E>::state> layers;
+    index_t position = 0;  // tokens read, those of a picture included
     static void fields(auto& self, auto&& f) { f("layers", self.layers); }
   };
   state make_state(index_t batch) const {
@@ -216,32 +218,34 @@ struct mamba_lm {
     return s;
   }
 
-  /// Continues the state with embeddings (B, L, d); logits (B, V) of the last token. L = 0: no
-  /// logits.
-  out<E, 2> prefill(context_of<E>& ctx, in<E, 3> embedded, state& st) const {
-    out<E, 2> y = ctx.template make<E, 2>({{embedded.size[0], vocabulary()}});
+  /// Continues the state with embeddings (B, L, d); logits (B, V) of the last token, in accum: in
+  /// bf16 neighbours would be equal. L = 0: no logits.
+  out_accum<E, 2> prefill(context_of<E>& ctx, in<E, 3> embedded, state& st) const {
+    out_accum<E, 2> y = ctx.template make_accum<E, 2>({{embedded.size[0], vocabulary()}});
     auto frame = ctx.scratch.make_frame();
     out_accum<E, 3> r = nn::to<A>(ctx, embedded);
     run_layers(ctx, r, [&](std::size_t i, in<E, 3> u) {
       return backbone.layers[i].mixer.prefill(ctx, u, st.layers[i]);
     });
-    if (r.size[1] == 0) return out<E, 2>{};
+    st.position += r.size[1];
+    if (r.size[1] == 0) return out_accum<E, 2>{};
     last_logits(ctx, r, y);
     return y;
   }
   /// One token per row: embeddings (B, 1, d) -> logits (B, V).
-  out<E, 2> step(context_of<E>& ctx, in<E, 3> embedded, state& st) const {
-    out<E, 2> y = ctx.template make<E, 2>({{embedded.size[0], vocabulary()}});
+  out_accum<E, 2> step(context_of<E>& ctx, in<E, 3> embedded, state& st) const {
+    out_accum<E, 2> y = ctx.template make_accum<E, 2>({{embedded.size[0], vocabulary()}});
     auto frame = ctx.scratch.make_frame();
     out_accum<E, 3> r = nn::to<A>(ctx, embedded);
     run_layers(ctx, r, [&](std::size_t i, in<E, 3> u) {
       return backbone.layers[i].mixer.step(ctx, u, st.layers[i]);
     });
+    ++st.position;
     last_logits(ctx, r, y);
     return y;
   }
   /// One token per row: ids (B) -> logits (B, V).
-  out<E, 2> step(context_of<E>& ctx, in_index<E, 1> ids, state& st) const {
+  out_accum<E, 2> step(context_of<E>& ctx, in_index<E, 1> ids, state& st) const {
     return step(ctx, embed(ctx, ids.split(0, 1)), st);
   }
 
@@ -266,11 +270,12 @@ struct mamba_lm {
     head_product(ctx, rows(hidden), rows(y));
     return y;
   }
-  void head_product(context_of<E>& ctx, in<E, 2> hidden, out<E, 2> y) const {
+  template <class Y>
+  void head_product(context_of<E>& ctx, in<E, 2> hidden, view<Y, 2, typename E::memory> y) const {
     const nn::parameter<E, 2>& w = head ? head : backbone.embedding.weight;
-    run(ctx, ops::gemm<E, V, typename E::weight>{.x = hidden, .w = w.value, .y = y});
+    run(ctx, ops::gemm<E, Y, typename E::weight>{.x = hidden, .w = w.value, .y = y});
   }
-  void last_logits(context_of<E>& ctx, in_accum<E, 3> r, out<E, 2> y) const {
+  void last_logits(context_of<E>& ctx, in_accum<E, 3> r, out_accum<E, 2> y) const {
     typename nn::rms_norm<E, nn::wide>::saved unused;
     // the last token of each row, made contiguous
     const in_accum<E, 3> last = nn::to<A>(ctx, r.slice(1, r.size[1] - 1, 1));

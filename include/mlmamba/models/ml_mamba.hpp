@@ -183,6 +183,7 @@ struct ml_mamba {
     return llm_backbone.step(ctx, ids, st);
   }
   index_t d_model() const { return llm_backbone.d_model(); }
+  index_t vocabulary() const { return llm_backbone.vocabulary(); }
 
  private:
   template <class M>
