@@ -18,6 +18,7 @@ struct norm_options {
   index_t group_size = 0;
   bool accumulate = false;  ///< the row is also the residual: its gradient is added to
   bool strided = false;     ///< rows are slices of wider ones, at an odd offset
+  float epsilon = 0.01f;
 };
 
 namespace detail {
@@ -77,8 +78,9 @@ struct row_norm_case {
   void forward(context_of<E>& ctx) {
     detail::clear(y);
     if constexpr (Kind == 0) {
-      run(ctx, ops::rms_norm<E, X>{
-                   .x = part(x), .weight = weight, .y = part(y), .rstd = rstd, .epsilon = 0.01f});
+      run(ctx,
+          ops::rms_norm<E, X>{
+              .x = part(x), .weight = weight, .y = part(y), .rstd = rstd, .epsilon = o.epsilon});
     } else {
       run(ctx, ops::layer_norm<E, X>{.x = part(x),
                                      .weight = weight,
@@ -86,7 +88,7 @@ struct row_norm_case {
                                      .y = part(y),
                                      .mean = mean,
                                      .rstd = rstd,
-                                     .epsilon = 0.01f});
+                                     .epsilon = o.epsilon});
     }
     if (o.accumulate) allocator<typename E::memory>::copy(residual.data(), x.data(), x.bytes());
   }
@@ -168,7 +170,7 @@ struct gated_norm_case {
                                     .rstd = rstd,
                                     .group_size = o.group_size,
                                     .norm_before_gate = o.norm_before_gate,
-                                    .epsilon = 0.01f});
+                                    .epsilon = o.epsilon});
   }
   void backward(context_of<E>& ctx) {
     run(ctx, backward_op{.x = part(x),

@@ -5,3 +5,5 @@
 #pragma once
 
 #include "mlmamba/backend/cpu/simd/dispatch.hpp"
+//
+#include "mlmamba/backend/cpu/norm.hpp"

@@ -46,7 +46,7 @@ struct rms_norm {
 /// With xhat = x rstd and g = dy weight:
 ///
 ///   dx[t,d]    = (g[t,d] - xhat[t,d] mean_d(g xhat)) rstd[t]     (+ dx[t,d] if accumulate)
-///   dweight[d] += sum_t dy[t,d] xhat[t,d]                        t ascending
+///   dweight[d] += sum_t dy[t,d] xhat[t,d]     t by blocks, in a fixed order
 template <engine E, class X = typename E::value>
 struct rms_norm_backward {
   static constexpr const char* name = "rms_norm_backward";
@@ -118,7 +118,7 @@ struct layer_norm {
 /// With xhat = (x - mean) rstd and g = dy weight:
 ///
 ///   dx[t,d]    = (g[t,d] - mean_d(g) - xhat[t,d] mean_d(g xhat)) rstd[t]  (+ dx if accumulate)
-///   dweight[d] += sum_t dy[t,d] xhat[t,d];  dbias[d] += sum_t dy[t,d]     t ascending
+///   dweight[d] += sum_t dy[t,d] xhat[t,d];  dbias[d] += sum_t dy[t,d]     as above
 template <engine E, class X = typename E::value>
 struct layer_norm_backward {
   static constexpr const char* name = "layer_norm_backward";
@@ -202,7 +202,7 @@ struct gated_rms_norm {
 ///   t  = (g - uhat mean_group(g uhat)) rstd
 ///   norm_before_gate:  dx = t;          dz = dy uhat weight silu'(z)
 ///   else:              dx = t silu(z);  dz = t x silu'(z)
-///   dweight[d] += sum_t uhat dy (silu(z) if norm_before_gate)    t ascending
+///   dweight[d] += sum_t uhat dy (silu(z) if norm_before_gate)    as above
 template <engine E>
 struct gated_rms_norm_backward {
   static constexpr const char* name = "gated_rms_norm_backward";

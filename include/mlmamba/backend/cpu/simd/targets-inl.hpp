@@ -8,6 +8,7 @@
 #include "mlmamba/backend/cpu/simd/common-inl.hpp"
 //
 #include "mlmamba/backend/cpu/simd/elementwise-inl.hpp"
+#include "mlmamba/backend/cpu/simd/norm-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {

@@ -1,12 +1,49 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Does a row of a batch come out the same, bit for bit, when it is alone?
+// What every backend is asked: equal to the reference in double? The same bits with any number of
+// threads, and for a row of a batch that is alone?
 #pragma once
 
+#include "engines.hpp"
+#include "mlmamba/mlmamba.hpp"
 #include "mlmamba/verify/op_case.hpp"
 
 namespace mlmamba::verify {
+
+/// Compares Case<E> with Case<exact> over all options, on fresh memory each.
+template <template <class> class Case, engine E, class Options>
+void check_all(const std::vector<Options>& all) {
+  context_of<E> ctx;
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    const difference d = compare<Case, E>(ctx, 100 + k, all[k]);
+    CHECK_MESSAGE(d.ok, "options ", k, ", seed ", 100 + k, ": ", d.where, "; off by ", d.relative,
+                  ", allowed is ", d.tolerance);
+  }
+}
+
+#if !defined(__CUDACC__)
+/// Equal bits with 1, 2 and 3 threads.
+template <template <class> class Case, engine E, class Options>
+void check_threads(const std::vector<Options>& all) {
+  context_of<E> one{cpu_options{.threads = 1}}, two{cpu_options{.threads = 2}},
+      three{cpu_options{.threads = 3}};
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    CHECK_MESSAGE((same_bits<Case, E>(one, two, k, all[k])), "2 threads, options ", k);
+    CHECK_MESSAGE((same_bits<Case, E>(one, three, k, all[k])), "3 threads, options ", k);
+  }
+}
+/// What the machine's best instructions make equal to the reference, lesser ones do too.
+template <template <class> class Case, engine E, class Options>
+void check_levels(const std::vector<Options>& all) {
+  using backend::simd::cpu_level;
+  for (cpu_level l : {cpu_level::baseline, cpu_level::avx2, cpu_level::avx512}) {
+    backend::simd::limit_cpu_level(l);
+    check_all<Case, E>(all);
+  }
+  backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
+}
+#endif
 
 /// Runs Case<E>(whole) and, for each `b` below `batch`, Case<E>(one(b)) on element b of every input
 /// and output gradient that is larger in `whole` (arrays of equal size are shared). True if those

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Norms on the CPU: runs of rows per task; gradients of weights by blocks of rows whose number
+// depends on the number of rows only, added first to last.
+#pragma once
+
+#include "mlmamba/backend/cpu/simd/dispatch.hpp"
+#include "mlmamba/backend/cpu/workers.hpp"
+#include "mlmamba/ops/norm.hpp"
+
+namespace mlmamba::backend {
+
+namespace detail {
+
+/// Rows of a task of a norm: 16384 elements, tens of microseconds.
+inline index_t rows_per_task(index_t width) { return 16384 / std::max<index_t>(width, 1); }
+
+inline constexpr index_t norm_blocks = 64;  // partial sums of few megabytes, enough for any CPU
+
+/// Calls f(block, from, to, dweight, dbias) for blocks of rows, at most norm_blocks; the sums it
+/// adds to start at zero and are added to `outputs` (each may be empty) afterwards.
+template <class A, class F>
+void norm_backward_blocks(context<cpu>& ctx, index_t rows, index_t width,
+                          view<A, 1> const (&outputs)[2], const F& f) {
+  const index_t size = std::max<index_t>(8, (rows + norm_blocks - 1) / norm_blocks);
+  const index_t blocks = (rows + size - 1) / size;
+  auto frame = ctx.scratch.make_frame();
+  view<A, 3> partial = ctx.scratch.template make<A, 3>({{2, blocks, width}});
+  ctx.parallel_for(blocks, [&](index_t k) {
+    A* sums[2];
+    for (index_t i = 0; i < 2; ++i) {
+      sums[i] = outputs[i] ? partial.data + (i * blocks + k) * width : nullptr;
+      if (sums[i]) std::fill_n(sums[i], width, A(0));
+    }
+    f(k, k * size, std::min(rows, (k + 1) * size), sums[0], sums[1]);
+  });
+  const auto add_rows = simd::cpu_kernels().norm.add_rows<A>();
+  for (index_t i = 0; i < 2; ++i) {
+    if (!outputs[i]) continue;
+    const A* sums = partial.data + i * blocks * width;
+    for_each_run(ctx, width, 256, [&](index_t from, index_t to) {
+      add_rows(sums + from, blocks, width, outputs[i].data + from, to - from);
+    });
+  }
+}
+
+template <class E, class X, class Op>
+simd::norm_rows<typename E::value, X> norm_rows_of(const Op& op, index_t from, index_t to) {
+  return {.x = op.x.data + from * op.x.stride[0],
+          .x_stride = op.x.stride[0],
+          .weight = op.weight.data,
+          .bias = nullptr,
+          .y = op.y.data + from * op.y.stride[0],
+          .y_stride = op.y.stride[0],
+          .mean = nullptr,
+          .rstd = op.rstd ? op.rstd.data + from : nullptr,
+          .rows = to - from,
+          .width = op.x.size[1],
+          .epsilon = op.epsilon};
+}
+template <class E, class X, class Op>
+simd::norm_backward_rows<typename E::value, X> norm_backward_rows_of(const Op& op, index_t from,
+                                                                     index_t to) {
+  return {.x = op.x.data + from * op.x.stride[0],
+          .x_stride = op.x.stride[0],
+          .weight = op.weight.data,
+          .mean = nullptr,
+          .rstd = op.rstd.data + from,
+          .dy = op.dy.data + from * op.dy.stride[0],
+          .dy_stride = op.dy.stride[0],
+          .dx = op.dx.data + from * op.dx.stride[0],
+          .dx_stride = op.dx.stride[0],
+          .dweight = nullptr,
+          .dbias = nullptr,
+          .rows = to - from,
+          .width = op.x.size[1],
+          .accumulate = op.accumulate};
+}
+
+}  // namespace detail
+
+template <class E, class X>
+void execute(context<cpu>& ctx, const ops::rms_norm<E, X>& op) {
+  const auto kernel = simd::cpu_kernels().norm.of<typename E::value, X>().rms;
+  detail::for_each_run(
+      ctx, op.x.size[0], detail::rows_per_task(op.x.size[1]),
+      [&](index_t from, index_t to) { kernel(detail::norm_rows_of<E, X>(op, from, to)); });
+}
+
+template <class E, class X>
+void execute(context<cpu>& ctx, const ops::layer_norm<E, X>& op) {
+  const auto kernel = simd::cpu_kernels().norm.of<typename E::value, X>().layer;
+  detail::for_each_run(ctx, op.x.size[0], detail::rows_per_task(op.x.size[1]),
+                       [&](index_t from, index_t to) {
+                         auto rows = detail::norm_rows_of<E, X>(op, from, to);
+                         rows.bias = op.bias.data;
+                         rows.mean = op.mean ? op.mean.data + from : nullptr;
+                         kernel(rows);
+                       });
+}
+
+template <class E, class X>
+void execute(context<cpu>& ctx, const ops::rms_norm_backward<E, X>& op) {
+  using A = typename E::accum;
+  const auto kernel = simd::cpu_kernels().norm.of<typename E::value, X>().rms_backward;
+  detail::norm_backward_blocks<A>(ctx, op.x.size[0], op.x.size[1], {op.dweight, {}},
+                                  [&](index_t, index_t from, index_t to, A* dweight, A*) {
+                                    auto rows = detail::norm_backward_rows_of<E, X>(op, from, to);
+                                    rows.dweight = dweight;
+                                    kernel(rows);
+                                  });
+}
+
+template <class E, class X>
+void execute(context<cpu>& ctx, const ops::layer_norm_backward<E, X>& op) {
+  using A = typename E::accum;
+  const auto kernel = simd::cpu_kernels().norm.of<typename E::value, X>().layer_backward;
+  detail::norm_backward_blocks<A>(ctx, op.x.size[0], op.x.size[1], {op.dweight, op.dbias},
+                                  [&](index_t, index_t from, index_t to, A* dweight, A* dbias) {
+                                    auto rows = detail::norm_backward_rows_of<E, X>(op, from, to);
+                                    rows.mean = op.mean.data + from;
+                                    rows.dweight = dweight, rows.dbias = dbias;
+                                    kernel(rows);
+                                  });
+}
+
+template <class E>
+void execute(context<cpu>& ctx, const ops::gated_rms_norm<E>& op) {
+  using A = typename E::accum;
+  if (op.x.size[1] == 0) return;
+  const auto kernel = simd::cpu_kernels().norm.gated<typename E::value>().forward;
+  const index_t group = op.group(), rows = op.x.size[0];
+  const index_t size = std::max<index_t>(1, detail::rows_per_task(op.x.size[1]));
+  detail::for_each_with_scratch<A>(ctx, (rows + size - 1) / size, group, [&](index_t k, A* buffer) {
+    const index_t from = k * size;
+    kernel({.x = op.x.data + from * op.x.stride[0],
+            .x_stride = op.x.stride[0],
+            .z = op.z ? op.z.data + from * op.z.stride[0] : nullptr,
+            .z_stride = op.z.stride[0],
+            .weight = op.weight.data,
+            .y = op.y.data + from * op.y.stride[0],
+            .y_stride = op.y.stride[0],
+            .rstd = op.rstd ? op.rstd.data + from * op.rstd.stride[0] : nullptr,
+            .rstd_stride = op.rstd.stride[0],
+            .buffer = buffer,
+            .rows = std::min(rows, from + size) - from,
+            .width = op.x.size[1],
+            .group = group,
+            .norm_before_gate = op.norm_before_gate,
+            .epsilon = op.epsilon});
+  });
+}
+
+template <class E>
+void execute(context<cpu>& ctx, const ops::gated_rms_norm_backward<E>& op) {
+  using A = typename E::accum;
+  if (op.x.size[1] == 0) return;
+  const auto kernel = simd::cpu_kernels().norm.gated<typename E::value>().backward;
+  const index_t group = op.group();
+  auto frame = ctx.scratch.make_frame();
+  const view<A, 2> buffers = ctx.scratch.template make<A, 2>({{detail::norm_blocks, group}});
+  detail::norm_backward_blocks<A>(
+      ctx, op.x.size[0], op.x.size[1], {op.dweight, {}},
+      [&](index_t k, index_t from, index_t to, A* dweight, A*) {
+        kernel({.x = op.x.data + from * op.x.stride[0],
+                .x_stride = op.x.stride[0],
+                .z = op.z ? op.z.data + from * op.z.stride[0] : nullptr,
+                .z_stride = op.z.stride[0],
+                .weight = op.weight.data,
+                .rstd = op.rstd.data + from * op.rstd.stride[0],
+                .rstd_stride = op.rstd.stride[0],
+                .dy = op.dy.data + from * op.dy.stride[0],
+                .dy_stride = op.dy.stride[0],
+                .dx = op.dx.data + from * op.dx.stride[0],
+                .dx_stride = op.dx.stride[0],
+                .dz = op.dz ? op.dz.data + from * op.dz.stride[0] : nullptr,
+                .dz_stride = op.dz.stride[0],
+                .dweight = dweight,
+                .buffer = buffers.data + k * group,
+                .rows = to - from,
+                .width = op.x.size[1],
+                .group = group,
+                .norm_before_gate = op.norm_before_gate});
+      });
+}
+
+}  // namespace mlmamba::backend

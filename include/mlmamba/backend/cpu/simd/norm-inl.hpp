@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Kernels of RMSNorm and LayerNorm: a row stays in the first-level cache over its passes.
+
+HWY_BEFORE_NAMESPACE();
+namespace mlmamba::backend::simd {
+namespace HWY_NAMESPACE {
+
+/// v with the lanes behind the end set to zero.
+template <class D>
+HWY_INLINE hn::Vec<D> inside(D, all_lanes, hn::Vec<D> v) {
+  return v;
+}
+template <class D>
+HWY_INLINE hn::Vec<D> inside(D d, first_lanes p, hn::Vec<D> v) {
+  return hn::IfThenElseZero(hn::FirstN(d, std::size_t(p.n)), v);
+}
+
+/// The sum of term(part, i) over all vectors of n elements, in an order that depends on n and the
+/// target only. Four sums hide the latency of the addition.
+template <class D, class Term>
+HWY_INLINE hn::TFromD<D> sum_of_vectors(D d, index_t n, const Term& term) {
+  const index_t step = lanes(d);
+  auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
+  index_t i = 0;
+  for (; i + 4 * step <= n; i += 4 * step) {
+    s0 = hn::Add(s0, term(all_lanes{}, i));
+    s1 = hn::Add(s1, term(all_lanes{}, i + step));
+    s2 = hn::Add(s2, term(all_lanes{}, i + 2 * step));
+    s3 = hn::Add(s3, term(all_lanes{}, i + 3 * step));
+  }
+  for (; i + step <= n; i += step) s0 = hn::Add(s0, term(all_lanes{}, i));
+  if (i < n) s1 = hn::Add(s1, inside(d, first_lanes{n - i}, term(first_lanes{n - i}, i)));
+  return sum_of_lanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
+}
+
+template <class T, class X>
+struct norms {
+  using A = accum_t<T>;
+  using D = tag_for<T>;
+
+  template <bool centred>
+  static void forward(const norm_rows<T, X>& o) {
+    const D d;
+    const index_t n = o.width;
+    for (index_t t = 0; t < o.rows; ++t) {
+      const X* x = o.x + t * o.x_stride;
+      A mean = 0;
+      if (centred) {
+        mean = sum_of_vectors(d, n,
+                              [&](auto part, index_t i) HWY_ATTR { return part.load(d, x + i); }) /
+               A(n);
+      }
+      const auto m = hn::Set(d, mean);
+      const A square = sum_of_vectors(d, n, [&](auto part, index_t i) HWY_ATTR {
+        const auto v = centred ? hn::Sub(part.load(d, x + i), m) : part.load(d, x + i);
+        return hn::Mul(v, v);
+      });
+      const A rstd = A(1) / std::sqrt(square / A(n) + o.epsilon);
+      if (o.rstd) o.rstd[t] = rstd;
+      if (centred && o.mean) o.mean[t] = mean;
+      write(x, m, hn::Set(d, rstd), o.weight, o.bias, o.y + t * o.y_stride, n);
+    }
+  }
+
+  /// y = (x - m) r weight + bias
+  static HWY_INLINE void write(const X* x, hn::Vec<D> m, hn::Vec<D> r, const A* weight,
+                               const A* bias, T* y, index_t n) {
+    const D d;
+    if (weight && bias) {
+      for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
+        const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
+        part.store(hn::MulAdd(v, part.load(d, weight + i), part.load(d, bias + i)), d, y + i);
+      });
+    } else if (weight) {
+      for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
+        const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
+        part.store(hn::Mul(v, part.load(d, weight + i)), d, y + i);
+      });
+    } else {
+      for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
+        const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
+        part.store(bias ? hn::Add(v, part.load(d, bias + i)) : v, d, y + i);
+      });
+    }
+  }
+
+  template <bool centred>
+  static void backward(const norm_backward_rows<T, X>& o) {
+    const D d;
+    const index_t n = o.width;
+    for (index_t t = 0; t < o.rows; ++t) {
+      const X* x = o.x + t * o.x_stride;
+      const T* dy = o.dy + t * o.dy_stride;
+      X* dx = o.dx + t * o.dx_stride;
+      const auto m = hn::Set(d, centred ? o.mean[t] : A(0)), r = hn::Set(d, o.rstd[t]);
+      auto g = [&](auto part, index_t i) HWY_ATTR {
+        const auto v = part.load(d, dy + i);
+        return o.weight ? hn::Mul(v, part.load(d, o.weight + i)) : v;
+      };
+      auto xhat = [&](auto part, index_t i) HWY_ATTR {
+        const auto v = part.load(d, x + i);
+        return hn::Mul(centred ? hn::Sub(v, m) : v, r);
+      };
+      const A mean_g = centred ? sum_of_vectors(d, n, g) / A(n) : A(0);
+      const A mean_gx = sum_of_vectors(d, n,
+                                       [&](auto part, index_t i) HWY_ATTR {
+                                         return hn::Mul(g(part, i), xhat(part, i));
+                                       }) /
+                        A(n);
+      const auto mg = hn::Set(d, mean_g), mgx = hn::Set(d, mean_gx);
+      for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
+        const auto u = xhat(part, i), v = part.load(d, dy + i);
+        auto s = o.weight ? hn::Mul(v, part.load(d, o.weight + i)) : v;
+        if (centred) s = hn::Sub(s, mg);
+        s = hn::Mul(hn::NegMulAdd(u, mgx, s), r);
+        if (o.accumulate) s = hn::Add(s, part.load(d, dx + i));
+        part.store(s, d, dx + i);
+        if (o.dweight) part.store(hn::MulAdd(v, u, part.load(d, o.dweight + i)), d, o.dweight + i);
+        if (o.dbias) part.store(hn::Add(part.load(d, o.dbias + i), v), d, o.dbias + i);
+      });
+    }
+  }
+
+  static norm_entries<T, X> entries() {
+    return {&forward<false>, &forward<true>, &backward<false>, &backward<true>};
+  }
+};
+
+template <class A>
+void add_rows(const A* x, index_t count, index_t stride, A* y, index_t n) {
+  const hn::ScalableTag<A> d;
+  for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
+    auto s = hn::Zero(d);
+    for (index_t k = 0; k < count; ++k) s = hn::Add(s, part.load(d, x + k * stride + i));
+    part.store(hn::Add(part.load(d, y + i), s), d, y + i);
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mlmamba::backend::simd
+HWY_AFTER_NAMESPACE();
+
+#include "mlmamba/backend/cpu/simd/gated_norm-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlmamba::backend::simd {
+namespace HWY_NAMESPACE {
+
+inline norm_kernels make_norm_kernels() {
+  return {norms<float, float>::entries(),
+          norms<bf16, bf16>::entries(),
+          norms<bf16, float>::entries(),
+          norms<double, double>::entries(),
+          gated_norms<float>::entries(),
+          gated_norms<bf16>::entries(),
+          gated_norms<double>::entries(),
+          &add_rows<float>,
+          &add_rows<double>};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mlmamba::backend::simd
+HWY_AFTER_NAMESPACE();

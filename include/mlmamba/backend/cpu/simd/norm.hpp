@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Entries of the table for norms: each works on a run of rows.
+#pragma once
+
+#include "mlmamba/core/engine.hpp"
+
+namespace mlmamba::backend::simd {
+
+/// Rows of RMSNorm and LayerNorm: values T, the normalised array of type X (T or its accum).
+/// Strides are between rows; weight, bias, mean and rstd may be null.
+template <class T, class X>
+struct norm_rows {
+  using A = accum_t<T>;
+  const X* x;
+  index_t x_stride;
+  const A *weight, *bias;
+  T* y;
+  index_t y_stride;
+  A *mean, *rstd;
+  index_t rows, width;
+  A epsilon;
+};
+/// dweight and dbias are added to, row after row; each may be null.
+template <class T, class X>
+struct norm_backward_rows {
+  using A = accum_t<T>;
+  const X* x;
+  index_t x_stride;
+  const A *weight, *mean, *rstd;
+  const T* dy;
+  index_t dy_stride;
+  X* dx;
+  index_t dx_stride;
+  A *dweight, *dbias;
+  index_t rows, width;
+  bool accumulate;
+};
+/// Rows of the gated group RMSNorm. `buffer` has room for one group; z, weight, rstd may be null.
+template <class T>
+struct gated_norm_rows {
+  using A = accum_t<T>;
+  const T* x;
+  index_t x_stride;
+  const T* z;
+  index_t z_stride;
+  const A* weight;
+  T* y;
+  index_t y_stride;
+  A* rstd;
+  index_t rstd_stride;
+  A* buffer;
+  index_t rows, width, group;
+  bool norm_before_gate;
+  A epsilon;
+};
+template <class T>
+struct gated_norm_backward_rows {
+  using A = accum_t<T>;
+  const T* x;
+  index_t x_stride;
+  const T* z;
+  index_t z_stride;
+  const A *weight, *rstd;
+  index_t rstd_stride;
+  const T* dy;
+  index_t dy_stride;
+  T* dx;
+  index_t dx_stride;
+  T* dz;
+  index_t dz_stride;
+  A *dweight, *buffer;
+  index_t rows, width, group;
+  bool norm_before_gate;
+};
+
+template <class T, class X>
+struct norm_entries {
+  void (*rms)(const norm_rows<T, X>&);
+  void (*layer)(const norm_rows<T, X>&);
+  void (*rms_backward)(const norm_backward_rows<T, X>&);
+  void (*layer_backward)(const norm_backward_rows<T, X>&);
+};
+template <class T>
+struct gated_norm_entries {
+  void (*forward)(const gated_norm_rows<T>&);
+  void (*backward)(const gated_norm_backward_rows<T>&);
+};
+
+struct norm_kernels {
+  norm_entries<float, float> f32;
+  norm_entries<bf16, bf16> b16;
+  norm_entries<bf16, float> b16_wide;
+  norm_entries<double, double> f64;
+  gated_norm_entries<float> gated_f32;
+  gated_norm_entries<bf16> gated_b16;
+  gated_norm_entries<double> gated_f64;
+  /// y += the sum of `count` rows of x, first to last
+  void (*add_rows_f32)(const float* x, index_t count, index_t stride, float* y, index_t n);
+  void (*add_rows_f64)(const double* x, index_t count, index_t stride, double* y, index_t n);
+
+  template <class T, class X>
+  const norm_entries<T, X>& of() const {
+    if constexpr (std::is_same_v<T, float>) {
+      return f32;
+    } else if constexpr (std::is_same_v<T, double>) {
+      return f64;
+    } else if constexpr (std::is_same_v<X, float>) {
+      return b16_wide;
+    } else {
+      return b16;
+    }
+  }
+  template <class T>
+  const gated_norm_entries<T>& gated() const {
+    if constexpr (std::is_same_v<T, float>) {
+      return gated_f32;
+    } else if constexpr (std::is_same_v<T, double>) {
+      return gated_f64;
+    } else {
+      return gated_b16;
+    }
+  }
+  template <class A>
+  auto add_rows() const {
+    if constexpr (std::is_same_v<A, float>) {
+      return add_rows_f32;
+    } else {
+      return add_rows_f64;
+    }
+  }
+};
+
+}  // namespace mlmamba::backend::simd

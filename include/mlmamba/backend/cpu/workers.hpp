@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// How tasks are cut and where they keep what they compute with.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+
+#include "mlmamba/core/context.hpp"
+
+namespace mlmamba::backend::detail {
+
+/// f(from, to) over [0, n) in runs of at least `smallest`, each once.
+template <class F>
+void for_each_run(context<cpu>& ctx, index_t n, index_t smallest, const F& f) {
+  // Four runs a thread even out neighbours that slow one core down.
+  const index_t most = 4 * ctx.threads.size();
+  const index_t size = std::max<index_t>({smallest, (n + most - 1) / most, 1});
+  ctx.parallel_for((n + size - 1) / size,
+                   [&](index_t k) { f(k * size, std::min(n, (k + 1) * size)); });
+}
+
+/// f(i, scratch) for i in [0, n), scratch being `size` numbers that no other running task has.
+template <class A, class F>
+void for_each_with_scratch(context<cpu>& ctx, index_t n, index_t size, const F& f) {
+  const index_t workers = std::min<index_t>(n, ctx.threads.size());
+  if (workers <= 0) return;
+  auto frame = ctx.scratch.make_frame();
+  const auto scratch = ctx.scratch.template make<A, 2>({{workers, size}});
+  std::atomic<index_t> next{0};
+  ctx.parallel_for(workers, [&](index_t w) {
+    for (index_t i = next++; i < n; i = next++) f(i, scratch.data + w * size);
+  });
+}
+
+}  // namespace mlmamba::backend::detail
