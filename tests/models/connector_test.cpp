@@ -2,6 +2,10 @@
 // Copyright the mlmamba authors
 //
 // Every connector: exact gradients, the reference on every engine, threads and neighbours.
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "engines.hpp"
 #include "mlmamba/mlmamba.hpp"
 #include "mlmamba/models/connectors/mlp.hpp"

@@ -3,7 +3,10 @@
 //
 // Vision towers: every kind differentiates exactly, inference equals training, threads and batch
 // neighbours change nothing.
-#include <cstring>
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
 
 #include "engines.hpp"
 #include "mlmamba/mlmamba.hpp"
