@@ -4,6 +4,8 @@
 // Owning arrays with value semantics, and how each memory allocates and copies bytes.
 #pragma once
 
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -26,6 +28,15 @@ struct allocator<memory::host> {
     auto* p =
         static_cast<std::byte*>(::operator new (bytes ? bytes : 1, std::align_val_t{alignment}));
     return bytes_owner(p, [](std::byte* q) { ::operator delete (q, std::align_val_t{alignment}); });
+  }
+  /// Zeros. Large blocks come from the system as pages that cost nothing before they are touched,
+  /// so a model whose arrays are about to be replaced by a file's is free to build.
+  static bytes_owner allocate_zeroed(std::size_t bytes) {
+    void* base = std::calloc(bytes + alignment, 1);
+    if (base == nullptr) throw std::bad_alloc();
+    const auto at = reinterpret_cast<std::uintptr_t>(base);
+    auto* p = static_cast<std::byte*>(base) + (alignment - at % alignment) % alignment;
+    return bytes_owner(p, [base](std::byte*) { std::free(base); });
   }
   static void fill(void* p, unsigned char value, std::size_t bytes) {
     if (bytes) std::memset(p, value, bytes);
@@ -51,9 +62,15 @@ class tensor {
   explicit tensor(mlmamba::shape<R> n) {
     for (index_t s : n.n)
       if (s < 0) fail<shape_error>("tensor: size ", s, " is negative");
-    owner_ = allocator<Memory>::allocate(std::size_t(n.count()) * sizeof(T));
-    view_ = {reinterpret_cast<T*>(owner_.get()), n};
-    allocator<Memory>::fill(view_.data, 0, bytes());
+    const std::size_t size = std::size_t(n.count()) * sizeof(T);
+    if constexpr (requires { allocator<Memory>::allocate_zeroed(size); }) {
+      owner_ = allocator<Memory>::allocate_zeroed(size);
+      view_ = {reinterpret_cast<T*>(owner_.get()), n};
+    } else {
+      owner_ = allocator<Memory>::allocate(size);
+      view_ = {reinterpret_cast<T*>(owner_.get()), n};
+      allocator<Memory>::fill(view_.data, 0, bytes());
+    }
   }
   tensor(const tensor& o) : tensor() {
     if (!o) return;
