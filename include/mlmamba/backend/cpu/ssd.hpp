@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// SSD on the CPU.
+//
+// Chunked: what the heads of a group share (B, C, and C B^T inside chunks) is computed once, then
+// each task walks the chunks of one head of one row: three dense products a chunk forward, seven
+// backward. Chunks have 64 tokens; chunk_size makes them shorter or longer, up to 128 (longer ones
+// would only cost more). Sequential: one state in cache, token by token.
+//
+// dB and dC are summed over blocks of heads, in order; the blocks depend on the number of heads
+// only. dA, dD and ddt_bias are sums per head and row, then over rows in order.
+#pragma once
+
+#include "mlmamba/backend/cpu/simd/dispatch.hpp"
+#include "mlmamba/backend/cpu/workers.hpp"
+#include "mlmamba/ops/ssd.hpp"
+
+namespace mlmamba::backend {
+
+namespace detail {
+
+inline constexpr double ssd_scratch_bytes = 64e6;  // rows of the batch are taken in slabs of this
+
+template <class T>
+simd::ssd_plan plan_ssd(const simd::ssd_entries<T>& k, index_t length, index_t channels,
+                        index_t states, index_t chunk_size) {
+  const index_t wanted = std::min<index_t>(chunk_size > 0 ? chunk_size : 64, 128);
+  auto pad = [&](index_t n) { return (n + k.unit - 1) / k.unit * k.unit; };
+  simd::ssd_plan p{};
+  p.length = length, p.channels = channels, p.states = states;
+  p.chunk = std::max<index_t>(1, std::min(wanted, length));
+  p.channels_ = pad(channels), p.states_ = pad(states), p.chunk_ = pad(p.chunk);
+  return p;
+}
+
+/// Rows of a strided matrix in which only the first of two indices has a stride other than 1.
+template <class T>
+simd::strided<T> strided_rows(T* at, index_t row) {
+  simd::strided<T> s;
+  s.at = at, s.row = row;
+  return s;
+}
+
+/// (B, L): the token at which the sequence of each token starts, -1 if before this call.
+inline view<index_t, 2> sequence_starts(context<cpu>& ctx, const view<const std::int32_t, 2>& seq) {
+  if (!seq) return {};
+  auto starts = ctx.scratch.template make<index_t, 2>({{seq.size[0], seq.size[1]}});
+  ctx.parallel_for(seq.size[0], [&](index_t b) {
+    index_t start = -1;
+    std::int32_t before = 0;
+    for (index_t t = 0; t < seq.size[1]; ++t) {
+      if (seq(b, t) != before) start = t;
+      before = seq(b, t);
+      starts(b, t) = start;
+    }
+  });
+  return starts;
+}
+
+template <class T, class Op>
+simd::ssd_head<T> ssd_head_of(const Op& op, const view<index_t, 2>& starts, index_t b, index_t h) {
+  simd::ssd_head<T> s;
+  s.x = strided_rows(op.x.data + b * op.x.stride[0] + h * op.x.stride[2], op.x.stride[1]);
+  if (op.z) s.z = strided_rows(op.z.data + b * op.z.stride[0] + h * op.z.stride[2], op.z.stride[1]);
+  s.dt = op.dt.data + b * op.dt.stride[0] + h * op.dt.stride[2], s.dt_row = op.dt.stride[1];
+  s.rate = op.A.data[h * op.A.stride[0]];
+  if (op.dt_bias) s.dt_bias = op.dt_bias.data[h * op.dt_bias.stride[0]];
+  s.dt_min = op.dt_min, s.dt_max = op.dt_max, s.softplus = op.dt_softplus;
+  if (op.D) s.D = op.D.data + h * op.D.stride[0], s.D_stride = op.D.stride[1];
+  if (op.initial_states)
+    s.initial = strided_rows(
+        op.initial_states.data + b * op.initial_states.stride[0] + h * op.initial_states.stride[1],
+        op.initial_states.stride[2]);
+  if (starts) s.starts = starts.data + b * starts.stride[0];
+  return s;
+}
+/// B, C and their gradients: one group of one row of the batch.
+template <class T, class Memory>
+simd::strided<T> group_rows(const view<T, 4, Memory>& v, index_t b, index_t g) {
+  return strided_rows(v.data + b * v.stride[0] + g * v.stride[2], v.stride[1]);
+}
+template <class T, class Memory>
+simd::strided<T> state_rows(const view<T, 4, Memory>& v, index_t b, index_t h) {
+  return v ? strided_rows(v.data + b * v.stride[0] + h * v.stride[1], v.stride[2])
+           : simd::strided<T>{};
+}
+
+/// What rows [from, from + n) of the batch share, one block per row, group and chunk.
+template <class E, class Op>
+typename E::accum* share_ssd(context<cpu>& ctx, const Op& op,
+                             const simd::ssd_entries<typename E::value>& k, const simd::ssd_plan& p,
+                             index_t from, index_t n) {
+  using A = typename E::accum;
+  const index_t nc = p.chunks(), G = op.groups(), size = p.shared_size();
+  A* shared = ctx.scratch.template make<A, 1>({{n * G * nc * size}}).data;
+  for_each_with_scratch<A>(ctx, n * G * nc, p.chunk_ * p.states_, [&](index_t i, A* scratch) {
+    const index_t c = i % nc, g = i / nc % G, b = from + i / nc / G;
+    k.share(p, c, group_rows(op.B, b, g), group_rows(op.C, b, g), shared + i * size, scratch);
+  });
+  return shared;
+}
+inline index_t ssd_slab(double bytes_per_row, index_t batch) {
+  const double rows = ssd_scratch_bytes / std::max(bytes_per_row, 1.0);
+  return std::max<index_t>(1, rows < double(batch) ? index_t(rows) : batch);
+}
+
+}  // namespace detail
+
+template <class E>
+void execute(context<cpu>& ctx, const ops::ssd<E>& op) {
+  using A = typename E::accum;
+  using T = typename E::value;
+  const simd::ssd_entries<T>& k = simd::cpu_kernels().ssd.template of<T>();
+  const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
+  const simd::ssd_plan p = detail::plan_ssd(k, L, op.x.size[3], op.state_size(), op.chunk_size);
+  const bool chunked = op.algorithm == ops::scan_algorithm::chunked ||
+                       (op.algorithm == ops::scan_algorithm::automatic && L >= 8);
+  auto frame = ctx.scratch.make_frame();
+  const view<index_t, 2> starts = detail::sequence_starts(ctx, op.seq_idx);
+  const double shared = chunked ? double(G * p.chunks() * p.shared_size()) : 0;
+  const index_t slab = detail::ssd_slab(shared * double(sizeof(A)), batch);
+  for (index_t from = 0; from < batch; from += slab) {
+    const index_t n = std::min(slab, batch - from);
+    auto slab_frame = ctx.scratch.make_frame();
+    const A* const blocks = chunked ? detail::share_ssd<E>(ctx, op, k, p, from, n) : nullptr;
+    detail::for_each_with_scratch<A>(ctx, n * H, k.forward_scratch(p), [&](index_t i, A* scratch) {
+      const index_t h = i % H, b = from + i / H, g = h / (H / G);
+      simd::ssd_forward_task<T> t;
+      t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
+      t.B = detail::group_rows(op.B, b, g), t.C = detail::group_rows(op.C, b, g);
+      t.y =
+          detail::strided_rows(op.y.data + b * op.y.stride[0] + h * op.y.stride[2], op.y.stride[1]);
+      t.last = detail::state_rows(op.final_states, b, h);
+      if (chunked) t.shared = blocks + ((b - from) * G + g) * p.chunks() * p.shared_size();
+      (chunked ? k.forward : k.sequential)(t);
+    });
+  }
+}
+
+template <class E>
+void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
+  using A = typename E::accum;
+  using T = typename E::value;
+  const simd::ssd_entries<T>& k = simd::cpu_kernels().ssd.template of<T>();
+  const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
+  const index_t P = op.x.size[3], per = H / G;
+  const simd::ssd_plan p = detail::plan_ssd(k, L, P, op.state_size(), op.chunk_size);
+  const index_t nc = p.chunks(), size = p.shared_size();
+  // at least 4 heads in a block of sums, at most 4 blocks in a group: whatever the batch
+  const index_t block = std::max<index_t>(4, (per + 3) / 4), parts = (per + block - 1) / block;
+  auto frame = ctx.scratch.make_frame();
+  const view<index_t, 2> starts = detail::sequence_starts(ctx, op.seq_idx);
+  const auto sums = ctx.scratch.template make<A, 3>({{batch, H, 2 + P}});
+  const index_t slab =
+      detail::ssd_slab(double(G * nc * size * (1 + parts)) * double(sizeof(A)), batch);
+  for (index_t from = 0; from < batch; from += slab) {
+    const index_t n = std::min(slab, batch - from);
+    auto slab_frame = ctx.scratch.make_frame();
+    const A* const shared = detail::share_ssd<E>(ctx, op, k, p, from, n);
+    A* const grads = ctx.scratch.template make<A, 1>({{n * G * parts * nc * size}}).data;
+    detail::for_each_with_scratch<A>(
+        ctx, n * G * parts, k.backward_scratch(p), [&](index_t i, A* scratch) {
+          const index_t part = i % parts, g = i / parts % G, b = from + i / parts / G;
+          for (index_t j = part * block; j < std::min(per, (part + 1) * block); ++j) {
+            const index_t h = g * per + j;
+            simd::ssd_backward_task<T> t;
+            t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
+            t.shared = shared + ((b - from) * G + g) * nc * size;
+            t.shared_grad = grads + i * nc * size, t.first = j == part * block;
+            t.dy = detail::strided_rows(op.dy.data + b * op.dy.stride[0] + h * op.dy.stride[2],
+                                        op.dy.stride[1]);
+            t.dx = detail::strided_rows(op.dx.data + b * op.dx.stride[0] + h * op.dx.stride[2],
+                                        op.dx.stride[1]);
+            if (op.dz)
+              t.dz = detail::strided_rows(op.dz.data + b * op.dz.stride[0] + h * op.dz.stride[2],
+                                          op.dz.stride[1]);
+            t.ddt = op.ddt.data + b * op.ddt.stride[0] + h * op.ddt.stride[2];
+            t.ddt_row = op.ddt.stride[1];
+            t.dlast = detail::state_rows(op.dfinal_states, b, h);
+            t.dinitial = detail::state_rows(op.dinitial_states, b, h);
+            t.sums = &sums(b, h, 0);
+            k.backward(t);
+          }
+        });
+    const index_t finish_scratch = size + p.chunk_ * p.chunk_ + p.states_ * p.chunk_;
+    detail::for_each_with_scratch<A>(ctx, n * G * nc, finish_scratch, [&](index_t i, A* scratch) {
+      const index_t c = i % nc, g = i / nc % G, b = from + i / nc / G;
+      k.finish(p, c, shared + i * size, grads + ((i / nc) * parts * nc + c) * size, parts,
+               nc * size, detail::group_rows(op.dB, b, g), detail::group_rows(op.dC, b, g),
+               scratch);
+    });
+  }
+  for (index_t h = 0; h < H; ++h) {
+    A dA = 0, dbias = 0;
+    for (index_t b = 0; b < batch; ++b) dA += sums(b, h, 0), dbias += sums(b, h, 1);
+    if (op.dA) op.dA(h) += dA;
+    if (op.ddt_bias) op.ddt_bias(h) += dbias;
+    for (index_t q = 0; op.dD && q < P; ++q) {
+      A dD = 0;
+      for (index_t b = 0; b < batch; ++b) dD += sums(b, h, 2 + q);
+      op.dD(h, q) += dD;
+    }
+  }
+}
+
+template <class E>
+void execute(context<cpu>& ctx, const ops::ssd_step<E>& op) {
+  using A = typename E::accum;
+  using T = typename E::value;
+  const simd::ssd_entries<T>& k = simd::cpu_kernels().ssd.template of<T>();
+  const index_t H = op.x.size[1], per = H / op.B.size[1];
+  const simd::ssd_plan p = detail::plan_ssd(k, 1, op.x.size[2], op.B.size[2], 1);
+  detail::for_each_with_scratch<A>(
+      ctx, op.x.size[0] * H, 2 * p.states_ + 3 * p.channels_, [&](index_t i, A* scratch) {
+        const index_t b = i / H, h = i % H;
+        simd::ssd_head<T> s;
+        s.x.at = op.x.data + b * op.x.stride[0] + h * op.x.stride[1];
+        if (op.z) s.z.at = op.z.data + b * op.z.stride[0] + h * op.z.stride[1];
+        s.dt = op.dt.data + b * op.dt.stride[0] + h * op.dt.stride[1];
+        s.rate = op.A.data[h * op.A.stride[0]];
+        if (op.dt_bias) s.dt_bias = op.dt_bias.data[h * op.dt_bias.stride[0]];
+        s.dt_min = op.dt_min, s.dt_max = op.dt_max, s.softplus = op.dt_softplus;
+        if (op.D) s.D = op.D.data + h * op.D.stride[0], s.D_stride = op.D.stride[1];
+        k.step(p, s, op.B.data + b * op.B.stride[0] + (h / per) * op.B.stride[1],
+               op.C.data + b * op.C.stride[0] + (h / per) * op.C.stride[1],
+               op.y.data + b * op.y.stride[0] + h * op.y.stride[1],
+               detail::state_rows(op.state, b, h), scratch);
+      });
+}
+
+}  // namespace mlmamba::backend
