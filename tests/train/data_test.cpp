@@ -194,7 +194,7 @@ TEST_SUITE("data_test") {
     build.padding = 9;
     const std::vector<std::uint64_t> which{0, 1, 2, 3, 4};
     const update_batch b = build(numbers(10), which);
-    REQUIRE(b.parts.size() == 3);  // 1 2 | 4 | 0 3
+    REQUIRE(b.parts.size() == 3);  // 4 2 | 1 | 3 0
     CHECK(b.parts[0].has_pictures());
     CHECK(b.parts[1].batch() == 1);
     CHECK_FALSE(b.parts[2].has_pictures());
@@ -202,12 +202,12 @@ TEST_SUITE("data_test") {
     CHECK(b.parts[0].pictures[1].shape() == shape<4>{{2, 3, 4, 4}});
     CHECK(b.parts[0].pictures[1](1, 2, 3, 3) == doctest::Approx(2.0 / 255));
     const index_t eos = 13;                         // bytes of "<|endoftext|>"
-    CHECK(b.parts[0].length() == 5 + 1 + 1 + eos);  // "w w w", line end, answer
-    CHECK(b.parts[0].ids(0, 0) == 'w');
-    CHECK(b.parts[0].ids(0, 3 + 1 + 1 + eos) == 9);
-    CHECK(b.parts[0].labels(0, 3) == ignored);
-    CHECK(b.parts[0].labels(0, 4) == '1');
-    CHECK(b.parts[0].labels(0, 3 + 1 + 1 + eos) == ignored);
+    CHECK(b.parts[0].length() == 9 + 1 + 1 + eos);  // "w w w w w", line end, answer
+    CHECK(b.parts[0].ids(1, 0) == 'w');
+    CHECK(b.parts[0].ids(1, 5 + 1 + 1 + eos) == 9);
+    CHECK(b.parts[0].labels(1, 5) == ignored);
+    CHECK(b.parts[0].labels(1, 6) == '2');
+    CHECK(b.parts[0].labels(1, 5 + 1 + 1 + eos) == ignored);
     CHECK(b.labelled() == 5 * (1 + eos));
     index_t tokens = 0;
     for (const index_t words : {1, 2, 3, 4, 5}) tokens += 2 * words - 1 + 1 + 1 + eos;

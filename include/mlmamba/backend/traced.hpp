@@ -101,7 +101,7 @@ void execute(context<traced<Parent>>& ctx, const Op& op) {
   const auto begin = std::chrono::steady_clock::now();
   execute(inner, op);
   const double s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  ctx.totals[detail::trace_name(op)].add(s, op.flops(), op.bytes());
+  ctx.totals[mlmamba::detail::trace_name(op)].add(s, op.flops(), op.bytes());
 }
 }  // namespace backend
 

@@ -52,8 +52,8 @@ struct batch_builder {
   std::int32_t padding = 0;
   index_t length_multiple = 1;  ///< lengths are padded to a multiple of this
 
-  /// The batch of these examples. Rows with pictures come first, then text, both in the given order
-  /// and cut into micro-batches.
+  /// The batch of these examples. Rows with pictures come first, then text, both ordered by length
+  /// (longest first: less padding) and cut into micro-batches.
   ///
   /// Errors    whatever the source throws; mlmamba::error if a conversation has no token
   update_batch operator()(const data_source& source, std::span<const std::uint64_t> numbers) const {
@@ -82,7 +82,10 @@ struct batch_builder {
     std::vector<std::vector<float>> pixels;
   };
 
-  void cut(const std::vector<row>& rows, std::vector<micro_batch>& parts) const {
+  void cut(std::vector<row>& rows, std::vector<micro_batch>& parts) const {
+    std::stable_sort(rows.begin(), rows.end(), [](const row& a, const row& b) {
+      return a.text.ids.size() > b.text.ids.size();
+    });
     const std::size_t size = static_cast<std::size_t>(micro_batch_size);
     for (std::size_t at = 0; at < rows.size(); at += size)
       parts.push_back(assemble(std::span(rows).subspan(at, std::min(size, rows.size() - at))));

@@ -25,6 +25,8 @@ struct data_source {
   std::string name{};      ///< what it is, for a resumed run to compare
   std::uint64_t size = 0;  ///< how many; 0: endless, each number is a fresh example
   std::function<example(std::uint64_t)> get{};
+  std::function<std::vector<example::turn>(std::uint64_t)>
+      turns;                                          ///< without the picture; optional
   std::function<bool(std::uint64_t)> has_picture;     ///< without reading it; empty: all have one
   std::function<std::uint64_t(std::uint64_t)> words;  ///< length in words; empty: all alike
 };
@@ -83,6 +85,7 @@ inline data_source read_llava(const std::filesystem::path& file,
     if (!r.picture.empty()) e.picture = read_image(images / r.picture);
     return e;
   };
+  out.turns = [records](std::uint64_t i) { return records->at(static_cast<std::size_t>(i)).turns; };
   out.has_picture = [records](std::uint64_t i) {
     return !records->at(static_cast<std::size_t>(i)).picture.empty();
   };
