@@ -6,4 +6,5 @@
 
 #include "mlmamba/backend/cpu/simd/dispatch.hpp"
 //
+#include "mlmamba/backend/cpu/gemm.hpp"
 #include "mlmamba/backend/cpu/norm.hpp"

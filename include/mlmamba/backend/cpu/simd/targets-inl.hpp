@@ -8,6 +8,7 @@
 #include "mlmamba/backend/cpu/simd/common-inl.hpp"
 //
 #include "mlmamba/backend/cpu/simd/elementwise-inl.hpp"
+#include "mlmamba/backend/cpu/simd/gemm-inl.hpp"
 #include "mlmamba/backend/cpu/simd/norm-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -36,6 +37,7 @@ namespace zen4 {
 inline kernels make_kernels() {
   kernels k = HWY_NAMESPACE::make_kernels();
   k.level = cpu_level::avx512_bf16;
+  k.gemm = zen4::make_gemm_kernels();
   return k;
 }
 }  // namespace zen4

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Matrix product kernels: steps, results, and the ways to multiply of each level.
+
+#include "mlmamba/backend/cpu/simd/gemm_pack-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlmamba::backend::simd {
+namespace HWY_NAMESPACE {
+
+/// s += x b, one k per step.
+template <class A>
+struct float_step {
+  using sum = A;
+  using unit = A;
+  using units = float_units;
+  using V = hn::Vec<hn::ScalableTag<A>>;
+  static HWY_INLINE void multiply(A x, V b, V& s) {
+    s = hn::MulAdd(hn::Set(hn::ScalableTag<A>(), x), b, s);
+  }
+  static HWY_INLINE void multiply(A x, V b0, V b1, V& s0, V& s1) {
+    const V v = hn::Set(hn::ScalableTag<A>(), x);
+    s0 = hn::MulAdd(v, b0, s0);
+    s1 = hn::MulAdd(v, b1, s1);
+  }
+};
+
+template <class Y>
+struct gemm_to {
+  using A = accum_t<Y>;
+  using D = tag_for<Y>;
+  static void start(const gemm_job& job, index_t m0, index_t rows, index_t n0, index_t columns,
+                    void* sums, index_t width) {
+    const D d;
+    A* c = static_cast<A*>(sums);
+    for (index_t i = 0; i < job.height * width; ++i) c[i] = 0;
+    for (index_t i = 0; i < rows; ++i) {
+      const Y* y = static_cast<const Y*>(job.y) + (m0 + i) * job.y_stride + n0;
+      for_each_vector(d, columns, [&](auto part, index_t j) HWY_ATTR {
+        hn::StoreU(part.load(d, y + j), d, c + i * width + j);
+      });
+    }
+  }
+  static void finish(const gemm_job& job, index_t m0, index_t rows, index_t n0, index_t columns,
+                     void* sums, index_t width) {
+    const D d;
+    A* c = static_cast<A*>(sums);
+    if (job.bias) {
+      const A* bias = static_cast<const A*>(job.bias) + n0;
+      for_each_vector(d, columns, [&](auto part, index_t j) HWY_ATTR {
+        const auto b = part.load(d, bias + j);
+        for (index_t i = 0; i < rows; ++i) {
+          A* at = c + i * width + j;
+          hn::StoreU(hn::Add(hn::LoadU(d, at), b), d, at);
+        }
+      });
+    }
+    if (job.pre_activation)
+      put(job.pre_activation, job.pre_stride, m0, rows, n0, columns, c, width);
+    if (job.activation != activation::none) activate_block(job.activation, c, rows * width);
+    put(job.y, job.y_stride, m0, rows, n0, columns, c, width);
+  }
+  static void put(void* to, index_t stride, index_t m0, index_t rows, index_t n0, index_t columns,
+                  const A* c, index_t width) {
+    const D d;
+    for (index_t i = 0; i < rows; ++i) {
+      Y* y = static_cast<Y*>(to) + (m0 + i) * stride + n0;
+      for_each_vector(d, columns, [&](auto part, index_t j) HWY_ATTR {
+        part.store(hn::LoadU(d, c + i * width + j), d, y + j);
+      });
+    }
+  }
+  static gemm_results results() { return {&start, &finish}; }
+};
+
+#include "mlmamba/backend/cpu/simd/gemm_tile-inl.hpp"
+
+inline gemm_kernels make_gemm_kernels() {
+  gemm_kernels k;
+  k.f32_f32 = gemm_way<float_step<float>, float_heights, float, float>::path();
+  k.f32_b16 = gemm_way<float_step<float>, float_heights, float, bf16>::path();
+  k.b16_f32 = gemm_way<float_step<float>, float_heights, bf16, float>::path();
+  k.b16_b16 = gemm_way<float_step<float>, float_heights, bf16, bf16>::path();
+  k.f64_f64 = gemm_way<float_step<double>, double_heights, double, double>::path();
+#if HWY_TARGET != HWY_SCALAR
+  add_stream<float_step<float>, float>(k.f32_f32);
+  add_stream<float_step<float>, bf16>(k.f32_b16);
+  add_stream<float_step<float>, float>(k.b16_f32);
+  add_stream<float_step<float>, bf16>(k.b16_b16);
+#endif
+  k.to_f32 = gemm_to<float>::results();
+  k.to_b16 = gemm_to<bf16>::results();
+  k.to_f64 = gemm_to<double>::results();
+  return k;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mlmamba::backend::simd
+HWY_AFTER_NAMESPACE();
+
+#if MLMAMBA_SIMD_ZEN4
+HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni,avx512bf16")
+namespace mlmamba::backend::simd {
+namespace HWY_NAMESPACE {
+namespace zen4 {
+
+/// s += x[0] b[0] + x[1] b[1], two neighbouring k of bf16 per step, by vdpbf16ps (which takes
+/// denormal numbers for zero).
+struct pair_step {
+  using sum = float;
+  using unit = std::uint32_t;
+  using units = pair_units;
+  using V = hn::Vec<hn::ScalableTag<float>>;
+  static HWY_INLINE void multiply(std::uint32_t x, word_vector b, V& s) {
+    s.raw = _mm512_dpbf16_ps(s.raw, __m512bh(_mm512_set1_epi32(int(x))), __m512bh(b.raw));
+  }
+  static HWY_INLINE void multiply(std::uint32_t x, word_vector b0, word_vector b1, V& s0, V& s1) {
+    const __m512i v = _mm512_set1_epi32(int(x));
+    s0.raw = _mm512_dpbf16_ps(s0.raw, __m512bh(v), __m512bh(b0.raw));
+    s1.raw = _mm512_dpbf16_ps(s1.raw, __m512bh(v), __m512bh(b1.raw));
+  }
+};
+
+#include "mlmamba/backend/cpu/simd/gemm_tile-inl.hpp"
+
+inline gemm_kernels make_gemm_kernels() {
+  gemm_kernels k = HWY_NAMESPACE::make_gemm_kernels();
+  k.b16_b16 = gemm_way<pair_step, float_heights, bf16, bf16>::path();
+  add_stream<pair_step, bf16>(k.b16_b16);
+  return k;
+}
+
+}  // namespace zen4
+}  // namespace HWY_NAMESPACE
+}  // namespace mlmamba::backend::simd
+HWY_POP_ATTRIBUTES
+#endif

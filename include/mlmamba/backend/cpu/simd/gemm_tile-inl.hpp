@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Tiles of matrix products in registers. gemm-inl.hpp includes this inside the namespace of a
+// target, and once more for the level with native bf16, whose steps need its instructions.
+
+/// A tile of H x 2 vectors of sums: c (H, width) = first ? a b : c + a b, over packed units.
+template <class Step, class Rows>
+struct gemm_tile;
+template <class Step, std::size_t... I>
+struct gemm_tile<Step, std::index_sequence<I...>> {
+  using A = typename Step::sum;
+  using unit = typename Step::unit;
+  static void run(const unit* HWY_RESTRICT a, const unit* HWY_RESTRICT b, index_t units,
+                  A* HWY_RESTRICT c, bool first) {
+    const hn::ScalableTag<A> d;
+    const hn::ScalableTag<unit> du;
+    constexpr index_t height = sizeof...(I);
+    const index_t n = lanes(d);
+    hn::Vec<decltype(d)> s0[height], s1[height];
+    if (first) {
+      ((s0[I] = hn::Zero(d), s1[I] = hn::Zero(d)), ...);
+    } else {
+      ((s0[I] = hn::LoadU(d, c + index_t(I) * 2 * n),
+        s1[I] = hn::LoadU(d, c + index_t(I) * 2 * n + n)),
+       ...);
+    }
+    for (index_t u = 0; u < units; ++u) {
+      const auto b0 = hn::LoadU(du, b), b1 = hn::LoadU(du, b + n);
+      (Step::multiply(a[I], b0, b1, s0[I], s1[I]), ...);
+      a += height;
+      b += 2 * n;
+    }
+    ((hn::StoreU(s0[I], d, c + index_t(I) * 2 * n),
+      hn::StoreU(s1[I], d, c + index_t(I) * 2 * n + n)),
+     ...);
+  }
+};
+
+/// The panel heights that tiles are compiled for, ascending.
+template <index_t... H>
+struct gemm_heights {
+  static constexpr index_t largest = (H, ...);
+  /// The smallest height that gives the least number of panels.
+  static index_t for_rows(index_t m) {
+    const index_t panels = (m + largest - 1) / largest;
+    const index_t least = panels ? (m + panels - 1) / panels : 1;
+    index_t h = largest;
+    (void)((least <= H ? (h = H, true) : false) || ...);
+    return h;
+  }
+  template <class Step>
+  static void tile(index_t h, const typename Step::unit* a, const typename Step::unit* b,
+                   index_t units, typename Step::sum* c, bool first) {
+    (void)((h == H ? (gemm_tile<Step, std::make_index_sequence<std::size_t(H)>>::run(a, b, units, c,
+                                                                                     first),
+                      true)
+                   : false) ||
+           ...);
+  }
+};
+
+#if HWY_TARGET == HWY_SCALAR
+using float_heights = gemm_heights<2, 4>;
+using double_heights = gemm_heights<4>;
+#elif HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+// 14 x 2 vectors of sums, 2 of w and 1 of x are 31 of 32 registers.
+using float_heights = gemm_heights<4, 6, 8, 10, 12, 14>;
+using double_heights = gemm_heights<8>;
+#elif HWY_ARCH_X86 && HWY_TARGET == HWY_AVX2
+using float_heights = gemm_heights<4, 6>;  // 6 x 2 + 3 of 16 registers
+using double_heights = gemm_heights<4>;
+#else
+using float_heights = gemm_heights<2, 4>;
+using double_heights = gemm_heights<2>;
+#endif
+
+template <class Step, class Heights, class X, class W>
+struct gemm_way {
+  using A = typename Step::sum;
+  using unit = typename Step::unit;
+  using Units = typename Step::units;
+  static constexpr index_t block = 1536 / index_t(sizeof(unit));  // x 14 rows: 21 KiB of 32 of L1
+
+  static index_t width() { return 2 * lanes(hn::ScalableTag<A>()); }
+  static index_t units_of(index_t k) { return (k + Units::k_per_unit - 1) / Units::k_per_unit; }
+
+  static void pack_x(const gemm_job& job, index_t panel) {
+    const index_t h = job.height;
+    unit* out = static_cast<unit*>(job.packed) + panel * h * units_of(job.k);
+    pack<Units>(job.x_rows, static_cast<const X*>(job.x), job.x_stride, panel * h, job.m, h, 0,
+                job.k, out);
+  }
+
+  static void columns(const gemm_job& job, index_t p0, index_t p1, index_t n0, index_t n1,
+                      void* scratch) {
+    const index_t h = job.height, all = units_of(job.k), wide = width();
+    const index_t strips = (n1 - n0 + wide - 1) / wide;
+    unit* b = static_cast<unit*>(scratch);
+    A* sums = reinterpret_cast<A*>(b + strips * wide * block);
+    const bool one_block = all <= block;
+    for (index_t from = 0; from == 0 || from < all; from += block) {
+      const index_t units = all - from < block ? all - from : block;
+      const index_t k = from * Units::k_per_unit;
+      const index_t count =
+          job.k - k < units * Units::k_per_unit ? job.k - k : units * Units::k_per_unit;
+      for (index_t j = 0; j < strips && count > 0; ++j)
+        pack<Units>(job.w_rows, static_cast<const W*>(job.w), job.w_stride, n0 + j * wide, job.n,
+                    wide, k, count, b + j * wide * units);
+      for (index_t p = p0; p < p1; ++p) {
+        const unit* a = static_cast<const unit*>(job.packed) + (p * all + from) * h;
+        const index_t m0 = p * h, rows = job.m - m0 < h ? job.m - m0 : h;
+        for (index_t j = 0; j < strips; ++j) {
+          const index_t at = n0 + j * wide, cols = n1 - at < wide ? n1 - at : wide;
+          A* c = one_block ? sums : sums + ((p - p0) * strips + j) * h * wide;
+          if (from == 0 && job.accumulate) job.results->start(job, m0, rows, at, cols, c, wide);
+          Heights::template tile<Step>(h, a, b + j * wide * units, units, c,
+                                       from == 0 && !job.accumulate);
+          if (from + block >= all) job.results->finish(job, m0, rows, at, cols, c, wide);
+        }
+      }
+    }
+  }
+
+  static gemm_path path() {
+    gemm_path p;
+    p.max_height = Heights::largest;
+    p.width = width();
+    p.k_per_unit = Units::k_per_unit;
+    p.unit_bytes = sizeof(unit);
+    p.block = block;
+    p.height = &Heights::for_rows;
+    p.pack_x = &pack_x;
+    p.columns = &columns;
+    return p;
+  }
+};
+
+#if HWY_TARGET != HWY_SCALAR
+
+/// Few rows of x: w is read once, front to back, and transposed on the way.
+template <class Step, class W, class Rows>
+struct gemm_stream;
+template <class Step, class W, std::size_t... I>
+struct gemm_stream<Step, W, std::index_sequence<I...>> {
+  using A = typename Step::sum;
+  using unit = typename Step::unit;
+  static constexpr index_t height = sizeof...(I);
+  static constexpr index_t prefetch = 1024;  // bytes ahead in each row
+
+  struct sums {
+    hn::Vec<hn::ScalableTag<A>> s[height];
+    const unit* a;
+    index_t k;
+    HWY_INLINE void operator()(word_vector v, index_t u) {
+      const hn::ScalableTag<unit> du;
+      if constexpr (std::is_same_v<W, bf16> && Step::units::k_per_unit == 1) {
+        const auto b0 = hn::BitCast(du, first_of_pair(v)), b1 = hn::BitCast(du, second_of_pair(v));
+        (Step::multiply(a[2 * u * height + index_t(I)], b0, s[I]), ...);
+        if (2 * u + 1 < k) (Step::multiply(a[(2 * u + 1) * height + index_t(I)], b1, s[I]), ...);
+      } else {
+        (Step::multiply(a[u * height + index_t(I)], hn::BitCast(du, v), s[I]), ...);
+      }
+    }
+  };
+
+  static void run(const gemm_job& job, index_t n0, index_t n1) {
+    const hn::ScalableTag<A> d;
+    A c[height * index_t(HWY_MAX_BYTES / sizeof(A))];
+    for (index_t n = n0; n < n1; n += lanes(d)) {
+      const index_t cols = n1 - n < lanes(d) ? n1 - n : lanes(d);
+      const char* rows[HWY_MAX_BYTES / 4];
+      row_pointers(static_cast<const W*>(job.w), job.w_stride, n, job.n, rows);
+      sums t;
+      t.a = static_cast<const unit*>(job.packed);
+      t.k = job.k;
+      if (job.accumulate) {
+        for (index_t i = 0; i < height * lanes(d); ++i) c[i] = 0;
+        job.results->start(job, 0, job.m, n, cols, c, lanes(d));
+        ((t.s[I] = hn::LoadU(d, c + index_t(I) * lanes(d))), ...);
+      } else {
+        ((t.s[I] = hn::Zero(d)), ...);
+      }
+      // The loop of for_each_word, here because of the instructions that t may need.
+      constexpr index_t e = elements_per_word<W>;
+      word_vector v[4];
+      index_t u = 0;
+      for (; (u + 4) * e <= job.k; u += 4) {
+        if (u % 16 == 0)
+          for (index_t i = 0; i < lanes(d); ++i) hwy::Prefetch(rows[i] + u * 4 + prefetch);
+        transpose_words(rows, u * 4, v);
+        t(v[0], u);
+        t(v[1], u + 1);
+        t(v[2], u + 2);
+        t(v[3], u + 3);
+      }
+      if (u * e < job.k) {
+        transpose_last_words<W>(rows, u, job.k, v);
+        for (index_t j = 0; (u + j) * e < job.k; ++j) t(v[j], u + j);
+      }
+      (hn::StoreU(t.s[I], d, c + index_t(I) * lanes(d)), ...);
+      job.results->finish(job, 0, job.m, n, cols, c, lanes(d));
+    }
+  }
+};
+
+/// Adds the stream kernels for 1, 2, 4 and (given the registers) 8 rows.
+template <class Step, class W>
+void add_stream(gemm_path& p) {
+  p.max_stream = lanes(words()) >= 8 ? 8 : 4;
+  p.stream_height = [](index_t m) -> index_t { return m <= 2 ? m : m <= 4 ? 4 : 8; };
+  p.stream = [](const gemm_job& job, index_t n0, index_t n1) {
+    switch (job.height) {
+      case 1:
+        return gemm_stream<Step, W, std::make_index_sequence<1>>::run(job, n0, n1);
+      case 2:
+        return gemm_stream<Step, W, std::make_index_sequence<2>>::run(job, n0, n1);
+      case 4:
+        return gemm_stream<Step, W, std::make_index_sequence<4>>::run(job, n0, n1);
+      default:
+        return gemm_stream<Step, W, std::make_index_sequence<8>>::run(job, n0, n1);
+    }
+  };
+}
+
+#endif
