@@ -184,7 +184,8 @@ inline recipe recipe_from(const json& j, const std::string& who) {
   number("epsilon", o.optimizer.epsilon);
   flag("decay_convolutions", o.optimizer.decay_convolutions);
   flag("decay_embeddings", o.optimizer.decay_embeddings);
-  for (const auto& [prefix, factor] : detail::part_of(t, "rate_factors").items())
+  const json factors = detail::part_of(t, "rate_factors");
+  for (const auto& [prefix, factor] : factors.items())
     o.optimizer.rate_factors.emplace_back(prefix, json_to<double>(factor, who, prefix));
   o.normalisation = normalisation_of(json_get_or<std::string>(t, "normalisation", "tokens", who));
   r.batch = json_get_or<index_t>(t, "batch", r.batch, who);
