@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Every connector: exact gradients, the reference on every engine, threads and neighbours.
+// Every connector: the reference on every engine, sizes, names, what it refuses.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -12,45 +12,11 @@
 #include "mlmamba/models/connectors/pool.hpp"
 #include "mlmamba/models/connectors/scan.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
+#include "models/gated_connector.hpp"
 
 using namespace mlmamba;
 
-#define CONNECTORS                                                                                 \
-  linear_connector<exact>, mlp_connector<exact>, fused_mlp_connector<exact>, ldp_connector<exact>, \
-      fused_ldp_connector<exact>, average_pool_connector<exact>, pixel_shuffle_connector<exact>,   \
-      scan_connector<exact>, cross_scan_connector<exact>, gated_connector<exact>
-
 namespace {
-
-/// A connector of one's own, as the documentation shows it: y = down(silu(gate(x)) * up(x)).
-template <engine E>
-struct gated_connector {
-  using engine_type = E;
-  nn::linear<E> gate, up, down;
-
-  explicit gated_connector(connector_shape n)
-      : gate(n.d_vision, n.d_model), up(n.d_vision, n.d_model), down(n.d_model, n.d_model) {}
-
-  static void fields(auto& self, auto&& f) {
-    f("gate", self.gate), f("up", self.up), f("down", self.down);
-  }
-
-  struct saved {
-    typename nn::linear<E>::saved gate, up, down;
-    in<E, 3> g, u;  // (B, T, d_model)
-  };
-
-  out<E, 3> forward(context_of<E>& ctx, in<E, 3> x, saved& s) const {
-    s.g = gate.forward(ctx, x, s.gate);
-    s.u = up.forward(ctx, x, s.up);
-    return down.forward(ctx, nn::silu_mul(ctx, s.g, s.u), s.down);
-  }
-
-  out<E, 3> backward(context_of<E>& ctx, in<E, 3> dy, const saved& s) {
-    auto d = nn::silu_mul_backward(ctx, down.backward(ctx, dy, s.down), s.g, s.u);
-    return nn::add(ctx, gate.backward(ctx, d.gate, s.gate), up.backward(ctx, d.up, s.up));
-  }
-};
 
 /// Any connector as a case, from its shape alone.
 template <class C>
@@ -67,17 +33,7 @@ struct on_engine {
 
 static_assert(connector<linear_connector<exact>> && connector<fused_ldp_connector<cpu_bf16>>);
 static_assert(connector<scan_connector<cpu_f32>> && connector<cross_scan_connector<cuda_bf16>>);
-static_assert(connector<gated_connector<cpu_f32>>);
-
-TEST_CASE_TEMPLATE("connector: the gradient is exact", C, CONNECTORS) {
-  for (const connector_shape n :
-       {connector_shape{5, 4, 3, 3}, connector_shape{2, 2, 4, 2}, connector_shape{2, 3, 1, 1}}) {
-    const auto g = verify::gradcheck<C>({2, n.tokens(), n.d_vision}, n);
-    INFO("worst at ", g.where, ": ", g.worst);
-    CHECK(g.worst < 1e-12);
-    CHECK(g.checked > 0);
-  }
-}
+static_assert(connector<verify::gated_connector<cpu_f32>>);
 
 TEST_CASE_TEMPLATE("connector: tokens of another width or grid are refused", C,
                    linear_connector<exact>, pixel_shuffle_connector<exact>, scan_connector<exact>) {
@@ -92,27 +48,6 @@ TEST_CASE_TEMPLATE("connector: tokens of another width or grid are refused", C,
 }
 
 TEST_SUITE("connector_test") {
-  TEST_CASE("options of the scan connector differentiate exactly") {
-    const connector_shape n{4, 4, 2, 3};
-    auto basic = scan_options_for(n);
-    basic.swiglu = false;
-    basic.projector = projector_kind::linear;
-    auto ldp = scan_options_for(n);
-    ldp.n_layer = 1;
-    ldp.projector = projector_kind::fused_ldpnet;
-    ldp.mixer.ngroups = 2;
-    ldp.mixer.headdim = 2;
-    auto narrow = scan_options_for(n);
-    narrow.n_layer = 0;
-    narrow.mixer.d_model = 6;
-    narrow.projector = projector_kind::gelu_mlp;
-    for (const auto& o : {basic, ldp, narrow}) {
-      const auto g = verify::gradcheck<scan_connector<exact>>({1, 6, 4}, n, o);
-      INFO("worst at ", g.where, ": ", g.worst);
-      CHECK(g.worst < 1e-12);
-    }
-  }
-
   TEST_CASE("the flagship's scan connector has the published number of parameters and names") {
     // 2560 wide it has 184,405,440 parameters, too many to build here: counted at a tenth of it.
     const connector_shape n{17, 128, 3, 3};

@@ -13,23 +13,12 @@
 #include "mlmamba/models/ml_mamba.hpp"
 #include "mlmamba/models/vit.hpp"
 #include "mlmamba/verify/op_case.hpp"
+#include "models/tiny_language.hpp"
 
 namespace mlmamba::verify {
 
 template <engine E>
 using tiny_ml_mamba = ml_mamba<fused<vit<E>, vit<E>>, scan_connector<E>, mamba_lm<E>>;
-
-inline mamba_config tiny_language(index_t d_model = 4, index_t n_layer = 1) {
-  mamba_config c;
-  c.mixer.d_model = d_model;
-  c.mixer.d_state = 3;
-  c.mixer.headdim = 4;
-  c.mixer.chunk_size = 4;
-  c.n_layer = n_layer;
-  c.vocab_size = 7;
-  c.pad_vocab_size_multiple = 4;
-  return c;
-}
 
 template <engine E>
 tiny_ml_mamba<E> make_tiny_ml_mamba(index_t scale = 1) {

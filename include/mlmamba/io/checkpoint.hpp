@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <map>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,7 +25,8 @@ class tokenizer;  // text/tokenizer.hpp
 ///
 ///   static Model make(const json& config, const std::string& who);
 ///   static named_arrays arrays(std::vector<safetensors_entry> entries, const json& config,
-///                              const std::string& who);       the file's names to the model's paths
+///                              const std::string& who);       the file's names to the model's
+///                              paths
 ///   static json config(const Model& model);                   what `make` reads, for saving
 template <class Model>
 struct published;
@@ -80,9 +82,13 @@ class checkpoint {
 
   template <class Model>
   Model load(const load_options& options = {}) const {
-    Model model = published<Model>::make(config_, (folder_ / "config.json").string());
-    load_parameters(model, published<Model>::arrays(arrays(), config_, who()), options);
-    return model;
+    try {
+      Model model = published<Model>::make(config_, (folder_ / "config.json").string());
+      load_parameters(model, published<Model>::arrays(arrays(), config_, who()), options);
+      return model;
+    } catch (const std::bad_alloc&) {
+      fail<io_error>(who(), ": no memory for a model of the sizes in config.json");
+    }
   }
 
   /// Needs text/tokenizer.hpp.

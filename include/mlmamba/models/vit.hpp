@@ -143,9 +143,9 @@ struct vit {
   std::optional<std::vector<float>> adapt(std::string_view name,
                                           std::span<const std::int64_t> shape,
                                           std::vector<float> values) const {
-    if (name != "pos_embed" || shape.size() != 3 || shape[0] != 1 || shape[2] != config.d_model)
-      return std::nullopt;
-    const index_t prefix = config.positions() - config.patches(), stored = shape[1] - prefix;
+    if (shape.size() == 3 && shape[0] == 1) shape = shape.subspan(1);
+    if (name != "pos_embed" || shape.size() != 2 || shape[1] != config.d_model) return std::nullopt;
+    const index_t prefix = config.positions() - config.patches(), stored = shape[0] - prefix;
     if (stored < 1) return std::nullopt;
     const auto side = static_cast<index_t>(std::llround(std::sqrt(double(stored))));
     if (side * side != stored) return std::nullopt;
