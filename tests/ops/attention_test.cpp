@@ -4,9 +4,8 @@
 // Softmax attention: gradients, contract, every backend.
 #include "ops/attention_cases.hpp"
 
-#include "engines.hpp"
-#include "mlmamba/backend/reference.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
 using verify::attention_options;
@@ -25,6 +24,16 @@ std::vector<attention_options> small_cases() {
   all.push_back({.batch = 0});
   all.push_back({.batch = 1, .heads = 1, .width = 1});
   return all;
+}
+
+/// Around vectors and blocks of 32, 64, 128 and 256, head sizes of the vision towers.
+std::vector<attention_options> large_cases() {
+  return {{.batch = 1, .queries = 36, .keys = 36, .heads = 3, .width = 32, .fused = true},
+          {.batch = 1, .queries = 65, .keys = 65, .heads = 1, .width = 72, .fused = true},
+          {.batch = 2, .queries = 33, .keys = 129, .heads = 2, .width = 64},
+          {.batch = 1, .queries = 70, .keys = 300, .heads = 1, .width = 5},
+          {.batch = 1, .queries = 130, .keys = 290, .heads = 1, .width = 17, .causal = true},
+          {.batch = 1, .queries = 290, .keys = 140, .heads = 1, .width = 8, .causal = true}};
 }
 
 }  // namespace
@@ -82,4 +91,39 @@ TEST_SUITE("attention_test") {
                 .q = turned.view().transposed(2, 3), .k = turned, .v = turned, .y = turned}),
         "attention: q has stride 4 over its last axis; wanted is 1", shape_error);
   }
+
+  TEST_CASE_TEMPLATE("equal to the reference in double", E, MLMAMBA_TEST_ENGINES) {
+    verify::check_all<verify::attention_case, E>(small_cases());
+    verify::check_all<verify::attention_case, E>(large_cases());
+  }
+
+  TEST_CASE_TEMPLATE("what log_sum_exp is", E, MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    context<backend::reference> plain;
+    const attention_options o{.batch = 1, .queries = 40, .keys = 300, .causal = true};
+    verify::attention_case<E> c(o);
+    verify::attention_case<exact> x(o);
+    verify::randomise(c, x, 9);
+    c.forward(ctx);
+    x.forward(plain);
+    const auto got = to_host(c.log_sum_exp.view());
+    for (index_t i = 0; i < got.count(); ++i)  // values are exact in both: an error of accum only
+      CHECK(double(got.data()[i]) == doctest::Approx(x.log_sum_exp.data()[i]).epsilon(2e-6));
+  }
+
+  TEST_CASE_TEMPLATE("a picture is the same alone", E, MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    attention_options whole{.batch = 3, .queries = 37, .keys = 37, .width = 24, .fused = true}, one;
+    one = whole;
+    one.batch = 1;
+    CHECK(verify::alone_is_the_same<verify::attention_case, E>(ctx, 1, 3, whole,
+                                                               [&](index_t) { return one; }));
+  }
+
+#if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
+    verify::check_threads<verify::attention_case, E>(large_cases());
+    verify::check_levels<verify::attention_case, E>(large_cases());
+  }
+#endif
 }

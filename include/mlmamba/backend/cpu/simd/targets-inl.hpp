@@ -10,6 +10,11 @@
 #include "mlmamba/backend/cpu/simd/elementwise-inl.hpp"
 #include "mlmamba/backend/cpu/simd/gemm-inl.hpp"
 #include "mlmamba/backend/cpu/simd/norm-inl.hpp"
+#include "mlmamba/backend/cpu/simd/tile-inl.hpp"
+#include "mlmamba/backend/cpu/simd/attention-inl.hpp"
+//
+#include "mlmamba/backend/cpu/simd/ssd-inl.hpp"
+#include "mlmamba/backend/cpu/simd/ssd_backward-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
