@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// CRC-32C (Castagnoli), the checksum of state files.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+namespace mlmamba {
+
+namespace detail {
+/// table[k][b]: the remainder of byte b followed by k zero bytes.
+inline constexpr auto crc32c_table = [] {
+  std::array<std::array<std::uint32_t, 256>, 8> t{};
+  for (std::uint32_t b = 0; b < 256; ++b) {
+    std::uint32_t r = b;
+    for (int i = 0; i < 8; ++i) r = r & 1 ? r >> 1 ^ 0x82F63B78u : r >> 1;  // reflected 0x1EDC6F41
+    t[0][b] = r;
+  }
+  for (std::size_t k = 1; k < 8; ++k)
+    for (std::size_t b = 0; b < 256; ++b) t[k][b] = t[k - 1][b] >> 8 ^ t[0][t[k - 1][b] & 0xFF];
+  return t;
+}();
+}  // namespace detail
+
+/// The CRC-32C of bytes; give the last result as `before` to go on. "123456789" has 0xE3069283.
+inline std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t before = 0) {
+  const auto& t = detail::crc32c_table;
+  std::uint32_t r = ~before;
+  // Eight bytes a step: their remainders are independent, so the table reads overlap.
+  for (; bytes.size() >= 8; bytes = bytes.subspan(8)) {
+    std::uint8_t b[8];
+    std::memcpy(b, bytes.data(), 8);
+    const auto head = [&](int i) { return (r >> (8 * i) & 0xFF) ^ b[i]; };
+    r = t[7][head(0)] ^ t[6][head(1)] ^ t[5][head(2)] ^ t[4][head(3)] ^ t[3][b[4]] ^ t[2][b[5]] ^
+        t[1][b[6]] ^ t[0][b[7]];
+  }
+  for (const std::byte b : bytes) r = r >> 8 ^ t[0][(r ^ std::uint32_t(b)) & 0xFF];
+  return ~r;
+}
+
+}  // namespace mlmamba
