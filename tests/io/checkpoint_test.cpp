@@ -166,6 +166,31 @@ TEST_SUITE("checkpoint_test") {
                     io_error);
   }
 
+  TEST_CASE("DINOv2 as its authors store it: the class position goes to the class token") {
+    using E = reference_f32;
+    const auto c = make_vit_config(vit_kind::dinov2_reg4, 6, 2, 4, 2, 2);  // 3 x 3 patches
+    vit<E> tower(c), other(c);
+    randomise(tower, 1);
+    file_maker f(tower);
+    f.rename("reg_token", "register_tokens");
+    f.arrays["mask_token"] = {{1, 4}, std::vector<float>(4)};
+    auto& token = f.arrays.at("cls_token").second;
+    auto& positions = f.arrays.at("pos_embed");
+    positions.first = {1, 10, 4};
+    positions.second.insert(positions.second.begin(), {1, 2, 3, 4});
+    for (std::size_t d = 0; d < 4; ++d) token[d] -= float(d + 1);
+    std::vector<safetensors_entry> entries;
+    for (const auto& [name, a] : f.arrays)
+      entries.push_back(entry_of<float>(name, a.first, a.second));
+    load_parameters(other, published<vit<E>>::arrays(entries, c, "dinov2"));
+    for (index_t d = 0; d < 4; ++d)
+      CHECK(other.cls_token.value(0, 0, d) ==
+            doctest::Approx(tower.cls_token.value(0, 0, d)).epsilon(1e-5));
+    const auto want = all_values(tower), got = all_values(other);
+    CHECK(got.at("pos_embed") == want.at("pos_embed"));
+    CHECK(got.at("reg_token") == want.at("reg_token"));
+  }
+
   TEST_CASE("configs that can't be built are refused with the reason") {
     const auto refusal = [](const char* text) {
       return message_of<io_error>([&] { (void)mamba_config_from(parse_json(text, "c"), "c"); });

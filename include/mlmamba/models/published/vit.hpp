@@ -159,6 +159,40 @@ inline std::string vit_path(std::string name, index_t blocks) {
   return name;
 }
 
+/// DINOv2 as its authors store it has a position of the class token, first in pos_embed; it is
+/// added to that token, as timm does. Arrays are those below `prefix`.
+inline void split_class_position(named_arrays& named, const std::string& prefix,
+                                 const vit_config& c) {
+  const auto cls = named.by_path.find(prefix + "cls_token");
+  const auto pos = named.by_path.find(prefix + "pos_embed");
+  if (c.kind != vit_kind::dinov2_reg4 || c.embed_prefix || cls == named.by_path.end() ||
+      pos == named.by_path.end())
+    return;
+  const auto& shape = pos->second.shape;
+  const index_t d = c.d_model;
+  if (shape.size() != 3 || shape[0] != 1 || shape[1] < 2 || shape[2] != d ||
+      cls->second.count() != d)
+    return;
+  const auto side = [](std::int64_t n) { return std::llround(std::sqrt(double(n))); };
+  if (side(shape[1]) * side(shape[1]) == shape[1] ||
+      side(shape[1] - 1) * side(shape[1] - 1) != shape[1] - 1)
+    return;
+  const auto replace = [](safetensors_entry& e, std::vector<std::int64_t> n,
+                          std::vector<float> values) {
+    const auto kept = std::make_shared<std::vector<float>>(std::move(values));
+    const std::string name = e.name;
+    e = entry_of<float>(name, std::move(n), std::span<const float>(*kept));
+    e.owner = kept;
+  };
+  const auto positions = read_values<float>(pos->second);
+  auto token = read_values<float>(cls->second);
+  for (std::size_t i = 0; i < token.size(); ++i) token[i] += positions[i];
+  const auto rest = positions.begin() + std::ptrdiff_t(token.size());
+  const std::int64_t n = shape[1] - 1;
+  replace(cls->second, {1, 1, d}, std::move(token));
+  replace(pos->second, {1, n, d}, {rest, positions.end()});
+}
+
 }  // namespace detail
 
 template <engine E>
@@ -177,6 +211,7 @@ struct published<vit<E>> {
       const std::string path = detail::vit_path(e.name, c.blocks());
       if (!path.empty()) named.add(path, e);
     }
+    detail::split_class_position(named, "", c);
     return named;
   }
   static json config(const vit<E>& tower) { return to_json(tower.config); }
