@@ -89,6 +89,17 @@ std::vector<std::int64_t> shape_of(const P& p) {
 using adapter = std::function<std::optional<std::vector<float>>(std::span<const std::int64_t>,
                                                                 std::vector<float>)>;
 
+/// What module `m` does with arrays of other shapes for its parameter `name`, if it does something.
+template <class M, class Field>
+void collect_adapter(const M& m, const char* name, const Field&, const std::string& here,
+                     std::map<std::string, adapter>& to) {
+  if constexpr (adapts_weights<M> && nn::parameter_field<Field>)
+    to[here] = [&m, text = std::string(name)](std::span<const std::int64_t> shape,
+                                              std::vector<float> values) {
+      return m.adapt(text, shape, std::move(values));
+    };
+}
+
 /// The adapters of the parameters below `m`: path of the parameter to what its module does.
 template <class M>
 void collect_adapters(const M& m, const std::string& path, std::map<std::string, adapter>& to) {
@@ -97,11 +108,7 @@ void collect_adapters(const M& m, const std::string& path, std::map<std::string,
   } else if constexpr (nn::composite<T>) {
     T::fields(m, [&](const char* name, const auto& field) {
       const std::string here = nn::join(path, name);
-      if constexpr (adapts_weights<T> && nn::parameter_field<decltype(field)>)
-        to[here] = [&m, text = std::string(name)](std::span<const std::int64_t> shape,
-                                                  std::vector<float> values) {
-          return m.adapt(text, shape, std::move(values));
-        };
+      collect_adapter(m, name, field, here, to);
       collect_adapters(field, here, to);
     });
   } else {
