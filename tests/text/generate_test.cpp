@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Generation: pieces, stops, seeds, states that go on, batches, pictures, probabilities of answers.
+#include "mlmamba/text/generate.hpp"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "mlmamba/backend/reference.hpp"
+#include "mlmamba/models/connectors/mlp.hpp"
+#include "mlmamba/models/mamba_lm.hpp"
+#include "mlmamba/models/ml_mamba.hpp"
+#include "mlmamba/models/state.hpp"
+#include "mlmamba/models/vit.hpp"
+#include "mlmamba/text/bpe_trainer.hpp"
+#include "mlmamba/text/generate_batch.hpp"
+
+using namespace mlmamba;
+
+namespace {
+using E = reference_f32;
+using lm_type = mamba_lm<E>;
+using seeing_type = ml_mamba<vit<E>, mlp_connector<E>, mamba_lm<E>>;
+
+const tokenizer& words() {
+  static const tokenizer t = [] {
+    bpe_trainer trainer({.vocabulary = 300, .least_count = 1});
+    trainer.add("is there a bag, coat or shirt at the top left? yes no");
+    return tokenizer::parse(trainer.train(), "test");
+  }();
+  return t;
+}
+mamba_config sizes() {
+  mamba_config c;
+  c.mixer.d_model = 16;
+  c.mixer.headdim = 8;
+  c.mixer.d_state = 4;
+  c.n_layer = 2;
+  c.vocab_size = words().size();
+  c.pad_vocab_size_multiple = 64;  // there are logits of no token
+  c.tie_embeddings = false;        // else each token would suggest itself
+  return c;
+}
+/// Large weights: an untrained model that says different things.
+const lm_type& model() {
+  static const lm_type m = [] {
+    lm_type made(sizes());
+    nn::initialise(made, {4, 0, 0});
+    random_stream r{8, 0, 0};
+    nn::fill(made.head, [&] { return r.normal(); });
+    nn::fill(made.backbone.embedding.weight, [&] { return r.normal(); });
+    return made;
+  }();
+  return m;
+}
+context_of<E>& ctx() {
+  static context_of<E> c;
+  return c;
+}
+/// Greedy tokens by forward over everything, again for each token.
+std::vector<std::int32_t> slowly(std::vector<std::int32_t> ids, int n) {
+  std::vector<std::int32_t> made;
+  for (int i = 0; i < n; ++i) {
+    auto frame = ctx().scratch.make_frame();
+    lm_type::saved s;
+    const in_index<E, 2> view(ids.data(), shape<2>{{1, index_t(ids.size())}});
+    const auto y = model().forward(ctx(), model().embed(ctx(), view, s), s);
+    std::int32_t best = 0;
+    for (std::int32_t v = 1; v < words().size(); ++v)
+      if (y(0, y.size[1] - 1, v) > y(0, y.size[1] - 1, best)) best = v;
+    made.push_back(best);
+    if (best == *words().eos()) break;
+    ids.push_back(best);
+  }
+  return made;
+}
+template <class G>
+std::vector<std::int32_t> tokens_of(G&& g) {
+  g.rest();
+  return {g.tokens().begin(), g.tokens().end()};
+}
+}  // namespace
+
+TEST_SUITE("generate_test") {
+  TEST_CASE("greedy text is that of the whole forward pass, and pieces are whole characters") {
+    for (const char* text : {"is there", "coat or shirt", "\xE2\x82\xAC?", "a"}) {
+      auto g = generate(ctx(), model(), words(), text, {.max_new_tokens = 12});
+      std::string all;
+      int pieces = 0;
+      for (std::string_view piece : g) {
+        CHECK_FALSE(piece.empty());
+        CHECK(detail::is_utf8(piece));
+        all += piece;
+        ++pieces;
+      }
+      const std::vector<std::int32_t> made(g.tokens().begin(), g.tokens().end());
+      CHECK(made == slowly(words().encode(text), 12));
+      CHECK(all == words().decode(made));
+      CHECK(pieces > 0);
+      CHECK(g.begin() == g.end());
+    }
+  }
+  TEST_CASE("as a range: the algorithms of the standard library take it") {
+    auto g = generate(ctx(), model(), words(), "is there", {.max_new_tokens = 5});
+    static_assert(std::ranges::input_range<decltype(g)>);
+    CHECK(std::ranges::distance(g) > 0);
+  }
+  TEST_CASE("it ends at the end token, at tokens of one's own, after so many tokens") {
+    const auto first = slowly(words().encode("bag"), 8);
+    REQUIRE(first.size() == 8);
+    auto g = generate(ctx(), model(), words(), "bag", {.max_new_tokens = 8, .stop = {first[3]}});
+    const auto made = tokens_of(g);
+    const std::size_t end =
+        std::size_t(std::find(first.begin(), first.end(), first[3]) - first.begin());
+    CHECK(made == std::vector<std::int32_t>(first.begin(), first.begin() + long(end) + 1));
+    CHECK(g.stopped());
+    auto short_one = generate(ctx(), model(), words(), "bag", {.max_new_tokens = 3});
+    CHECK(tokens_of(short_one).size() == 3);
+    CHECK_FALSE(short_one.stopped());
+    auto none = generate(ctx(), model(), words(), "bag", {.max_new_tokens = 0});
+    CHECK(none.rest().empty());
+    REQUIRE(words().eos() == 0);
+    lm_type ends = model();  // whose logits are all 0: the first token, which ends the text
+    nn::fill(ends.backbone.norm_f.weight, [] { return 0.0; });
+    auto silent = generate(ctx(), ends, words(), "bag", {.max_new_tokens = 9});
+    CHECK(silent.rest().empty());
+    CHECK(silent.stopped());
+    CHECK(silent.tokens().size() == 1);
+    auto on =
+        generate(ctx(), ends, words(), "bag", {.max_new_tokens = 9, .stop_at_end_of_text = false});
+    CHECK(tokens_of(on).size() == 9);
+  }
+  TEST_CASE("a seed draws the same text again, another seed another") {
+    std::set<std::string> texts;
+    for (std::uint64_t seed = 0; seed < 4; ++seed) {
+      const generate_options o{.max_new_tokens = 12, .temperature = 1.5, .seed = seed};
+      auto a = generate(ctx(), model(), words(), "is", o);
+      auto b = generate(ctx(), model(), words(), "is", o);
+      const std::string text = a.rest();
+      CHECK(text == b.rest());
+      texts.insert(text);
+      for (const std::int32_t id : a.tokens()) CHECK(id < words().size());  // no padding
+    }
+    CHECK(texts.size() > 2);
+  }
+  TEST_CASE("a prompt read in parts gives the same text") {
+    const char* text = "is there a bag, coat or shirt at the top left? yes no";
+    auto whole = generate(ctx(), model(), words(), text, {.max_new_tokens = 8});
+    for (const index_t part : {1, 3, 7}) {
+      auto parts =
+          generate(ctx(), model(), words(), text, {.max_new_tokens = 8, .prefill_tokens = part});
+      CHECK(tokens_of(parts) == tokens_of(whole));
+    }
+  }
+  TEST_CASE("a chat that goes on is one text") {
+    auto state = model().make_state(1);
+    auto one = generate_after(ctx(), model(), words(), state, {.text = "is there"},
+                              {.max_new_tokens = 4, .stop_at_end_of_text = false});
+    one.rest();
+    CHECK(state.position == index_t(words().encode("is there").size()) + 4);
+    CHECK(equal(one.state(), state));
+    auto two =
+        generate_after(ctx(), model(), words(), state, {.text = " coat"}, {.max_new_tokens = 6});
+    std::vector<std::int32_t> all = words().encode("is there");
+    all.insert(all.end(), one.tokens().begin(), one.tokens().end());
+    const auto more = words().encode(" coat");
+    all.insert(all.end(), more.begin(), more.end());
+    CHECK(tokens_of(two) == slowly(all, 6));
+  }
+  TEST_CASE("a batch of prompts of different lengths: each row is what it is alone") {
+    std::vector<std::vector<std::int32_t>> prompts;
+    for (const char* text : {"is there", "coat", "a", "at the top left?", "coat", "no no no"})
+      prompts.push_back(words().encode(text));
+    for (const double temperature : {0.0, 1.2}) {
+      generate_options o{.max_new_tokens = 10, .temperature = temperature, .seed = 5};
+      o.stop = {slowly(prompts[1], 3)[2]};  // some rows end early
+      const auto all = generate_batch(ctx(), model(), words(), prompts, o);
+      for (std::size_t i = 0; i < prompts.size(); ++i) {
+        generate_options alone = o;
+        alone.seed += i;
+        auto g = generate(ctx(), model(), words(), words().decode(prompts[i]), alone);
+        std::vector<std::int32_t> want;
+        while (const auto id = g.next_token()) want.push_back(*id);
+        CHECK(all[i] == want);
+      }
+    }
+    CHECK(generate_batch(ctx(), model(), words(), {}).empty());
+  }
+  TEST_CASE("probabilities of answers are those of the first token") {
+    const std::vector<std::string> answers{"a", "n", "t"};
+    const auto p = answer_probabilities(ctx(), model(), words(), {.text = "is it? "}, answers);
+    auto frame = ctx().scratch.make_frame();
+    auto state = model().make_state(1);
+    const auto ids = words().encode("is it? ");
+    const in_index<E, 2> view(ids.data(), shape<2>{{1, index_t(ids.size())}});
+    const auto y = model().prefill(ctx(), model().embed(ctx(), view), state);
+    double sum = 0;
+    for (const std::string& a : answers) sum += std::exp(double(y(0, words().encode(a)[0])));
+    for (std::size_t i = 0; i < 3; ++i)
+      CHECK(p[i] == doctest::Approx(std::exp(double(y(0, words().encode(answers[i])[0]))) / sum));
+    const std::vector<std::string> many{"is there a bag"}, none;
+    CHECK_THROWS_AS(answer_probabilities(ctx(), model(), words(), {.text = "x"}, many), error);
+    CHECK_THROWS_AS(answer_probabilities(ctx(), model(), words(), {.text = "x"}, none), error);
+  }
+  TEST_CASE("with a picture before the text: alone, in a batch, and different from no picture") {
+    const seeing_type m = [] {
+      seeing_type made(vit<E>(make_vit_config(vit_kind::siglip, 8, 4, 8, 2, 2, 2)),
+                       lm_type(sizes()));
+      nn::initialise(made, {4, 0, 0});
+      made.llm_backbone.head = model().head;
+      made.llm_backbone.backbone.embedding.weight = model().backbone.embedding.weight;
+      return made;
+    }();
+    const std::vector<image_transform> rule{{.size = 8}};
+    const std::vector<std::string> letters{"a", "n", "t"};
+    std::set<std::vector<double>> answers;
+    tensor<float, 4> both({2, 3, 8, 8});
+    std::vector<std::vector<std::int32_t>> alone;
+    for (std::uint64_t k = 0; k < 2; ++k) {
+      image picture{9, 7, std::vector<std::uint8_t>(189)};
+      random_stream r{k, 0, 0};
+      for (auto& u : picture.rgb) u = std::uint8_t(k == 0 ? r.below(256) : 255 * r.below(2));
+      const auto pixels = pixels_of(picture, rule);
+      std::copy_n(pixels[0].data(), 192, both.data() + 192 * k);
+      auto g = generate(ctx(), m, words(), prompt{.pixels = pixels, .text = "is there"},
+                        {.max_new_tokens = 8, .stop_at_end_of_text = false});
+      alone.push_back(tokens_of(g));
+      answers.insert(answer_probabilities(ctx(), m, words(),
+                                          prompt{.pixels = pixels, .text = "is there"}, letters));
+      CHECK(g.state().position == 4 + index_t(words().encode("is there").size()) + 8);
+    }
+    answers.insert(answer_probabilities(ctx(), m, words(), {.text = "is there"}, letters));
+    CHECK(answers.size() == 3);
+    const std::vector<std::vector<std::int32_t>> prompts(2, words().encode("is there"));
+    const std::vector<tensor<float, 4>> pixels{both};
+    CHECK(generate_batch(ctx(), m, words(), prompts,
+                         {.max_new_tokens = 8, .stop_at_end_of_text = false}, pixels) == alone);
+    CHECK_THROWS_AS(generate(ctx(), m, words(), prompt{.pixels = pixels, .text = "is"}),
+                    shape_error);
+  }
+  TEST_CASE("bad input gives one clear line") {
+    CHECK_THROWS_AS(generate(ctx(), model(), words(), ""), shape_error);
+    CHECK_THROWS_AS(generate(ctx(), model(), words(), "a", {.max_new_tokens = -1}), error);
+    CHECK_THROWS_AS(generate(ctx(), model(), words(), "a", {.temperature = -1}), error);
+    CHECK_THROWS_AS(generate(ctx(), model(), words(), "a", {.prefill_tokens = 0}), error);
+    const prompt seen{.pixels = {tensor<float, 4>({1, 3, 8, 8})}, .text = "a"};
+    CHECK_THROWS_WITH(
+        generate(ctx(), model(), words(), seen),
+        "generate: a prompt with a picture for a model that can't see; text is wanted");
+    mamba_config c = sizes();
+    c.vocab_size = 10, c.pad_vocab_size_multiple = 1;
+    const lm_type few(c);
+    CHECK_THROWS_AS(generate(ctx(), few, words(), "top"), error);
+    lm_type broken = model();
+    broken.backbone.norm_f.weight.value(0) = std::nanf("");
+    auto g = generate(ctx(), broken, words(), "a");
+    CHECK_THROWS_AS(g.rest(), error);
+    auto latin = generate(ctx(), model(), words(), "\xff\xfe", {.max_new_tokens = 2});
+    CHECK_NOTHROW(latin.rest());
+  }
+}
