@@ -27,6 +27,7 @@ concept language_model = nn::module<L> &&
              in_index<typename L::engine_type, 1> row, typename L::saved& s,
              typename L::state& st) {
   { c.d_model() } -> std::same_as<index_t>;
+  { c.vocabulary() } -> std::same_as<index_t>;
   { c.embed(ctx, ids, s) } -> std::same_as<out<typename L::engine_type, 3>>;
   { c.embed(ctx, ids) } -> std::same_as<out<typename L::engine_type, 3>>;
   { c.forward(ctx, x, s) } -> std::same_as<out<typename L::engine_type, 3>>;

@@ -77,6 +77,15 @@ Connector make_connector(const json& whole, const json& llm, const connector_sha
       fail<io_error>(who, ": its connector is \"", kind, "\"; the model's is \"", Connector::kind,
                      "\"");
   }
+  if constexpr (
+      requires { Connector::kind; } && !requires { Connector::names_are_top_level; }) {
+    // Prismatic and Cobra say it with the arch_specifier alone.
+    const auto arch = json_get_or<std::string>(config, "arch_specifier", "", who);
+    if (!json_has(j, "type") && !arch.empty() &&
+        name_of(projector_kind_of(arch)) != Connector::kind)
+      fail<io_error>(who, ": its connector is \"", arch, "\"; the model's is \"", Connector::kind,
+                     "\"");
+  }
   if constexpr (requires { typename Connector::options; }) {
     typename Connector::options o{};
     try {
