@@ -5,7 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <functional>
 #include <map>
 #include <numeric>
@@ -16,7 +15,7 @@
 #include <vector>
 
 #include "mlmamba/core/random.hpp"
-#include "mlmamba/nn/module.hpp"
+#include "mlmamba/models/state_rows.hpp"
 #include "mlmamba/ops/reduce.hpp"
 #include "mlmamba/text/tokenizer.hpp"
 #include "mlmamba/train/batch.hpp"
@@ -46,29 +45,6 @@ struct answer_options {
   shown show = shown::pictures;
   std::uint64_t seed = 1;  ///< of the shuffling
 };
-
-/// The given rows of a state, in the given order; a row may occur several times: that forks it.
-/// Every tensor of a state has the batch as its first axis.
-template <class State>
-State gathered(const State& from, std::span<const index_t> at) {
-  State to = from;
-  nn::for_each_leaf(to, [&](const std::string&, auto& leaf) {
-    using T = std::remove_cvref_t<decltype(leaf)>;
-    if (!leaf) return;
-    auto n = leaf.shape();
-    const index_t width = n.n[0] > 0 ? n.count() / n.n[0] : 0;
-    n.n[0] = static_cast<index_t>(at.size());
-    const auto all = to_host(std::as_const(leaf).view());
-    tensor<typename T::value_type, T::rank> some(n);
-    for (std::size_t i = 0; i < at.size(); ++i)
-      std::memcpy(some.data() + index_t(i) * width, all.data() + at[i] * width,
-                  std::size_t(width) * sizeof(typename T::value_type));
-    T out(n);
-    from_host(out.view(), std::as_const(some).view());
-    leaf = std::move(out);
-  });
-  return to;
-}
 
 namespace detail {
 
@@ -118,7 +94,7 @@ std::vector<std::vector<std::int32_t>> continue_greedily(
     }
     if (open.empty() || t + 1 == max_tokens) break;
     if (2 * open.size() <= rows.size()) {  // the finished ones cost as much as the others
-      state = gathered(state, open);
+      state = gather_rows(state, open);
       std::vector<index_t> kept;
       std::vector<std::int32_t> tokens;
       for (const index_t i : open) {
@@ -227,7 +203,7 @@ std::vector<answered> answer_all(context_of<typename Model::engine_type>& ctx, c
       }
       const index_t count = static_cast<index_t>(group.size());
       auto ids = detail::continue_greedily(ctx, lm, prompts,
-                                           key.first ? gathered(seen, at) : lm.make_state(count),
+                                           key.first ? gather_rows(seen, at) : lm.make_state(count),
                                            count, *words.eos(), o.max_tokens);
       for (std::size_t i = 0; i < group.size(); ++i) {
         // An untrained model may say ids that only pad the vocabulary to a round size.
