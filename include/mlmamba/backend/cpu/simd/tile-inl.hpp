@@ -2,6 +2,7 @@
 // Copyright the mlmamba authors
 //
 // Small dense products inside caches, for the scans: every size is padded with zeros to the unit.
+#include <hwy/cache_control.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
@@ -163,6 +164,9 @@ void pack_rows(D d, const T* from, index_t from_row, index_t rows, index_t colum
     index_t j = 0;
     if (i < rows) {
       const T* p = from + i * from_row;
+      // rows of one head lie far apart: no hardware prefetcher follows them
+      for (index_t k = 0; i + 8 < rows && k < columns; k += index_t(64 / sizeof(T)))
+        hwy::Prefetch(p + 8 * from_row + k);
       for (; j + step <= columns; j += step) hn::StoreU(load(d, p + j), d, to + j);
       if (j < columns) hn::StoreU(load_n(d, p + j, columns - j), d, to + j), j += step;
     }
