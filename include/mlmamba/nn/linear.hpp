@@ -73,13 +73,17 @@ struct linear {
 
   out<E, 3> backward(context_of<E>& ctx, in<E, 3> dy, const saved& s) {
     out<E, 3> dx = ctx.template make<E, 3>({{dy.size[0], dy.size[1], d_in()}});
+    backward_into(ctx, dy, s, dx);
+    return dx;
+  }
+  /// The same into memory of the caller.
+  void backward_into(context_of<E>& ctx, in<E, 3> dy, const saved& s, out<E, 3> dx) {
     auto frame = ctx.scratch.make_frame();
     in<E, 2> d = rows(dy);
     if (s.pre) d = activate_backward(ctx, d, s.pre, activation);
     add_gradients(ctx, d, s);
     run(ctx, ops::gemm<E, typename E::value, typename E::weight>{
                  .x = d, .w = in_weight<E, 2>(weight.value.view()).transposed(), .y = rows(dx)});
-    return dx;
   }
 
   /// The part of the backward that adds to the gradients; for a map whose input needs none.

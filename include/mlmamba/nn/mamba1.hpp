@@ -6,8 +6,9 @@
 
 #include <array>
 
+#include "mlmamba/nn/causal_conv.hpp"
 #include "mlmamba/nn/linear.hpp"
-#include "mlmamba/nn/ssd_direction.hpp"
+#include "mlmamba/nn/mixer_config.hpp"
 #include "mlmamba/ops/norm.hpp"
 #include "mlmamba/ops/selective_scan.hpp"
 
@@ -192,7 +193,7 @@ struct mamba1 {
                                             .dx = dp.slice(2, 0, d),
                                             .dweight = conv1d.matrix_grad(),
                                             .dbias = conv1d.bias.grad});
-    assign(ctx, du, in_proj.backward(ctx, dp, s.in_proj));
+    in_proj.backward_into(ctx, dp, s.in_proj, du);
     return du;
   }
 

@@ -127,7 +127,7 @@ struct mamba2 {
     }
     scan.backward(ctx, dy, s.scan, dp.slice(2, 2 * m + d, c),
                   dp.slice(2, 2 * m + d + c, config.nheads()), norm.weight ? out<E, 3>{} : dz);
-    assign(ctx, du, in_proj.backward(ctx, dp, s.in_proj));
+    in_proj.backward_into(ctx, dp, s.in_proj, du);
     return du;
   }
 

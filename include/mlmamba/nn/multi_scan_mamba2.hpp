@@ -166,7 +166,7 @@ struct multi_scan_mamba2 {
         add_to(ctx, dp, back);
       }
     }
-    assign(ctx, du, in_proj.backward(ctx, dp, s.in_proj));
+    in_proj.backward_into(ctx, dp, s.in_proj, du);
     return du;
   }
 
