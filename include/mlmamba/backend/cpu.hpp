@@ -7,6 +7,7 @@
 #include "mlmamba/backend/cpu/simd/dispatch.hpp"
 //
 #include "mlmamba/backend/cpu/attention.hpp"
+#include "mlmamba/backend/cpu/causal_conv1d.hpp"
 #include "mlmamba/backend/cpu/gemm.hpp"
 #include "mlmamba/backend/cpu/norm.hpp"
 #include "mlmamba/backend/cpu/ssd.hpp"

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "mlmamba/backend/cpu/simd/attention.hpp"
+#include "mlmamba/backend/cpu/simd/causal_conv1d.hpp"
 #include "mlmamba/backend/cpu/simd/elementwise.hpp"
 #include "mlmamba/backend/cpu/simd/gemm.hpp"
 #include "mlmamba/backend/cpu/simd/norm.hpp"
@@ -24,7 +25,9 @@ inline const char* to_string(cpu_level l) {
 // To add a family x: write simd/x.hpp (struct x_kernels) and simd/x-inl.hpp (per-target code with
 // inline x_kernels make_x_kernels()), then add an include above, a line here, and an include in
 // targets-inl.hpp.
-#define MLMAMBA_SIMD_FAMILIES(family) family(attention) family(elementwise) family(gemm) family(norm) family(ssd)
+#define MLMAMBA_SIMD_FAMILIES(family) \
+  family(attention) family(causal_conv1d) family(elementwise) family(gemm) family(norm) \
+  family(ssd)
 
 struct kernels {
   cpu_level level = cpu_level::baseline;

@@ -13,6 +13,7 @@
 #include "mlmamba/backend/cpu/simd/tile-inl.hpp"
 #include "mlmamba/backend/cpu/simd/attention-inl.hpp"
 //
+#include "mlmamba/backend/cpu/simd/causal_conv1d-inl.hpp"
 #include "mlmamba/backend/cpu/simd/ssd-inl.hpp"
 #include "mlmamba/backend/cpu/simd/ssd_backward-inl.hpp"
 
