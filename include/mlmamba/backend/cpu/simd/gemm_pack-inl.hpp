@@ -31,42 +31,84 @@ inline constexpr index_t elements_per_word = 4 / index_t(sizeof(T));
 using words = hn::ScalableTag<std::uint32_t>;
 using word_vector = hn::Vec<words>;
 
-/// 16 bytes of each of 4 rows per 128 bits: rows i, i + 4, i + 8, i + 12 for 512-bit vectors.
-HWY_INLINE word_vector load_row_blocks(const char* const* rows, index_t i, index_t byte) {
+/// The first n elements, 0 < n < lanes, and zero.
+template <class D>
+HWY_INLINE hn::Vec<D> load_bits(D d, const hn::TFromD<D>* p, index_t n) {
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
-  auto at = [&](index_t r) HWY_ATTR {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i + r] + byte));
-  };
-  __m512i v = _mm512_castsi128_si512(at(0));
-  v = _mm512_inserti32x4(v, at(4), 1);
-  v = _mm512_inserti32x4(v, at(8), 2);
-  v = _mm512_inserti32x4(v, at(12), 3);
-  return word_vector{v};
-#elif HWY_ARCH_X86 && HWY_TARGET == HWY_AVX2
-  const hn::Half<words> half;
-  auto at = [&](index_t r) HWY_ATTR {
-    return hn::LoadU(half, reinterpret_cast<const std::uint32_t*>(rows[i + r] + byte));
-  };
-  return hn::Combine(words(), at(4), at(0));
+  return hn::MaskedLoad(hn::FirstN(d, std::size_t(n)), d, p);
 #else
-  return hn::LoadU(words(), reinterpret_cast<const std::uint32_t*>(rows[i] + byte));
+  hn::TFromD<D> all[hn::MaxLanes(D())] = {};
+  for (index_t i = 0; i < n; ++i) all[i] = p[i];
+  return hn::LoadU(d, all);
 #endif
 }
 
-/// Words [byte/4, byte/4 + 4) of as many rows as there are lanes: out[j] is word j of each row.
-HWY_INLINE void transpose_words(const char* const* rows, index_t byte, word_vector* out) {
+/// As many words of as many rows as there are lanes, and which of them a fold runs over.
+inline constexpr std::size_t word_lanes = HWY_LANES(std::uint32_t);
+using all_words = std::make_index_sequence<word_lanes>;
+struct word_block {
+  word_vector v[word_lanes];
+};
+
+/// Transposes 4 x 4 words in each 128 bits.
+HWY_INLINE void transpose_quads(word_vector& v0, word_vector& v1, word_vector& v2,
+                                word_vector& v3) {
   const words d;
   const hn::Repartition<std::uint64_t, words> d64;
-  const auto v0 = load_row_blocks(rows, 0, byte), v1 = load_row_blocks(rows, 1, byte);
-  const auto v2 = load_row_blocks(rows, 2, byte), v3 = load_row_blocks(rows, 3, byte);
   const auto a = hn::BitCast(d64, hn::InterleaveLower(d, v0, v1));
   const auto b = hn::BitCast(d64, hn::InterleaveLower(d, v2, v3));
   const auto e = hn::BitCast(d64, hn::InterleaveUpper(d, v0, v1));
   const auto f = hn::BitCast(d64, hn::InterleaveUpper(d, v2, v3));
-  out[0] = hn::BitCast(d, hn::InterleaveLower(d64, a, b));
-  out[1] = hn::BitCast(d, hn::InterleaveUpper(d64, a, b));
-  out[2] = hn::BitCast(d, hn::InterleaveLower(d64, e, f));
-  out[3] = hn::BitCast(d, hn::InterleaveUpper(d64, e, f));
+  v0 = hn::BitCast(d, hn::InterleaveLower(d64, a, b));
+  v1 = hn::BitCast(d, hn::InterleaveUpper(d64, a, b));
+  v2 = hn::BitCast(d, hn::InterleaveLower(d64, e, f));
+  v3 = hn::BitCast(d, hn::InterleaveUpper(d64, e, f));
+}
+
+/// Transposes the block: v[i] lane j becomes v[j] lane i.
+HWY_INLINE void transpose(word_block& t) {
+  word_vector* v = t.v;
+  transpose_quads(v[0], v[1], v[2], v[3]);
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+  transpose_quads(v[4], v[5], v[6], v[7]);
+  transpose_quads(v[8], v[9], v[10], v[11]);
+  transpose_quads(v[12], v[13], v[14], v[15]);
+  auto blocks = [](word_vector& v0, word_vector& v1, word_vector& v2, word_vector& v3) HWY_ATTR {
+    const __m512i a = _mm512_shuffle_i32x4(v0.raw, v1.raw, 0x88);
+    const __m512i b = _mm512_shuffle_i32x4(v0.raw, v1.raw, 0xdd);
+    const __m512i c = _mm512_shuffle_i32x4(v2.raw, v3.raw, 0x88);
+    const __m512i e = _mm512_shuffle_i32x4(v2.raw, v3.raw, 0xdd);
+    v0.raw = _mm512_shuffle_i32x4(a, c, 0x88);
+    v1.raw = _mm512_shuffle_i32x4(b, e, 0x88);
+    v2.raw = _mm512_shuffle_i32x4(a, c, 0xdd);
+    v3.raw = _mm512_shuffle_i32x4(b, e, 0xdd);
+  };
+  blocks(v[0], v[4], v[8], v[12]);
+  blocks(v[1], v[5], v[9], v[13]);
+  blocks(v[2], v[6], v[10], v[14]);
+  blocks(v[3], v[7], v[11], v[15]);
+#elif HWY_ARCH_X86 && HWY_TARGET == HWY_AVX2
+  transpose_quads(v[4], v[5], v[6], v[7]);
+  auto blocks = [](word_vector& v0, word_vector& v1) HWY_ATTR {
+    const auto low = hn::ConcatLowerLower(words(), v1, v0);
+    v1 = hn::ConcatUpperUpper(words(), v1, v0);
+    v0 = low;
+  };
+  blocks(v[0], v[4]);
+  blocks(v[1], v[5]);
+  blocks(v[2], v[6]);
+  blocks(v[3], v[7]);
+#endif
+}
+
+/// One vector of words of each row, from word u on, transposed: v[j] is word u + j of every row.
+/// Whole vectors are read, which are whole cache lines if w is aligned: of many rows at a stride of
+/// some KiB not all lines stay in the cache until their next quarter is wanted.
+template <std::size_t... I>
+HWY_INLINE void load_words(const char* const* rows, index_t u, word_block& t,
+                           std::index_sequence<I...>) {
+  ((t.v[I] = hn::LoadU(words(), reinterpret_cast<const std::uint32_t*>(rows[I] + u * 4))), ...);
+  transpose(t);
 }
 
 /// Pointers to `lanes` rows from `first` on; rows that are not there repeat the last one.
@@ -79,38 +121,34 @@ HWY_INLINE void row_pointers(const T* p, index_t stride, index_t first, index_t 
   }
 }
 
-/// The last, incomplete 4 words of `lanes` rows of k elements, from word u on, padded with zero.
+/// The same behind the last whole vector of rows of k elements, padded with zero.
 template <class T>
-HWY_INLINE void transpose_last_words(const char* const* rows, index_t u, index_t k,
-                                     word_vector* out) {
+HWY_INLINE void load_last_words(const char* const* rows, index_t u, index_t k, word_block& t) {
   constexpr index_t e = elements_per_word<T>;
-  T padded[HWY_MAX_BYTES / 4][4 * e] = {};
-  const char* short_rows[HWY_MAX_BYTES / 4];
-  for (index_t i = 0; i < lanes(words()); ++i) {
-    const T* row = reinterpret_cast<const T*>(rows[i]);
-    for (index_t j = u * e; j < k; ++j) padded[i][j - u * e] = row[j];
-    short_rows[i] = reinterpret_cast<const char*>(padded[i]);
+  using bits = std::conditional_t<e == 2, std::uint16_t, std::uint32_t>;
+  const hn::Repartition<bits, words> d;
+  for (std::size_t i = 0; i < word_lanes; ++i) {
+    const bits* p = reinterpret_cast<const bits*>(rows[i]) + u * e;
+    t.v[i] = hn::BitCast(words(), load_bits(d, p, k - u * e));
   }
-  transpose_words(short_rows, 0, out);
+  transpose(t);
 }
 
 /// Calls body(vector, u) for each word of `lanes` rows of `k` elements, u ascending, the last word
 /// padded with zero.
-template <class T, class Body>
-HWY_INLINE void for_each_word(const char* const* rows, index_t k, const Body& body) {
-  constexpr index_t e = elements_per_word<T>;
-  word_vector v[4];
+template <class T, class Body, std::size_t... I>
+HWY_INLINE void for_each_word(const char* const* rows, index_t k, const Body& body,
+                              std::index_sequence<I...> all) {
+  constexpr index_t e = elements_per_word<T>, step = index_t(word_lanes);
+  word_block t;
   index_t u = 0;
-  for (; (u + 4) * e <= k; u += 4) {
-    transpose_words(rows, u * 4, v);
-    body(v[0], u);
-    body(v[1], u + 1);
-    body(v[2], u + 2);
-    body(v[3], u + 3);
+  for (; (u + step) * e <= k; u += step) {
+    load_words(rows, u, t, all);
+    (body(t.v[I], u + index_t(I)), ...);
   }
   if (u * e < k) {
-    transpose_last_words<T>(rows, u, k, v);
-    for (index_t j = 0; (u + j) * e < k; ++j) body(v[j], u + j);
+    load_last_words<T>(rows, u, k, t);
+    for (index_t j = 0; (u + j) * e < k; ++j) body(t.v[j], u + j);
   }
 }
 
@@ -150,7 +188,7 @@ void pack_rows(const T* p, index_t stride, index_t first, index_t rows, index_t 
       const char* at[HWY_MAX_BYTES / 4];
       row_pointers(p + from, stride, first + i, rows, at);
       const index_t part = width - i < lanes(words()) ? width - i : lanes(words());
-      for_each_word<T>(at, k, [=](word_vector v, index_t u) HWY_ATTR {
+      auto put = [=](word_vector v, index_t u) HWY_ATTR {
         if constexpr (std::is_same_v<T, bf16> && Units::k_per_unit == 1) {
           put_units(first_of_pair(v), words_out + 2 * u * width + i, part,
                     (units - 2 * u) * width - i);
@@ -160,7 +198,8 @@ void pack_rows(const T* p, index_t stride, index_t first, index_t rows, index_t 
         } else {
           put_units(v, words_out + u * width + i, part, (units - u) * width - i);
         }
-      });
+      };
+      for_each_word<T>(at, k, put, all_words());
     }
     return;
   }

@@ -148,11 +148,27 @@ struct gemm_stream<Step, W, std::index_sequence<I...>> {
   static constexpr index_t height = sizeof...(I);
   static constexpr index_t prefetch = 1024;  // bytes ahead in each row
 
-  struct sums {
+  /// As many columns of y as there are lanes.
+  struct group {
     hn::Vec<hn::ScalableTag<A>> s[height];
     const unit* a;
-    index_t k;
-    HWY_INLINE void operator()(word_vector v, index_t u) {
+    index_t n, columns, k, jump;
+
+    HWY_INLINE void begin(const gemm_job& job, index_t from, index_t to, const char** rows, A* c) {
+      const hn::ScalableTag<A> d;
+      n = from;
+      columns = to - from < lanes(d) ? to - from : lanes(d);
+      a = static_cast<const unit*>(job.packed);
+      k = job.k;
+      jump = (lanes(d) * job.w_stride - k) * index_t(sizeof(W));
+      row_pointers(static_cast<const W*>(job.w), job.w_stride, n, job.n, rows);
+      ((s[I] = hn::Zero(d)), ...);
+      if (job.accumulate && columns > 0) {
+        job.results->start(job, 0, job.m, n, columns, c, lanes(d));
+        ((s[I] = hn::LoadU(d, c + index_t(I) * lanes(d))), ...);
+      }
+    }
+    HWY_INLINE void word(word_vector v, index_t u) {
       const hn::ScalableTag<unit> du;
       if constexpr (std::is_same_v<W, bf16> && Step::units::k_per_unit == 1) {
         const auto b0 = hn::BitCast(du, first_of_pair(v)), b1 = hn::BitCast(du, second_of_pair(v));
@@ -162,44 +178,41 @@ struct gemm_stream<Step, W, std::index_sequence<I...>> {
         (Step::multiply(a[u * height + index_t(I)], hn::BitCast(du, v), s[I]), ...);
       }
     }
+    template <std::size_t... J>
+    HWY_INLINE void next_words(const char* const* rows, index_t u, std::index_sequence<J...> all) {
+      word_block t;
+      // Behind the end of these rows the next group's begin.
+      index_t ahead = u * 4 + prefetch;
+      if (ahead >= k * index_t(sizeof(W))) ahead += jump;
+      (hwy::Prefetch(rows[J] + ahead), ...);
+      load_words(rows, u, t, all);
+      (word(t.v[J], u + index_t(J)), ...);
+    }
+    HWY_INLINE void last_words(const char* const* rows, index_t u) {
+      word_block t;
+      load_last_words<W>(rows, u, k, t);
+      for (index_t j = 0; (u + j) * elements_per_word<W> < k; ++j) word(t.v[j], u + j);
+    }
+    HWY_INLINE void end(const gemm_job& job, A* c) {
+      const hn::ScalableTag<A> d;
+      if (columns <= 0) return;
+      (hn::StoreU(s[I], d, c + index_t(I) * lanes(d)), ...);
+      job.results->finish(job, 0, job.m, n, columns, c, lanes(d));
+    }
   };
 
   static void run(const gemm_job& job, index_t n0, index_t n1) {
     const hn::ScalableTag<A> d;
-    A c[height * index_t(HWY_MAX_BYTES / sizeof(A))];
+    constexpr index_t e = elements_per_word<W>, step = index_t(word_lanes);
+    A c[height * step];
     for (index_t n = n0; n < n1; n += lanes(d)) {
-      const index_t cols = n1 - n < lanes(d) ? n1 - n : lanes(d);
-      const char* rows[HWY_MAX_BYTES / 4];
-      row_pointers(static_cast<const W*>(job.w), job.w_stride, n, job.n, rows);
-      sums t;
-      t.a = static_cast<const unit*>(job.packed);
-      t.k = job.k;
-      if (job.accumulate) {
-        for (index_t i = 0; i < height * lanes(d); ++i) c[i] = 0;
-        job.results->start(job, 0, job.m, n, cols, c, lanes(d));
-        ((t.s[I] = hn::LoadU(d, c + index_t(I) * lanes(d))), ...);
-      } else {
-        ((t.s[I] = hn::Zero(d)), ...);
-      }
-      // The loop of for_each_word, here because of the instructions that t may need.
-      constexpr index_t e = elements_per_word<W>;
-      word_vector v[4];
+      const char* rows[word_lanes];  // apart from the sums: those shall stay in registers
+      group g;
+      g.begin(job, n, n1, rows, c);
       index_t u = 0;
-      for (; (u + 4) * e <= job.k; u += 4) {
-        if (u % 16 == 0)
-          for (index_t i = 0; i < lanes(d); ++i) hwy::Prefetch(rows[i] + u * 4 + prefetch);
-        transpose_words(rows, u * 4, v);
-        t(v[0], u);
-        t(v[1], u + 1);
-        t(v[2], u + 2);
-        t(v[3], u + 3);
-      }
-      if (u * e < job.k) {
-        transpose_last_words<W>(rows, u, job.k, v);
-        for (index_t j = 0; (u + j) * e < job.k; ++j) t(v[j], u + j);
-      }
-      (hn::StoreU(t.s[I], d, c + index_t(I) * lanes(d)), ...);
-      job.results->finish(job, 0, job.m, n, cols, c, lanes(d));
+      for (; (u + step) * e <= job.k; u += step) g.next_words(rows, u, all_words());
+      if (u * e < job.k) g.last_words(rows, u);
+      g.end(job, c);
     }
   }
 };
