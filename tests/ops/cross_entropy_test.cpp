@@ -4,9 +4,8 @@
 // Cross-entropy: gradients, ignored rows, labels out of range, every backend.
 #include "ops/cross_entropy_cases.hpp"
 
-#include "engines.hpp"
-#include "mlmamba/backend/reference.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
 using verify::cross_entropy_options;
@@ -20,6 +19,11 @@ std::vector<cross_entropy_options> small_cases() {
           {.one_scale = true},
           {.in_place = true},
           {.rows = 7, .vocabulary = 19, .one_scale = true, .in_place = true}};
+}
+std::vector<cross_entropy_options> large_cases() {
+  return {{.rows = 40, .vocabulary = 300},
+          {.rows = 4, .vocabulary = 20011, .one_scale = true},
+          {.rows = 9, .vocabulary = 1000, .in_place = true}};
 }
 }  // namespace
 
@@ -44,4 +48,59 @@ TEST_SUITE("cross_entropy_test") {
                          "cross_entropy_backward: dlogits is missing; wanted is an array of rank 2",
                          shape_error);
   }
+
+  TEST_CASE_TEMPLATE("equal to the reference in double", E, MLMAMBA_TEST_ENGINES) {
+    verify::check_all<verify::cross_entropy_case, E>(small_cases());
+    verify::check_all<verify::cross_entropy_case, E>(large_cases());
+  }
+
+  TEST_CASE_TEMPLATE("a row is the same alone", E, MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    const cross_entropy_options whole{.rows = 7, .vocabulary = 301};
+    CHECK(verify::alone_is_the_same<verify::cross_entropy_case, E>(ctx, 1, 7, whole, [](index_t b) {
+      return cross_entropy_options{.rows = 1, .vocabulary = 301, .first = b};
+    }));
+  }
+
+  TEST_CASE_TEMPLATE("large logits do not overflow", E, MLMAMBA_TEST_ENGINES) {
+    // softmax of (1000, 1000, 992): no overflow; the loss of the first is log(2 + exp(-8))
+    context_of<E> ctx;
+    using T = typename E::value;
+    tensor<T, 2> host({1, 3});
+    host(0, 0) = host(0, 1) = T(1000.0f), host(0, 2) = T(992.0f);
+    tensor_of<E, 2> x(host.shape());
+    from_host(x.view(), std::as_const(host).view());
+    tensor<std::int32_t, 1, typename E::memory> label({1});
+    tensor<typename E::accum, 1, typename E::memory> loss({1});
+    run(ctx, ops::cross_entropy<E>{.logits = x, .label = label, .loss = loss});
+    CHECK(double(to_host(loss.view())(0)) ==
+          doctest::Approx(std::log(2 + std::exp(-8.0))).epsilon(1e-4));
+  }
+
+#if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
+    verify::check_threads<verify::cross_entropy_case, E>(large_cases());
+    verify::check_levels<verify::cross_entropy_case, E>(large_cases());
+  }
+#endif
+
+#if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("a label out of range throws, and names it", E, MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    tensor_of<E, 2> logits({3, 4}), dlogits({3, 4});
+    tensor<std::int32_t, 1> label({3});
+    tensor<typename E::accum, 1> loss({3});
+    for (std::int32_t bad : {4, -1}) {
+      label(1) = bad;
+      const std::string what = "label " + std::to_string(bad) + " at 1; wanted is -100 or 0 to 3";
+      CHECK_THROWS_WITH_AS(
+          run(ctx, ops::cross_entropy<E>{.logits = logits, .label = label, .loss = loss}),
+          ("cross_entropy: " + what).c_str(), shape_error);
+      CHECK_THROWS_WITH_AS(
+          run(ctx,
+              ops::cross_entropy_backward<E>{.logits = logits, .label = label, .dlogits = dlogits}),
+          ("cross_entropy_backward: " + what).c_str(), shape_error);
+    }
+  }
+#endif
 }

@@ -4,9 +4,8 @@
 // Pooling, pixel shuffle and depthwise convolution of grids: gradients, contract, every backend.
 #include "ops/grid_cases.hpp"
 
-#include "engines.hpp"
-#include "mlmamba/backend/reference.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
 using verify::conv2d_options;
@@ -41,6 +40,17 @@ std::vector<conv2d_options> convolutions() {
         all.push_back({.rows = rows, .columns = columns, .bias = bias});
   all.push_back({.batch = 0});
   return all;
+}
+std::vector<pool_options> large_pools() {
+  return {{.batch = 1, .rows = 27, .columns = 27, .out_rows = 14, .out_columns = 14, .width = 70},
+          {.rows = 9, .columns = 5, .out_rows = 4, .out_columns = 5, .width = 37}};
+}
+std::vector<shuffle_options> large_shuffles() {
+  return {{.rows = 12, .columns = 6, .width = 50},
+          {.rows = 12, .columns = 6, .width = 50, .inverse = true}};
+}
+std::vector<conv2d_options> large_convolutions() {
+  return {{.rows = 14, .columns = 14, .width = 37}, {.rows = 6, .columns = 9, .width = 260}};
 }
 }  // namespace
 
@@ -108,4 +118,37 @@ TEST_SUITE("grid_test") {
         run(ctx, ops::depthwise_conv2d<E>{.x = x, .weight = w, .y = y, .rows = 2, .columns = 3}),
         "depthwise_conv2d: y is (1, 4, 2); wanted is (1, 6, 2)", shape_error);
   }
+
+  TEST_CASE_TEMPLATE("equal to the reference in double", E, MLMAMBA_TEST_ENGINES) {
+    verify::check_all<verify::adaptive_pool_case, E>(pools());
+    verify::check_all<verify::adaptive_pool_case, E>(large_pools());
+    verify::check_all<verify::pixel_shuffle_case, E>(shuffles());
+    verify::check_all<verify::pixel_shuffle_case, E>(large_shuffles());
+    verify::check_all<verify::depthwise_conv2d_case, E>(convolutions());
+    verify::check_all<verify::depthwise_conv2d_case, E>(large_convolutions());
+  }
+
+  TEST_CASE_TEMPLATE("a picture is the same alone", E, MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    pool_options pool{
+        .batch = 3, .rows = 5, .columns = 4, .out_rows = 3, .out_columns = 3, .width = 19};
+    auto one = pool;
+    one.batch = 1;
+    CHECK(verify::alone_is_the_same<verify::adaptive_pool_case, E>(ctx, 1, 3, pool,
+                                                                   [&](index_t) { return one; }));
+    conv2d_options conv{.batch = 3, .width = 19}, alone{.batch = 1, .width = 19};
+    CHECK(verify::alone_is_the_same<verify::depthwise_conv2d_case, E>(
+        ctx, 1, 3, conv, [&](index_t) { return alone; }));
+  }
+
+#if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
+    verify::check_threads<verify::adaptive_pool_case, E>(large_pools());
+    verify::check_levels<verify::adaptive_pool_case, E>(large_pools());
+    verify::check_threads<verify::pixel_shuffle_case, E>(large_shuffles());
+    verify::check_levels<verify::pixel_shuffle_case, E>(large_shuffles());
+    verify::check_threads<verify::depthwise_conv2d_case, E>(large_convolutions());
+    verify::check_levels<verify::depthwise_conv2d_case, E>(large_convolutions());
+  }
+#endif
 }

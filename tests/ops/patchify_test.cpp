@@ -4,9 +4,8 @@
 // Patches: where each pixel goes, what is ignored, every backend.
 #include "ops/patchify_cases.hpp"
 
-#include "engines.hpp"
-#include "mlmamba/backend/reference.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
 using verify::patchify_options;
@@ -20,6 +19,10 @@ std::vector<patchify_options> small_cases() {
       {.batch = 1, .channels = 1, .height = 5, .width = 8, .patch = 3},  // 2 rows, 2 columns left
       {.batch = 1, .channels = 2, .height = 2, .width = 6, .patch = 3},  // no patch fits
       {.batch = 1, .channels = 2, .height = 3, .width = 3, .patch = 3}};
+}
+std::vector<patchify_options> large_cases() {
+  return {{.batch = 2, .channels = 3, .height = 64, .width = 50, .patch = 14},
+          {.batch = 1, .channels = 3, .height = 48, .width = 48, .patch = 8}};
 }
 }  // namespace
 
@@ -50,5 +53,40 @@ TEST_SUITE("patchify_test") {
                          "patchify: patch is 0; wanted is at least 1", shape_error);
     CHECK_THROWS_WITH_AS(run(ctx, ops::patchify<E>{.x = x, .y = y, .patch = 4}),
                          "patchify: y is (1, 4, 4); wanted is (1, 1, 16)", shape_error);
+  }
+
+  TEST_CASE_TEMPLATE("equal to the reference in double", E, MLMAMBA_TEST_ENGINES) {
+    verify::check_all<verify::patchify_case, E>(small_cases());
+    verify::check_all<verify::patchify_case, E>(large_cases());
+  }
+
+#if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
+    verify::check_threads<verify::patchify_case, E>(large_cases());
+    verify::check_levels<verify::patchify_case, E>(large_cases());
+  }
+#endif
+
+  TEST_CASE_TEMPLATE("strided pixels: channels last", E, MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    context<backend::reference> plain;
+    using T = typename E::value;
+    tensor<T, 4> host({2, 7, 9, 3});
+    for (index_t i = 0; i < host.count(); ++i) host.data()[i] = T(float(i % 251));
+    tensor<double, 4> x({2, 7, 9, 3});
+    for (index_t i = 0; i < host.count(); ++i) x.data()[i] = double(float(host.data()[i]));
+    tensor_of<E, 4> mine(host.shape());
+    from_host(mine.view(), std::as_const(host).view());
+    const shape<3> n{{2, 6, 27}};
+    tensor_of<E, 3> y(n);
+    tensor<double, 3> want(n);
+    // (B, H, W, C) seen as (B, C, H, W)
+    run(ctx,
+        ops::patchify<E>{.x = mine.view().transposed(2, 3).transposed(1, 2), .y = y, .patch = 3});
+    run(plain, ops::patchify<exact>{
+                   .x = x.view().transposed(2, 3).transposed(1, 2), .y = want, .patch = 3});
+    const auto got = to_host(y.view());
+    for (index_t i = 0; i < want.count(); ++i)
+      CHECK(double(float(got.data()[i])) == want.data()[i]);
   }
 }

@@ -4,9 +4,8 @@
 // Scan orders: permutations, their inverses, every backend.
 #include "ops/scan_order_cases.hpp"
 
-#include "engines.hpp"
-#include "mlmamba/backend/reference.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
 using ops::scan_direction;
@@ -20,6 +19,19 @@ std::vector<index_t> sequence(scan_direction d, index_t rows, index_t columns) {
   std::vector<index_t> s;
   for (index_t k = 0; k < rows * columns; ++k) s.push_back(ops::scan_source(d, k, rows, columns));
   return s;
+}
+std::vector<scan_order_options> large_cases() {
+  std::vector<scan_order_options> all;
+  for (scan_direction d : directions)
+    for (int k = 0; k < 4; ++k)
+      all.push_back({.rows = 13,
+                     .columns = 7,
+                     .width = 67,
+                     .direction = d,
+                     .inverse = (k & 1) != 0,
+                     .strided = (k & 2) != 0});
+  all.push_back({.rows = 0});
+  return all;
 }
 }  // namespace
 
@@ -76,4 +88,15 @@ TEST_SUITE("scan_order_test") {
         "scan_order: x is (1, 6, 2) and the grid is 2 x 4; wanted is a grid of all tokens",
         shape_error);
   }
+
+  TEST_CASE_TEMPLATE("equal to the reference in double", E, MLMAMBA_TEST_ENGINES) {
+    verify::check_all<verify::scan_order_case, E>(large_cases());
+  }
+
+#if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
+    verify::check_threads<verify::scan_order_case, E>(large_cases());
+    verify::check_levels<verify::scan_order_case, E>(large_cases());
+  }
+#endif
 }

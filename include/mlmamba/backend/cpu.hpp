@@ -8,6 +8,11 @@
 //
 #include "mlmamba/backend/cpu/attention.hpp"
 #include "mlmamba/backend/cpu/causal_conv1d.hpp"
+#include "mlmamba/backend/cpu/cross_entropy.hpp"
+#include "mlmamba/backend/cpu/embedding.hpp"
 #include "mlmamba/backend/cpu/gemm.hpp"
+#include "mlmamba/backend/cpu/grid.hpp"
 #include "mlmamba/backend/cpu/norm.hpp"
+#include "mlmamba/backend/cpu/patchify.hpp"
+#include "mlmamba/backend/cpu/scan_order.hpp"
 #include "mlmamba/backend/cpu/ssd.hpp"

@@ -19,6 +19,13 @@ inline void check_grid(const char* op, const char* which, index_t tokens, index_
 }
 }  // namespace detail
 
+/// Window i of `outputs` windows over n cells: [floor(i n / outputs), ceil((i + 1) n / outputs)).
+struct pool_window {
+  index_t from, to;
+  MLMAMBA_HD pool_window(index_t i, index_t n, index_t outputs)
+      : from(i * n / outputs), to(((i + 1) * n + outputs - 1) / outputs) {}
+};
+
 /// Adaptive average pooling of a grid of tokens.
 ///
 ///   y[b, i q + j, d] = mean of x over rows [floor(i r / p), ceil((i+1) r / p)), columns likewise

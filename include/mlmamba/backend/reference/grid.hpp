@@ -10,22 +10,13 @@
 
 namespace mlmamba::backend {
 
-namespace detail {
-/// Window i of `out` windows over `n` cells: [floor(i n / out), ceil((i + 1) n / out)).
-struct pool_window {
-  index_t from, to;
-  pool_window(index_t i, index_t n, index_t out)
-      : from(i * n / out), to(((i + 1) * n + out - 1) / out) {}
-};
-}  // namespace detail
-
 template <class E>
 void execute(context<reference>&, const ops::adaptive_pool<E>& op) {
   using A = typename E::accum;
   for (index_t b = 0; b < op.x.size[0]; ++b)
     for (index_t i = 0; i < op.out_rows; ++i)
       for (index_t j = 0; j < op.out_columns; ++j) {
-        const detail::pool_window r(i, op.rows, op.out_rows), c(j, op.columns, op.out_columns);
+        const ops::pool_window r(i, op.rows, op.out_rows), c(j, op.columns, op.out_columns);
         for (index_t d = 0; d < op.x.size[2]; ++d) {
           A sum = 0;
           for (index_t y = r.from; y < r.to; ++y)
@@ -45,7 +36,7 @@ void execute(context<reference>&, const ops::adaptive_pool_backward<E>& op) {
       dx.assign(std::size_t(op.dx.size[1]), A(0));
       for (index_t i = 0; i < op.out_rows; ++i)
         for (index_t j = 0; j < op.out_columns; ++j) {
-          const detail::pool_window r(i, op.rows, op.out_rows), c(j, op.columns, op.out_columns);
+          const ops::pool_window r(i, op.rows, op.out_rows), c(j, op.columns, op.out_columns);
           const A share = A(op.dy(b, i * op.out_columns + j, d)) /
                           A(real_t<A>((r.to - r.from) * (c.to - c.from)));
           for (index_t y = r.from; y < r.to; ++y)

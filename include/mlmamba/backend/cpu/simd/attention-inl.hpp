@@ -11,18 +11,6 @@ HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
 
-/// v with all lanes from n on set to `rest`; n may be outside [0, lanes].
-template <class D>
-HWY_INLINE hn::Vec<D> first_or(D d, hn::Vec<D> v, index_t n, hn::Vec<D> rest) {
-  if (n >= lanes(d)) return v;
-  if (n <= 0) return rest;
-  return hn::IfThenElse(hn::FirstN(d, std::size_t(n)), v, rest);
-}
-template <class D>
-HWY_INLINE hn::TFromD<D> max_of_lanes(D d, hn::Vec<D> v) {
-  return hn::GetLane(hn::MaxOfLanes(d, v));
-}
-
 template <class T>
 struct attentions {
   using A = accum_t<T>;

@@ -4,6 +4,8 @@
 // Entries of the table for attention: each works on one head of one picture.
 #pragma once
 
+#include <algorithm>
+
 #include "mlmamba/core/engine.hpp"
 
 namespace mlmamba::backend::simd {

@@ -6,8 +6,10 @@
 
 #include "mlmamba/backend/cpu/simd/attention.hpp"
 #include "mlmamba/backend/cpu/simd/causal_conv1d.hpp"
+#include "mlmamba/backend/cpu/simd/cross_entropy.hpp"
 #include "mlmamba/backend/cpu/simd/elementwise.hpp"
 #include "mlmamba/backend/cpu/simd/gemm.hpp"
+#include "mlmamba/backend/cpu/simd/grid.hpp"
 #include "mlmamba/backend/cpu/simd/norm.hpp"
 #include "mlmamba/backend/cpu/simd/ssd.hpp"
 
@@ -26,8 +28,8 @@ inline const char* to_string(cpu_level l) {
 // inline x_kernels make_x_kernels()), then add an include above, a line here, and an include in
 // targets-inl.hpp.
 #define MLMAMBA_SIMD_FAMILIES(family) \
-  family(attention) family(causal_conv1d) family(elementwise) family(gemm) family(norm) \
-  family(ssd)
+  family(attention) family(causal_conv1d) family(cross_entropy) family(elementwise) \
+  family(gemm) family(grid) family(norm) family(ssd)
 
 struct kernels {
   cpu_level level = cpu_level::baseline;

@@ -7,34 +7,6 @@ HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
 
-/// v with the lanes behind the end set to zero.
-template <class D>
-HWY_INLINE hn::Vec<D> inside(D, all_lanes, hn::Vec<D> v) {
-  return v;
-}
-template <class D>
-HWY_INLINE hn::Vec<D> inside(D d, first_lanes p, hn::Vec<D> v) {
-  return hn::IfThenElseZero(hn::FirstN(d, std::size_t(p.n)), v);
-}
-
-/// The sum of term(part, i) over all vectors of n elements, in an order that depends on n and the
-/// target only. Four sums hide the latency of the addition.
-template <class D, class Term>
-HWY_INLINE hn::TFromD<D> sum_of_vectors(D d, index_t n, const Term& term) {
-  const index_t step = lanes(d);
-  auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
-  index_t i = 0;
-  for (; i + 4 * step <= n; i += 4 * step) {
-    s0 = hn::Add(s0, term(all_lanes{}, i));
-    s1 = hn::Add(s1, term(all_lanes{}, i + step));
-    s2 = hn::Add(s2, term(all_lanes{}, i + 2 * step));
-    s3 = hn::Add(s3, term(all_lanes{}, i + 3 * step));
-  }
-  for (; i + step <= n; i += step) s0 = hn::Add(s0, term(all_lanes{}, i));
-  if (i < n) s1 = hn::Add(s1, inside(d, first_lanes{n - i}, term(first_lanes{n - i}, i)));
-  return sum_of_lanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
-}
-
 template <class T, class X>
 struct norms {
   using A = accum_t<T>;

@@ -6,12 +6,15 @@
 #include <hwy/highway.h>
 
 #include "mlmamba/backend/cpu/simd/common-inl.hpp"
+#include "mlmamba/backend/cpu/simd/row-inl.hpp"
 //
 #include "mlmamba/backend/cpu/simd/elementwise-inl.hpp"
 #include "mlmamba/backend/cpu/simd/gemm-inl.hpp"
+#include "mlmamba/backend/cpu/simd/grid-inl.hpp"
 #include "mlmamba/backend/cpu/simd/norm-inl.hpp"
 #include "mlmamba/backend/cpu/simd/tile-inl.hpp"
 #include "mlmamba/backend/cpu/simd/attention-inl.hpp"
+#include "mlmamba/backend/cpu/simd/cross_entropy-inl.hpp"
 //
 #include "mlmamba/backend/cpu/simd/causal_conv1d-inl.hpp"
 #include "mlmamba/backend/cpu/simd/ssd-inl.hpp"

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Entries of the table for softmax over a row of logits.
+#pragma once
+
+#include "mlmamba/core/engine.hpp"
+
+namespace mlmamba::backend::simd {
+
+template <class T>
+struct cross_entropy_entries {
+  using A = accum_t<T>;
+  A (*largest)(const T* x, index_t n);
+  A (*sum_exp)(const T* x, A top, index_t n);                        // sum of exp(x - top)
+  void (*scaled_exp)(const T* x, A top, A factor, T* y, index_t n);  // y = factor exp(x - top)
+};
+
+struct cross_entropy_kernels {
+  cross_entropy_entries<float> f32;
+  cross_entropy_entries<bf16> b16;
+  cross_entropy_entries<double> f64;
+
+  template <class T>
+  const cross_entropy_entries<T>& of() const {
+    if constexpr (std::is_same_v<T, float>) {
+      return f32;
+    } else if constexpr (std::is_same_v<T, bf16>) {
+      return b16;
+    } else {
+      return f64;
+    }
+  }
+};
+
+}  // namespace mlmamba::backend::simd
