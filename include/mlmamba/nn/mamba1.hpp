@@ -57,8 +57,9 @@ struct selective_scan_state {
 ///           out_proj.weight
 /// Source    Gu and Dao 2023, arXiv:2312.00752, section 3.4; names of state-spaces/mamba.
 ///           scan_norms: Zuo et al. 2024, arXiv:2410.05355, section 2.2 (FalconMamba)
-template <engine E>
+template <class E>  // not `engine E`: nvcc 13.0 refuses that as an argument of mamba_lm
 struct mamba1 {
+  static_assert(engine<E>);
   using engine_type = E;
   using config_type = mixer_config;
   using state = selective_scan_state<E>;

@@ -11,13 +11,9 @@
 
 #include "mlmamba/io/checkpoint.hpp"
 #include "mlmamba/models/mamba_lm.hpp"
+#include "mlmamba/nn/mamba1.hpp"
 
 namespace mlmamba {
-
-namespace nn {
-template <engine E>
-struct mamba1;
-}
 
 namespace detail {
 
