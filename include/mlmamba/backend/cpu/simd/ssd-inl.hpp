@@ -10,17 +10,6 @@ HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
 
-/// Scratch memory handed out in order.
-template <class A>
-struct bump {
-  A* at;
-  A* take(index_t n) {
-    A* p = at;
-    at += n;
-    return p;
-  }
-};
-
 template <class D, class T>
 void store_rows(D d, const hn::TFromD<D>* from, index_t from_row, index_t rows, index_t columns,
                 T* to, index_t to_row) {

@@ -8,6 +8,17 @@ HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
 
+/// Scratch memory handed out in order.
+template <class A>
+struct bump {
+  A* at;
+  A* take(index_t n) {
+    A* p = at;
+    at += n;
+    return p;
+  }
+};
+
 /// Rows of a register tile; columns are up to tile_columns vectors. Pads are multiples of both.
 inline constexpr index_t tile_rows = 4;
 inline constexpr int tile_columns = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86 ? 4 : 2;
