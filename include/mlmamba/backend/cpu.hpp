@@ -15,4 +15,5 @@
 #include "mlmamba/backend/cpu/norm.hpp"
 #include "mlmamba/backend/cpu/patchify.hpp"
 #include "mlmamba/backend/cpu/scan_order.hpp"
+#include "mlmamba/backend/cpu/selective_scan.hpp"
 #include "mlmamba/backend/cpu/ssd.hpp"

@@ -11,6 +11,7 @@
 #include "mlmamba/backend/cpu/simd/gemm.hpp"
 #include "mlmamba/backend/cpu/simd/grid.hpp"
 #include "mlmamba/backend/cpu/simd/norm.hpp"
+#include "mlmamba/backend/cpu/simd/selective_scan.hpp"
 #include "mlmamba/backend/cpu/simd/ssd.hpp"
 
 namespace mlmamba::backend::simd {
@@ -29,7 +30,7 @@ inline const char* to_string(cpu_level l) {
 // targets-inl.hpp.
 #define MLMAMBA_SIMD_FAMILIES(family) \
   family(attention) family(causal_conv1d) family(cross_entropy) family(elementwise) \
-  family(gemm) family(grid) family(norm) family(ssd)
+  family(gemm) family(grid) family(norm) family(selective_scan) family(ssd)
 
 struct kernels {
   cpu_level level = cpu_level::baseline;
