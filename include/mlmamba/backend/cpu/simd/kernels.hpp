@@ -4,6 +4,7 @@
 // The table of SIMD kernels: one struct of function pointers per family of ops.
 #pragma once
 
+#include "mlmamba/backend/cpu/simd/adamw.hpp"
 #include "mlmamba/backend/cpu/simd/attention.hpp"
 #include "mlmamba/backend/cpu/simd/causal_conv1d.hpp"
 #include "mlmamba/backend/cpu/simd/cross_entropy.hpp"
@@ -11,6 +12,7 @@
 #include "mlmamba/backend/cpu/simd/gemm.hpp"
 #include "mlmamba/backend/cpu/simd/grid.hpp"
 #include "mlmamba/backend/cpu/simd/norm.hpp"
+#include "mlmamba/backend/cpu/simd/reduce.hpp"
 #include "mlmamba/backend/cpu/simd/selective_scan.hpp"
 #include "mlmamba/backend/cpu/simd/ssd.hpp"
 
@@ -29,8 +31,9 @@ inline const char* to_string(cpu_level l) {
 // inline x_kernels make_x_kernels()), then add an include above, a line here, and an include in
 // targets-inl.hpp.
 #define MLMAMBA_SIMD_FAMILIES(family) \
-  family(attention) family(causal_conv1d) family(cross_entropy) family(elementwise) \
-  family(gemm) family(grid) family(norm) family(selective_scan) family(ssd)
+  family(adamw) family(attention) family(causal_conv1d) family(cross_entropy) \
+  family(elementwise) family(gemm) family(grid) family(norm) family(reduce) \
+  family(selective_scan) family(ssd)
 
 struct kernels {
   cpu_level level = cpu_level::baseline;

@@ -8,10 +8,12 @@
 #include "mlmamba/backend/cpu/simd/common-inl.hpp"
 #include "mlmamba/backend/cpu/simd/row-inl.hpp"
 //
+#include "mlmamba/backend/cpu/simd/adamw-inl.hpp"
 #include "mlmamba/backend/cpu/simd/elementwise-inl.hpp"
 #include "mlmamba/backend/cpu/simd/gemm-inl.hpp"
 #include "mlmamba/backend/cpu/simd/grid-inl.hpp"
 #include "mlmamba/backend/cpu/simd/norm-inl.hpp"
+#include "mlmamba/backend/cpu/simd/reduce-inl.hpp"
 #include "mlmamba/backend/cpu/simd/tile-inl.hpp"
 #include "mlmamba/backend/cpu/simd/attention-inl.hpp"
 #include "mlmamba/backend/cpu/simd/cross_entropy-inl.hpp"
