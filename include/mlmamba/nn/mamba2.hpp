@@ -34,8 +34,9 @@ struct norm_weight {
 /// Numerics  steps, decays and the scan's state in accum; the convolution's window in value
 /// Names     in_proj.weight, conv1d.{weight,bias}, dt_bias, A_log, D, norm.weight, out_proj.weight
 /// Source    Dao and Gu 2024, arXiv:2405.21060, section 7; names of state-spaces/mamba
-template <engine E>
+template <class E>  // not `engine E`: as a default argument of mamba_lm nvcc 13.0 refuses it then
 struct mamba2 {
+  static_assert(engine<E>);
   using engine_type = E;
   using config_type = mixer_config;
   using state = ssd_state<E>;
