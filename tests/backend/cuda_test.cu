@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// What only the CUDA backend promises: graphs, repeating scratch, products whose rows don't depend
+// on how many there are, sizes that need several launches.
+#undef MLMAMBA_POISON  // the fill of freed scratch, in test builds, cannot be captured into a graph
+#include "engines.hpp"
+#include "ops/attention_cases.hpp"
+#include "ops/causal_conv1d_cases.hpp"
+#include "ops/gemm_cases.hpp"
+#include "ops/norm_cases.hpp"
+#include "ops/selective_scan_cases.hpp"
+#include "ops/ssd_cases.hpp"
+
+using namespace mlmamba;
+using namespace mlmamba::verify;
+
+#define MLMAMBA_EVERY_CUDA_ENGINE cuda_f32, cuda_bf16
+
+namespace {
+
+/// A stream under capture turns waits and allocations into errors. Runs the case, captures a second
+/// run, forgets the results, and replays.
+template <class C>
+bool graph_replays(context<backend::cuda>& ctx, C&& c) {
+  auto same = c;
+  randomise(c, same, 11);
+  c.forward(ctx);  // scratch grows, kernels load, algorithms are chosen
+  const auto once = results(c);
+  C::outputs(c, [](const char*, auto& t, auto&) { verify::detail::fill_nan(t); });
+  ctx.synchronize();
+
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  REQUIRE(cudaStreamBeginCapture(ctx.stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
+  c.forward(ctx);
+  REQUIRE(cudaStreamEndCapture(ctx.stream, &graph) == cudaSuccess);
+  REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
+  const bool nothing_ran = results(c)[0].values != once[0].values;
+  REQUIRE(cudaGraphLaunch(executable, ctx.stream) == cudaSuccess);
+  ctx.synchronize();
+  bool equal = true;
+  const auto again = results(c);
+  for (std::size_t k = 0; k < once.size(); ++k) equal = equal && again[k].values == once[k].values;
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+  return equal && nothing_ran;
+}
+
+template <class T, int R>
+tensor<T, R, memory::device> numbers(shape<R> n, std::uint64_t seed) {
+  random_stream r{seed, 2, 3};
+  tensor<T, R> host(n);
+  for (index_t i = 0; i < host.count(); ++i) host.data()[i] = T(float(r.normal()));
+  tensor<T, R, memory::device> t(n);
+  from_host(t.view(), std::as_const(host).view());
+  return t;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("cuda: ops neither wait nor allocate, so graphs replay them", E,
+                   MLMAMBA_EVERY_CUDA_ENGINE) {
+  context<backend::cuda> ctx;
+  CHECK(graph_replays(
+      ctx, gemm_case<E>({.m = 33, .n = 48, .k = 64, .bias = true, .act = activation::gelu})));
+  CHECK(graph_replays(ctx, gemm_case<E>({.m = 5, .n = 7, .k = 9})));
+  CHECK(
+      graph_replays(ctx, ssd_case<E>({.length = 300, .z = true, .initial = true, .final = true})));
+  CHECK(graph_replays(ctx, scan_case<E>({.length = 300, .D = true, .final = true})));
+  CHECK(graph_replays(ctx, conv_case<E>({.length = 20, .final = true})));
+  CHECK(graph_replays(ctx, attention_case<E>({.queries = 40, .keys = 40})));
+}
+
+TEST_CASE("cuda: scratch addresses repeat") {
+  context<backend::cuda> ctx;
+  const void* first[3] = {};
+  for (int turn = 0; turn < 4; ++turn) {
+    auto frame = ctx.scratch.make_frame();
+    const void* now[3] = {ctx.make<cuda_f32, 1>({{1000}}).data,
+                          ctx.make<cuda_bf16, 2>({{700, 3000}}).data,
+                          ctx.make_accum<cuda_bf16, 1>({{1}}).data};
+    for (int i = 0; i < 3; ++i) {
+      if (turn >= 2) CHECK(now[i] == first[i]);
+      first[i] = now[i];
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("cuda: a row of a product does not depend on how many there are", E,
+                   MLMAMBA_EVERY_CUDA_ENGINE) {
+  context<backend::cuda> ctx;
+  using V = typename E::value;
+  constexpr index_t most = 600;
+  for (auto [n, k] : {std::pair<index_t, index_t>{64, 64},
+                      {96, 200},
+                      {33, 17},
+                      {512, 1024},
+                      {2560, 768},
+                      {7, 1000},
+                      {1000, 7}}) {
+    const auto x = numbers<V, 2>({{most, k}}, 1), w = numbers<V, 2>({{n, k}}, 2);
+    tensor_of<E, 2> all({most, n});
+    run(ctx, ops::gemm<E>{.x = x, .w = w, .y = all});
+    const auto want = to_host(std::as_const(all).view());
+    for (auto [from, m] : {std::pair<index_t, index_t>{0, 1}, {1, 1}, {5, 2}, {77, 16}, {3, 129}}) {
+      tensor_of<E, 2> part({m, n});
+      run(ctx, ops::gemm<E>{.x = in<E, 2>(x.view()).slice(0, from, m), .w = w, .y = part});
+      const auto got = to_host(std::as_const(part).view());
+      index_t different = 0;
+      for (index_t i = 0; i < m; ++i)
+        for (index_t j = 0; j < n; ++j)
+          different += float(got(i, j)) != float(want(from + i, j)) ? 1 : 0;
+      INFO("n ", n, " k ", k, " rows ", m, " from ", from);
+      CHECK(different == 0);
+    }
+  }
+}
+
+TEST_CASE("cuda: products of mixed types, transposed, broadcast and strided operands") {
+  context<backend::cuda> ctx;
+  const auto check = [&]<class Y, class W, class X>(Y, W, X, index_t m, index_t n, index_t k,
+                                                    int layout) {
+    using E = cuda_bf16;
+    auto x = numbers<X, 2>({{m, k}}, 1), xt = numbers<X, 2>({{k, m}}, 1);
+    auto w = numbers<W, 2>({{n, k}}, 2), wt = numbers<W, 2>({{k, n}}, 2);
+    const auto bias = numbers<float, 1>({{n}}, 3);
+    const auto y0 = numbers<Y, 2>({{m, n}}, 4);
+    auto y = y0;
+    ops::gemm<E, Y, W, X> op;
+    op.x = layout & 1 ? xt.view().transposed() : x.view();
+    op.w = layout & 2 ? wt.view().transposed() : w.view();
+    if (layout & 4) op.x.stride[op.x.stride[1] == 1 ? 0 : 1] = 0;  // the same row (column) again
+    op.y = y;
+    if (layout & 8) op.bias = bias;
+    op.accumulate = (layout & 16) != 0;
+    run(ctx, op);
+    const auto hx = to_host(layout & 1 ? xt.view() : x.view());
+    const auto hw = to_host(layout & 2 ? wt.view() : w.view());
+    const auto hb = to_host(bias.view());
+    const auto h0 = to_host(y0.view()), got = to_host(std::as_const(y).view());
+    double error = 0, norm = 0;
+    for (index_t i = 0; i < m; ++i)
+      for (index_t j = 0; j < n; ++j) {
+        double sum = op.accumulate ? double(h0(i, j)) : 0;
+        for (index_t l = 0; l < k; ++l)
+          sum += double(hx.data()[i * op.x.stride[0] + l * op.x.stride[1]]) *
+                 double(hw.data()[j * op.w.stride[0] + l * op.w.stride[1]]);
+        if (op.bias) sum += double(hb(j));
+        error += (double(got(i, j)) - sum) * (double(got(i, j)) - sum);
+        norm += sum * sum;
+      }
+    const double limit =
+        std::is_same_v<Y, float> ? tolerance<cuda_f32>(double(k)) : tolerance<cuda_bf16>(double(k));
+    INFO("m ", m, " n ", n, " k ", k, " layout ", layout);
+    CHECK(std::sqrt(error) <= limit * std::sqrt(norm));
+  };
+  for (int layout = 0; layout < 32; ++layout)
+    for (auto [m, n, k] : {std::array<index_t, 3>{64, 32, 96},
+                           {3, 5, 7},
+                           {1, 33, 16},
+                           {17, 1, 8},
+                           {9, 8, 1},
+                           {4, 6, 0}}) {
+      check(float(), float(), float(), m, n, k, layout);
+      check(bf16(0.f), bf16(0.f), bf16(0.f), m, n, k, layout);
+      check(float(), bf16(0.f), bf16(0.f), m, n, k, layout);
+      check(bf16(0.f), bf16(0.f), float(), m, n, k, layout);
+      check(bf16(0.f), float(), bf16(0.f), m, n, k, layout);
+    }
+}
+
+TEST_CASE_TEMPLATE("cuda: states and heads of any size", E, MLMAMBA_EVERY_CUDA_ENGINE) {
+  context<backend::cuda> ctx;
+  const auto fine = [](const difference& d) {
+    INFO(d.where, " relative ", d.relative, " tolerance ", d.tolerance);
+    CHECK(d.ok);
+  };
+  for (index_t states : {1, 32, 33, 65, 129, 256, 257, 600})
+    fine(compare<ssd_case, E>(ctx, 3,
+                              ssd_options{.batch = 1,
+                                          .length = 150,
+                                          .heads = 2,
+                                          .channels = 70,
+                                          .states = states,
+                                          .groups = 1,
+                                          .D = skip::per_head,
+                                          .z = true,
+                                          .initial = true,
+                                          .final = true}));
+  for (index_t states : {1, 16, 17, 64, 65, 200})
+    fine(compare<scan_case, E>(ctx, 3,
+                               scan_options{.batch = 2,
+                                            .length = 150,
+                                            .channels = 18,
+                                            .states = states,
+                                            .D = true,
+                                            .z = true,
+                                            .initial = true,
+                                            .final = true}));
+  for (index_t width : {1, 32, 33, 64, 72, 128, 200, 256})
+    fine(compare<attention_case, E>(
+        ctx, 3, attention_options{.queries = 37, .keys = 70, .width = width, .causal = true}));
+  attention_case<E> wide({.width = 257});
+  CHECK_THROWS_AS(wide.forward(ctx), shape_error);
+}
+
+TEST_CASE("cuda: an index outside the table gives NaN, a device that is not there an error") {
+  context<backend::cuda> ctx;
+  tensor<std::int32_t, 1> ids({3});
+  ids(0) = 1, ids(1) = -1, ids(2) = 2;
+  tensor<std::int32_t, 1, memory::device> there({3});
+  from_host(there.view(), std::as_const(ids).view());
+  const auto table = numbers<float, 2>({{2, 4}}, 1);
+  tensor_of<cuda_f32, 2> y({3, 4});
+  run(ctx, ops::embedding<cuda_f32>{.index = there, .table = table, .y = y});
+  const auto got = to_host(std::as_const(y).view());
+  CHECK(got(0, 3) == to_host(table.view())(1, 3));
+  CHECK(std::isnan(got(1, 0)));
+  CHECK(std::isnan(got(2, 0)));
+  CHECK_THROWS_AS((context<backend::cuda>(cuda_options{.device = 99})), device_error);
+}
