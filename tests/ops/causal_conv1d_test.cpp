@@ -3,6 +3,7 @@
 //
 // Causal convolution: gradients, boundaries, sequences, states and decoding.
 #include "ops/causal_conv1d_cases.hpp"
+#include "ops/neighbours.hpp"
 
 #include "engines.hpp"
 #include "mlmamba/mlmamba.hpp"
@@ -163,4 +164,33 @@ TEST_CASE("causal_conv1d: wrong operands are named") {
   op = {
       .x = c.x, .weight = c.weight, .bias = c.weight.view().select(1, 0).slice(0, 0, 4), .y = c.y};
   CHECK_THROWS_WITH_AS(run(ctx, op), "causal_conv1d: bias is (4); wanted is (5)", shape_error);
+}
+
+TEST_CASE_TEMPLATE("causal_conv1d: neither threads nor the other rows change a bit", E,
+                   MLMAMBA_TEST_ENGINES) {
+  const conv_options all{
+      .batch = 3, .length = 150, .channels = 90, .initial = true, .final = true, .fused = true};
+  if constexpr (std::is_same_v<typename E::backend, backend::cpu>) {
+    context_of<E> one(cpu_options{1}), two(cpu_options{2}), three(cpu_options{3});
+    CHECK(same_bits<conv_case, E>(one, two, 4, all));
+    CHECK(same_bits<conv_case, E>(one, three, 4, all));
+  }
+  // the last row alone gives the bits it gives among three
+  context_of<E> ctx;
+  conv_options o = all;
+  o.batch = 1;
+  conv_case<E> many(all), alone(o), unused(o);
+  randomise(many, many, 6);
+  randomise(alone, unused, 6);
+  alone.weight = many.weight, alone.bias = many.bias;
+  copy_row(many.x, 2, alone.x), copy_row(many.initial, 2, alone.initial);
+  copy_row(many.dy, 2, alone.dy), copy_row(many.dlast, 2, alone.dlast);
+  run_case(many, ctx);
+  run_case(alone, ctx);
+  CHECK(is_row(many.y, 2, alone.y));
+  CHECK(is_row(many.last, 2, alone.last));
+  if constexpr (has_backward<conv_case<E>>) {
+    CHECK(is_row(many.dx, 2, alone.dx));
+    CHECK(is_row(many.dinitial, 2, alone.dinitial));
+  }
 }

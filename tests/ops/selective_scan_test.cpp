@@ -3,6 +3,7 @@
 //
 // Selective scan: gradients, sequences, states, decoding, extreme steps.
 #include "ops/selective_scan_cases.hpp"
+#include "ops/neighbours.hpp"
 
 #include "engines.hpp"
 #include "mlmamba/mlmamba.hpp"
@@ -177,4 +178,40 @@ TEST_CASE_TEMPLATE("selective_scan: agrees with the reference", E, MLMAMBA_TEST_
     }
   agrees({.batch = 0});
   agrees({.length = 20, .channels = 20, .softplus = false});
+}
+
+TEST_CASE_TEMPLATE("selective_scan: neither threads nor the other rows change a bit", E,
+                   MLMAMBA_TEST_ENGINES) {
+  const scan_options all{.batch = 3,
+                         .length = 50,
+                         .channels = 300,
+                         .states = 5,
+                         .D = true,
+                         .z = true,
+                         .dt_bias = true,
+                         .initial = true,
+                         .final = true};
+  if constexpr (std::is_same_v<typename E::backend, backend::cpu>) {
+    context_of<E> one(cpu_options{1}), two(cpu_options{2}), three(cpu_options{3});
+    CHECK(same_bits<scan_case, E>(one, two, 4, all));
+    CHECK(same_bits<scan_case, E>(one, three, 4, all));
+  }
+  // the last row alone gives the bits it gives among three
+  context_of<E> ctx;
+  scan_options o = all;
+  o.batch = 1;
+  scan_case<E> many(all), alone(o), unused(o);
+  randomise(many, many, 6);
+  randomise(alone, unused, 6);
+  alone.rate = many.rate, alone.D = many.D, alone.dt_bias = many.dt_bias;
+  copy_row(many.fused, 2, alone.fused), copy_row(many.initial, 2, alone.initial);
+  copy_row(many.dy, 2, alone.dy), copy_row(many.dlast, 2, alone.dlast);
+  run_case(many, ctx);
+  run_case(alone, ctx);
+  CHECK(is_row(many.y, 2, alone.y));
+  CHECK(is_row(many.last, 2, alone.last));
+  if constexpr (has_backward<scan_case<E>>) {
+    CHECK(is_row(many.dfused, 2, alone.dfused));
+    CHECK(is_row(many.dinitial, 2, alone.dinitial));
+  }
 }

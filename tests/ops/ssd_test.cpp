@@ -3,6 +3,7 @@
 //
 // SSD: gradients, sequences, states, decoding, extreme steps.
 #include "ops/ssd_cases.hpp"
+#include "ops/neighbours.hpp"
 
 #include "engines.hpp"
 #include "mlmamba/mlmamba.hpp"
@@ -187,4 +188,41 @@ TEST_CASE_TEMPLATE("ssd: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
   agrees({.batch = 0});
   agrees({.length = 20, .dt_min = 0.4, .dt_max = 0.9});
   agrees({.length = 20, .softplus = false, .dt_min = -0.5});  // decays above 1
+}
+
+TEST_CASE_TEMPLATE("ssd: neither threads nor the other rows change a bit", E,
+                   MLMAMBA_TEST_ENGINES) {
+  const ssd_options all{.batch = 3,
+                        .length = 100,
+                        .heads = 10,
+                        .channels = 20,
+                        .states = 24,
+                        .D = skip::per_channel,
+                        .z = true,
+                        .dt_bias = true,
+                        .initial = true,
+                        .final = true};
+  if constexpr (std::is_same_v<typename E::backend, backend::cpu>) {
+    context_of<E> one(cpu_options{1}), two(cpu_options{2}), three(cpu_options{3});
+    CHECK(same_bits<ssd_case, E>(one, two, 4, all));
+    CHECK(same_bits<ssd_case, E>(one, three, 4, all));
+  }
+  // the last row alone gives the bits it gives among three
+  context_of<E> ctx;
+  ssd_options o = all;
+  o.batch = 1;
+  ssd_case<E> many(all), alone(o), unused(o);
+  randomise(many, many, 6);
+  randomise(alone, unused, 6);
+  alone.rate = many.rate, alone.D = many.D, alone.dt_bias = many.dt_bias;
+  copy_row(many.zxbcdt, 2, alone.zxbcdt), copy_row(many.initial, 2, alone.initial);
+  copy_row(many.dy, 2, alone.dy), copy_row(many.dlast, 2, alone.dlast);
+  run_case(many, ctx);
+  run_case(alone, ctx);
+  CHECK(is_row(many.y, 2, alone.y));
+  CHECK(is_row(many.last, 2, alone.last));
+  if constexpr (has_backward<ssd_case<E>>) {
+    CHECK(is_row(many.dzxbcdt, 2, alone.dzxbcdt));
+    CHECK(is_row(many.dinitial, 2, alone.dinitial));
+  }
 }
