@@ -83,15 +83,15 @@ void prepare_chunk(D d, const ssd_plan& plan, const ssd_head<T>& h, index_t c, c
   for (index_t i = q; i < width; ++i) s.leave[i] = 0;
 }
 
-/// body(i, decay, numbers) for the vectors of row m up to the diagonal: decay[k] = exp(a[m] - a[k])
-/// where k is in [start of m's sequence, m] and 0 elsewhere; numbers[k] = k.
+/// body(i, decay, numbers) for the vectors of row m up to the diagonal's unit: decay[k] = exp(a[m]
+/// - a[k]) where k is in [start of m's sequence, m] and 0 elsewhere; numbers[k] = k.
 template <class D, class A, class Body>
 HWY_INLINE void for_each_decay(D d, const chunk_steps<A>& s, index_t m, const Body& body) {
   const auto high = hn::Set(d, s.high[m]), low = hn::Set(d, s.low[m]);
   const auto first = hn::Set(d, A(s.start_of(m))), last = hn::Set(d, A(m));
   const auto iota = hn::Iota(d, 0);
-  const index_t step = lanes(d);
-  for (index_t i = 0; i <= m; i += step) {
+  const index_t step = lanes(d), end = (m / tile_unit(d) + 1) * tile_unit(d);
+  for (index_t i = 0; i < end; i += step) {
     const auto k = hn::Add(iota, hn::Set(d, A(i)));
     const auto e =
         hn::Add(hn::Sub(high, hn::LoadU(d, s.high + i)), hn::Sub(low, hn::LoadU(d, s.low + i)));

@@ -66,13 +66,13 @@ struct ssd_backward_ops {
   static void pairs(const work& w, bool first) {
     const D d;
     const ssd_plan& p = w.p;
-    const index_t step = lanes(d);
+    const index_t step = lanes(d), unit = tile_unit(d);
     multiply(d, w.rows, w.rows, product<A>{w.dout, p.channels_, 1, w.xt, p.chunk_, p.channels},
              w.m1, p.chunk_, A(0), static_cast<const A*>(nullptr), true);
     for (index_t i = 0; i < w.rows; i += step) hn::StoreU(hn::Zero(d), d, w.suffix + i);
     if (first)
       for (index_t i = 0; i < w.rows; ++i)
-        for (index_t j = i < w.q ? i / step * step + step : 0; j < w.rows; j += step)
+        for (index_t j = i < w.q ? (i / unit + 1) * unit : 0; j < w.rows; j += step)
           hn::StoreU(hn::Zero(d), d, w.dCB + i * p.chunk_ + j);
     // suffix[k] = sum of U[m', k] over m' >= m; inner[m] = sum of suffix[k] over k < m
     for (index_t m = w.q - 1; m >= 0; --m) {
