@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Reductions: contract, ties and NaN, every backend.
+#include "ops/reduce_cases.hpp"
+
+#include "ops/engine_checks.hpp"
+
+using namespace mlmamba;
+using verify::reduce_options;
+
+namespace {
+std::vector<reduce_options> all_cases() {
+  std::vector<reduce_options> all;
+  for (index_t rows : {0, 1, 2, 9})
+    for (index_t width : {0, 1, 5, 16, 17, 63, 64, 65, 200})
+      all.push_back({.rows = rows, .width = width, .strided = width % 2 == 1});
+  all.push_back({.rows = 4095, .width = 1});
+  all.push_back({.rows = 4097, .width = 2});
+  all.push_back({.rows = 300, .width = 333, .strided = true});
+  return all;
+}
+}  // namespace
+
+TEST_SUITE("reduce_test") {
+  TEST_CASE("contract") {
+    context<backend::reference> ctx;
+    using E = reference_f32;
+    tensor<float, 2> x({3, 4}), empty({3, 0});
+    tensor<float, 1> y({3});
+    tensor<std::int32_t, 1> index({2});
+    CHECK_THROWS_WITH_AS(run(ctx, ops::sum_rows<E>{.x = x, .y = y}),
+                         "sum_rows: y is (3); wanted is (4)", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, ops::argmax<E>{.x = x, .index = index}),
+                         "argmax: index is (2); wanted is (3)", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, ops::argmax<E>{.x = empty, .index = index}),
+                         "argmax: x has no columns; wanted is at least 1", shape_error);
+  }
+
+  TEST_CASE_TEMPLATE("equal to the reference in double", E, MLMAMBA_TEST_ENGINES) {
+    verify::check_all<verify::sum_rows_case, E>(all_cases());
+    verify::check_all<verify::sum_squares_case, E>(all_cases());
+  }
+
+#if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
+    verify::check_threads<verify::sum_rows_case, E>(all_cases());
+    verify::check_threads<verify::sum_squares_case, E>(all_cases());
+    verify::check_levels<verify::sum_rows_case, E>(all_cases());
+    verify::check_levels<verify::sum_squares_case, E>(all_cases());
+  }
+
+  TEST_CASE_TEMPLATE("sums of squares are kept in double", E, cpu_f32, reference_f32) {
+    context_of<E> ctx;
+    tensor<float, 1> x({100000});
+    // Whole numbers whose squares add up exactly in double, and not in float.
+    double want = 0;
+    for (index_t i = 0; i < x.count(); ++i) {
+      x(i) = float(i % 1000 + 1);
+      want += double(x(i)) * double(x(i));
+    }
+    tensor<double, 1> y({1});
+    run(ctx, ops::sum_squares<E>{.x = x, .y = y});
+    CHECK(y(0) == want);
+  }
+
+  TEST_CASE_TEMPLATE("arg max: the first of the largest, NaN is smallest", E,
+                     MLMAMBA_TEST_ENGINES) {
+    using backend::simd::cpu_level;
+    using V = typename E::value;
+    context_of<E> ctx;
+    const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
+    random_stream r{10, 0, 0};
+    for (cpu_level l : {cpu_level::baseline, cpu_level::avx2, cpu_level::avx512_bf16}) {
+      backend::simd::limit_cpu_level(l);
+      for (index_t width : {1, 2, 15, 16, 17, 40, 100}) {
+        tensor<V, 2> wide({12, width + 1});
+        auto x = wide.view().slice(1, 0, width);
+        tensor<std::int32_t, 1> index({12});
+        const float values[] = {nan, -inf, -2, -0.0f, 0.0f, 1, inf};
+        for (index_t t = 0; t < 12; ++t)
+          for (index_t v = 0; v < width; ++v)
+            x(t, v) = V(values[r.below(t % 4 == 0 ? 1 : t % 4 == 1 ? 2 : t % 4 == 2 ? 6 : 7)]);
+        run(ctx, ops::argmax<E>{.x = x, .index = index});
+        for (index_t t = 0; t < 12; ++t) {
+          index_t want = -1;
+          for (index_t v = 0; v < width; ++v) {
+            const float now = float(x(t, v));
+            if (std::isnan(now)) continue;
+            if (want < 0 || now > float(x(t, want))) want = v;
+          }
+          CHECK_MESSAGE(index(t) == std::max<index_t>(want, 0), "row ", t, ", width ", width,
+                        ", level ", to_string(l));
+        }
+      }
+    }
+    backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
+  }
+#endif
+}
