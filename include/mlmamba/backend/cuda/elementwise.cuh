@@ -97,6 +97,18 @@ __global__ void add_position_kernel(const ops::add_position<E> op) {
   op.y(b, t, d) = typename E::value(A(op.x(b, t, d)) + op.p(t, d));
 }
 
+template <class E>
+__global__ void negative_exp_kernel(const ops::negative_exp<E> op) {
+  const index_t i = thread_index();
+  if (i < op.y.size[0]) op.y(i) = -math::exp(op.x(i));
+}
+
+template <class E, class T>
+__global__ void fill_kernel(const ops::fill<E, T> op) {
+  const index_t i = thread_index();
+  if (i < op.y.size[0]) op.y(i) = T(op.value);
+}
+
 }  // namespace kernels
 
 template <class B, class To, class From, int R>
@@ -130,6 +142,14 @@ void execute(context<cuda>& ctx, const ops::channel_scale<E>& op) {
 template <class E>
 void execute(context<cuda>& ctx, const ops::add_position<E>& op) {
   kernels::launch_elements(ctx, kernels::add_position_kernel<E>, op.y.count(), op);
+}
+template <class E>
+void execute(context<cuda>& ctx, const ops::negative_exp<E>& op) {
+  kernels::launch_elements(ctx, kernels::negative_exp_kernel<E>, op.y.count(), op);
+}
+template <class E, class T>
+void execute(context<cuda>& ctx, const ops::fill<E, T>& op) {
+  kernels::launch_elements(ctx, kernels::fill_kernel<E, T>, op.y.count(), op);
 }
 
 }  // namespace mlmamba::backend

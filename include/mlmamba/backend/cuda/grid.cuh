@@ -19,14 +19,13 @@ __global__ void adaptive_pool_kernel(const ops::adaptive_pool<E> op) {
   if (b >= op.y.count()) return;
   const index_t d = take_index(b, op.y.size[2]), j = take_index(b, op.out_columns),
                 i = take_index(b, op.out_rows);
-  const index_t top = i * op.rows / op.out_rows,
-                bottom = ((i + 1) * op.rows + op.out_rows - 1) / op.out_rows;
-  const index_t left = j * op.columns / op.out_columns,
-                right = ((j + 1) * op.columns + op.out_columns - 1) / op.out_columns;
+  const ops::pool_window r(i, op.rows, op.out_rows), c(j, op.columns, op.out_columns);
   A sum = 0;
-  for (index_t r = top; r < bottom; ++r)
-    for (index_t c = left; c < right; ++c) sum += A(op.x(b, r * op.columns + c, d));
-  op.y(b, i * op.out_columns + j, d) = typename E::value(sum / A((bottom - top) * (right - left)));
+  for (index_t row = r.from; row < r.to; ++row)
+    for (index_t column = c.from; column < c.to; ++column)
+      sum += A(op.x(b, row * op.columns + column, d));
+  op.y(b, i * op.out_columns + j, d) =
+      typename E::value(sum / A((r.to - r.from) * (c.to - c.from)));
 }
 
 template <class E>
