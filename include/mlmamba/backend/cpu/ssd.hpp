@@ -5,8 +5,9 @@
 //
 // Chunked: what the heads of a group share (B, C, and C B^T inside chunks) is computed once, then
 // each task walks the chunks of one head of one row: three dense products a chunk forward, seven
-// backward. Chunks have 64 tokens; chunk_size makes them shorter or longer, up to 128 (longer ones
-// would only cost more). Sequential: one state in cache, token by token.
+// backward. Chunks have 64 tokens, or 32 if the state is small; chunk_size makes them shorter or
+// longer, up to 128 (longer ones would only cost more). Sequential: one state in cache, token by
+// token.
 //
 // dB and dC are summed over blocks of heads, in order; the blocks depend on the number of heads
 // only. dA, dD and ddt_bias are sums per head and row, then over rows in order.
@@ -25,7 +26,8 @@ inline constexpr double ssd_scratch_bytes = 64e6;  // rows of the batch are take
 template <class T>
 simd::ssd_plan plan_ssd(const simd::ssd_entries<T>& k, index_t length, index_t channels,
                         index_t states, index_t chunk_size) {
-  const index_t wanted = std::min<index_t>(chunk_size > 0 ? chunk_size : 64, 128);
+  const index_t best = channels * states <= 4096 ? 32 : 64;
+  const index_t wanted = std::min<index_t>(chunk_size > 0 ? chunk_size : best, 128);
   auto pad = [&](index_t n) { return (n + k.unit - 1) / k.unit * k.unit; };
   simd::ssd_plan p{};
   p.length = length, p.channels = channels, p.states = states;
