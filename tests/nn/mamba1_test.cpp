@@ -4,6 +4,8 @@
 // The Mamba-1 mixer with each of its options: gradients, cuts, states, names, initialisation.
 #include "mlmamba/nn/mamba1.hpp"
 
+#include "engines.hpp"
+#include "mlmamba/mlmamba.hpp"
 #include "nn/mixer_checks.hpp"
 
 using namespace mlmamba;
@@ -39,6 +41,11 @@ TEST_SUITE("mamba1_test") {
   }
   TEST_CASE("a prompt cut anywhere and decoded gives what forward gives, with every option") {
     for (const nn::mixer_config& c : all_options()) verify::check_cuts<nn::mamba1<exact>>(c, 64);
+  }
+  TEST_CASE_TEMPLATE("and so on every engine, to its rounding", E, MLMAMBA_TEST_ENGINES) {
+    // seven roundings to the value type from input to output, adding as a random walk
+    for (const nn::mixer_config& c : all_options())
+      verify::check_cuts<nn::mamba1<E>>(c, 64, 2, 7, std::sqrt(7.0));
   }
   TEST_CASE("a state is a value") {
     for (const nn::mixer_config& c : all_options())

@@ -6,6 +6,8 @@
 
 #include <set>
 
+#include "engines.hpp"
+#include "mlmamba/mlmamba.hpp"
 #include "nn/mixer_checks.hpp"
 
 using namespace mlmamba;
@@ -48,6 +50,11 @@ TEST_SUITE("mamba2_test") {
   }
   TEST_CASE("a prompt cut anywhere and decoded gives what forward gives, with every option") {
     for (const nn::mixer_config& c : all_options()) verify::check_cuts<nn::mamba2<exact>>(c, 64);
+  }
+  TEST_CASE_TEMPLATE("and so on every engine, to its rounding", E, MLMAMBA_TEST_ENGINES) {
+    // seven roundings to the value type from input to output, adding as a random walk
+    for (const nn::mixer_config& c : all_options())
+      verify::check_cuts<nn::mamba2<E>>(c, 64, 2, 7, std::sqrt(7.0));
   }
   TEST_CASE("a state is a value") {
     for (const nn::mixer_config& c : all_options())

@@ -42,11 +42,10 @@ std::vector<double> values(const V& v) {
 }
 
 /// Every cut of a sequence: prefill of the first tokens, prefill of one more part, then steps, give
-/// what forward gives on the whole. `operations` is how many products with sums of `terms` numbers
-/// stand between input and output: each adds its rounding.
+/// what forward gives on the whole, within `roundings` times the error of one sum of `terms`.
 template <class Mixer>
 void check_cuts(const typename Mixer::config_type& c, double terms, index_t batch = 2,
-                index_t length = 7) {
+                index_t length = 7, double roundings = 1) {
   using E = typename Mixer::engine_type;
   context_of<E> ctx;
   Mixer m(c);
@@ -69,7 +68,8 @@ void check_cuts(const typename Mixer::config_type& c, double terms, index_t batc
       keep(0, m.prefill(ctx, part(0, first), state));
       keep(first, m.prefill(ctx, part(first, second), state));
       for (index_t t = first + second; t < length; ++t) keep(t, m.step(ctx, part(t, 1), state));
-      const difference d = compare_arrays({{"y", values(y.view())}}, {whole}, tolerance<E>(terms));
+      const difference d =
+          compare_arrays({{"y", values(y.view())}}, {whole}, roundings * tolerance<E>(terms));
       CHECK_MESSAGE(d.ok, "cut at ", first, " and ", first + second, ": ", d.where, "; off by ",
                     d.relative, ", allowed is ", d.tolerance);
     }
