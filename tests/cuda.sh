@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Copyright the mlmamba authors
+#
+# Runs everything that needs a GPU: the op, module and model tests as CUDA, the fixtures, the example
+# against the CPU, then compute-sanitizer's memcheck. Prints a table; exit 0 if all is well.
+#   tests/cuda.sh                   builds (nvcc, CMake, and what tests/run.sh installs), then runs
+#   tests/cuda.sh --pack FILE       builds for sm_90 and packs the programs; needs no GPU
+#   tests/cuda.sh --run FILE        runs packed programs; needs a driver and the CUDA toolkit only
+#   --no-memcheck                   leaves out the last part
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 2
+
+mode=all file='' memcheck=1
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --pack | --run)
+      mode=${1#--} file=${2:-}
+      [ -n "$file" ] || { echo "tests/cuda.sh: $1 without a file; wanted is one" >&2; exit 2; }
+      shift ;;
+    --no-memcheck) memcheck=0 ;;
+    -h | --help) sed -n '5,11p' "$0" | cut -c3-; exit 0 ;;
+    *) echo "tests/cuda.sh: \"$1\" is not an option; see --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+# --- build
+if [ "$mode" != run ]; then
+  build=build-cuda-tests
+  architectures=native more=()
+  if [ "$mode" = pack ]; then  # libraries that another machine may lack go into the programs
+    architectures=90-real
+    lib=$(dirname "$(g++ -print-file-name=libz.a)")
+    more=(-DJPEG_LIBRARY="$lib/libjpeg.a" -DPNG_LIBRARY="$lib/libpng16.a" -DZLIB_LIBRARY="$lib/libz.a"
+      -DMLMAMBA_UTF8PROC_LIBRARY="$lib/libutf8proc.a")
+  fi
+  cmake -S . -B "$build" -G Ninja -DMLMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$architectures \
+    "${more[@]}" > /dev/null || exit 1
+  cmake --build "$build" -j "${JOBS:-$(nproc)}" --target mlmamba_cuda_programs generate || exit 1
+  cp "$build"/examples/generate "$build"/cuda/ || exit 1
+  programs=$build/cuda
+  if [ "$mode" = pack ]; then
+    strip "$programs"/*
+    mkdir -p "$(dirname "$file")"
+    tar -C "$programs" -cf - . | xz -6 -T0 > "$file" || exit 1
+    echo "packed $(ls "$programs" | wc -l) programs into $file ($(du -h "$file" | cut -f1))"
+    exit 0
+  fi
+else
+  programs=$(mktemp -d)
+  trap 'rm -rf "$programs"' EXIT
+  tar -C "$programs" -xJf "$file" || exit 2
+fi
+for toolkit in "${CUDA_HOME:-}" /usr/local/cuda; do
+  [ -n "$toolkit" ] && export LD_LIBRARY_PATH="$toolkit/lib64:${LD_LIBRARY_PATH:-}"
+done
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2> /dev/null ||
+  echo "no nvidia-smi: is there a GPU?"
+
+log=$(mktemp -d)
+export programs log
+number=0
+row() { printf '%-34s %-9s %8s  %s\n' "$@"; }
+# check NAME SECONDS COMMAND...: runs it with a time limit beside at most three others; leaves a row
+# for the table, and what it said if it failed
+check() {
+  number=$((number + 1))
+  while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
+  check_now "$log/$(printf %03d $number)" "$@" &
+}
+check_now() {
+  local at=$1 name=$2 limit=$3 status start tenths note result
+  shift 3
+  start=${EPOCHREALTIME/./}
+  timeout "$limit" "$@" > "$at.out" 2>&1
+  status=$?
+  tenths=$(((${EPOCHREALTIME/./} - start) / 100000))
+  note=$(grep -E 'assertions:|passed, .* failed|ERROR SUMMARY' "$at.out" | tail -2 | tr -s ' \n' ' ' | cut -c1-100)
+  case $status in
+    0) result=ok ;;
+    77) result=skipped note=$(head -1 "$at.out") ;;
+    124) result=TIMEOUT ;;
+    *) result="FAIL $status" ;;
+  esac
+  row "$name" "$result" "$((tenths / 10)).$((tenths % 10))" "$note" > "$at.row"
+  case $status in
+    0 | 77) ;;
+    *)
+      touch "$log/bad"
+      { printf '\n--- %s: %s\n' "$name" "$result"; grep -vE 'rel=.* ok$' "$at.out" | head -50; } > "$at.fail"
+      ;;
+  esac
+}
+
+# --- tests
+for test in "$programs"/*_cuda_test; do
+  check "$(basename "$test" _cuda_test)" 200 "$test"
+done
+
+# --- fixtures: gradients are left out where the backend has no backward
+for engine in cuda_f32 cuda_bf16; do
+  check "fixtures $engine" 200 "$programs/check_fixture_cuda" --engine "$engine" tests/golden/*.safetensors
+done
+
+# --- the example says on the GPU what it says on the CPU
+answers() {
+  local picture question
+  for picture in examples/pictures/*.png; do
+    for question in "What is at the top left?" "How many garments are there?" "Is there a bag?" \
+      "Describe the picture."; do
+      "$@" --model examples/garment_model --image "$picture" --prompt "$question" --temperature 0 || return 1
+    done
+  done
+}
+same_answers() {
+  answers "$programs/generate" --device cpu > "$log/cpu" || return 1
+  answers "$programs/generate_cuda" --device cuda > "$log/cuda" || { cat "$log/cuda"; return 1; }
+  wc -l "$log/cpu"
+  cmp "$log/cpu" "$log/cuda" || { diff "$log/cpu" "$log/cuda"; return 1; }
+  [ -s "$log/cpu" ]
+}
+if ls examples/pictures/*.png > /dev/null 2>&1 && [ -e examples/garment_model/config.json ]; then
+  export -f same_answers answers
+  check "generate: CUDA = CPU" 300 bash -c same_answers
+else
+  row "generate: CUDA = CPU" skipped - "no model or no pictures yet" > "$log/500.row"
+fi
+
+# --- memcheck, of what runs on the device (host-only test cases would only cost time)
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer \
+  /opt/nvidia/*/*/compute-sanitizer 2> /dev/null | head -1)
+if [ "$memcheck" = 1 ] && [ -n "$sanitizer" ]; then
+  for test in "$programs"/*_cuda_test; do
+    check "memcheck $(basename "$test" _cuda_test)" 240 "$sanitizer" --tool memcheck --error-exitcode 9 \
+      "$test" --test-case='*backend::cuda*,cuda:*'
+  done
+elif [ "$memcheck" = 1 ]; then
+  row "memcheck" skipped - "compute-sanitizer is not installed" > "$log/900.row"
+fi
+
+wait
+cat "$log"/*.fail 2> /dev/null
+printf '\n%-34s %-9s %8s\n' program result seconds
+cat "$log"/*.row
+[ ! -e "$log/bad" ]
+bad=$?
+rm -rf "$log"
+exit $bad
