@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Asks a model: a picture and a question in, an answer out, as it is made. Without a prompt: a
+// chat.
+//
+//   generate --image examples/pictures/1.png --prompt "What is at the top left?"
+//   generate --model mamba2-130m --prompt "State space models are" --max-new-tokens 40
+//   generate --image examples/pictures/1.png
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <iostream>
+#include <string>
+
+#if defined(__CUDACC__)
+#include "mlmamba/cuda.cuh"
+#else
+#include "mlmamba/backend/cpu.hpp"
+#endif
+#include "mlmamba/io/checkpoint.hpp"
+#include "mlmamba/io/image.hpp"
+#include "mlmamba/models/connectors/scan.hpp"
+#include "mlmamba/models/published/ml_mamba.hpp"
+#include "mlmamba/text/generate.hpp"
+#include "mlmamba/text/prompt.hpp"
+
+using namespace mlmamba;
+
+namespace {
+
+struct settings {
+  std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt, device = "cpu";
+  generate_options sampling;
+  int threads = 0;
+  bool raw = false;
+};
+
+/// One conversation: the picture is looked at once, its state goes from turn to turn.
+template <class Model>
+class conversation {
+ public:
+  using E = typename Model::engine_type;
+
+  conversation(context_of<E>& ctx, const Model& model, const tokenizer& words, chat_format format,
+               std::vector<image_transform> towers)
+      : ctx_(ctx),
+        model_(model),
+        words_(words),
+        format_(format),
+        towers_(std::move(towers)),
+        state_(model.make_state(1)),
+        builder_(format) {}
+
+  /// Starts anew; with a picture, if a file is named.
+  void begin(const std::string& file) {
+    state_ = model_.make_state(1);
+    builder_ = prompt_builder(format_);
+    pixels_.clear();
+    if (file.empty()) return;
+    if (towers_.empty())
+      fail<error>("generate: this model can't see; a prompt without picture is wanted");
+    pixels_ = pixels_of(read_image(file), towers_);
+  }
+  void ask(const std::string& question, const settings& s) {
+    prompt p;
+    p.pixels = std::move(pixels_);
+    pixels_.clear();
+    p.text = s.raw ? question : builder_.add_turn(chat_role::human, question);
+    auto text = generate_after(ctx_, model_, words_, state_, p, s.sampling);
+    std::string answer;
+    for (std::string_view piece : text) {
+      std::cout << piece << std::flush;
+      answer += piece;
+    }
+    std::cout << std::endl;
+    if (!s.raw) builder_.add_turn(chat_role::gpt, answer);
+  }
+
+ private:
+  context_of<E>& ctx_;
+  const Model& model_;
+  const tokenizer& words_;
+  chat_format format_;
+  std::vector<image_transform> towers_;
+  typename Model::state state_;
+  prompt_builder builder_;
+  std::vector<tensor<float, 4>> pixels_;
+};
+
+template <class Model>
+int run(context_of<typename Model::engine_type>& ctx, const checkpoint& files, const settings& s,
+        std::vector<image_transform> towers) {
+  const Model model = files.load<Model>();
+  const tokenizer words = files.tokenizer();
+  const std::string fallback = towers.empty() ? "" : "zephyr";
+  const auto format =
+      json_get_or<std::string>(files.config(), "chat_format", fallback, files.who());
+  settings now = s;
+  if (format.empty()) now.raw = true;  // a language model without a template continues text
+  conversation<Model> c(ctx, model, words, chat_format_of(format.empty() ? "plain" : format),
+                        towers);
+  c.begin(s.image);
+  if (!s.prompt.empty()) {
+    c.ask(s.prompt, now);
+    return 0;
+  }
+  std::cerr << "Ask, or: i FILE for another picture, q to quit.\n";
+  std::string line;
+  while (std::cerr << "> " && std::getline(std::cin, line)) {
+    try {
+      if (line == "q") break;
+      if (line.starts_with("i ")) {
+        c.begin(line.substr(2));
+      } else if (!line.empty()) {
+        c.ask(line, now);
+      }
+    } catch (const error& e) {  // the chat goes on
+      std::cerr << e.what() << '\n';
+    }
+  }
+  return 0;
+}
+
+template <class E>
+int choose(context_of<E>& ctx, const settings& s) {
+  const checkpoint files(s.model);
+  const json& config = files.config();
+  if (!json_has(config, "vision")) {
+    if (!s.image.empty())
+      fail<error>("generate: this model can't see; a prompt without picture is wanted");
+    return run<mamba_lm<E>>(ctx, files, s, {});
+  }
+  const auto towers = towers_from(config, files.who()).size();
+  const auto kind = json_get_or<std::string>(mlmamba::detail::connector_part(config), "type",
+                                             std::string(scan_connector<E>::kind), files.who());
+  if (towers != 2 || kind != scan_connector<E>::kind)
+    fail<error>("generate: ", files.who(), " has ", towers, " towers and the connector \"", kind,
+                "\"; this program is compiled for 2 and ", scan_connector<E>::kind,
+                " (and for language models alone)");
+  using vision = fused<vit<E>, vit<E>>;
+  return run<ml_mamba<vision, scan_connector<E>, mamba_lm<E>>>(ctx, files, s,
+                                                               picture_rule(config, files.who()));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  settings s;
+  CLI::App app{
+      "Asks a model about a picture, or lets it continue text. Without --prompt: a chat.\n"
+      "Exit code: 0 done, 2 bad option or input."};
+  app.add_option("--model", s.model, "Folder with config.json, *.safetensors, tokenizer.json")
+      ->capture_default_str();
+  app.add_option("--image", s.image, "JPEG or PNG");
+  app.add_option("--prompt", s.prompt, "The question; none: a chat on standard input");
+  app.add_flag("--raw", s.raw, "Give the prompt as it is, without the model's chat template");
+  app.add_option("--max-new-tokens", s.sampling.max_new_tokens)->capture_default_str();
+  app.add_option("--temperature", s.sampling.temperature, "0: the likeliest token")
+      ->capture_default_str();
+  app.add_option("--top-k", s.sampling.top_k, "0: all")->capture_default_str();
+  app.add_option("--top-p", s.sampling.top_p)->capture_default_str();
+  app.add_option("--min-p", s.sampling.min_p)->capture_default_str();
+  app.add_option("--repetition-penalty", s.sampling.repetition_penalty)->capture_default_str();
+  app.add_option("--seed", s.sampling.seed)->capture_default_str();
+  app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
+  app.add_option("--device", s.device, "cpu, or cuda where the program was built for it")
+      ->capture_default_str();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  try {
+    if (s.device == "cpu") {
+#if !defined(__CUDACC__)
+      context<backend::cpu> ctx(cpu_options{.threads = s.threads});
+      return choose<cpu_f32>(ctx, s);
+#endif
+    }
+#if defined(__CUDACC__)
+    if (s.device == "cuda") {
+      context<backend::cuda> ctx;
+      return choose<cuda_f32>(ctx, s);
+    }
+    fail<error>("generate: --device ", s.device, "; this program was built for cuda");
+#else
+    fail<error>("generate: --device ", s.device, "; this program was built for cpu");
+#endif
+  } catch (const std::exception& e) {
+    std::cerr << e.what() << '\n';
+    return 2;
+  }
+}
