@@ -39,19 +39,44 @@ struct conv_ops {
       part.store(v, d, y + i);
     });
   }
+  /// Four tokens of four taps: each input is loaded once, not four times.
+  HWY_FLATTEN static void square(const conv_rows<T>& r, const T* x, bool more, T* y) {
+    const D d;
+    for_each_vector(d, r.channels, [&](auto part, index_t i) HWY_ATTR {
+      const auto bias = r.bias ? part.load(d, r.bias + i) : hn::Zero(d);
+      V weight[4], in[7];
+      HWY_UNROLL(4) for (int w = 0; w < 4; ++w) weight[w] = part.load(d, r.weight[w] + i);
+      HWY_UNROLL(7) for (int k = 0; k < 7; ++k) {
+        in[k] = part.load(d, x + k * r.x_row + i);
+        if (k >= 3 && more) hwy::Prefetch(x + (k + 4) * r.x_row + i);
+      }
+      HWY_UNROLL(4) for (int t = 0; t < 4; ++t) {
+        auto v = bias;
+        HWY_UNROLL(4) for (int w = 0; w < 4; ++w) v = hn::MulAdd(weight[w], in[t + w], v);
+        if (r.silu) v = hn::Mul(v, sigmoid(d, v));
+        part.store(v, d, y + t * r.y_row + i);
+      }
+    });
+  }
   static void forward(const conv_rows<T>& r) {
     const T* x[conv_widest];
     for (index_t w = 0; w < r.taps; ++w) x[w] = r.x[w];
     T* y = r.y;
-    for (index_t t = 0; t < r.tokens; ++t) {
+    const bool in_order = r.taps == 4 && r.tokens >= 4 && x[1] == x[0] + r.x_row &&
+                          x[3] == x[2] + r.x_row && x[2] == x[1] + r.x_row;
+    for (index_t t = 0; t < r.tokens;) {
+      const index_t n = in_order && t + 4 <= r.tokens ? 4 : 1;
       const T* ahead = t + 2 < r.tokens ? x[r.taps - 1] + 2 * r.x_row : nullptr;
-      if (r.taps == 4) {
+      if (n == 4) {
+        square(r, x[0], t + 8 <= r.tokens, y);
+      } else if (r.taps == 4) {
         row<4>(r, x, ahead, y);
       } else {
         row<0>(r, x, ahead, y);
       }
-      for (index_t w = 0; w < r.taps; ++w) x[w] += r.x_row;
-      y += r.y_row;
+      for (index_t w = 0; w < r.taps; ++w) x[w] += n * r.x_row;
+      y += n * r.y_row;
+      t += n;
     }
   }
 
