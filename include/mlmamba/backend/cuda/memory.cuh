@@ -19,9 +19,9 @@ inline void cuda_check(cudaError_t e, const char* what) {
 }
 }  // namespace backend::kernels
 
-/// Copies to and from the host wait for the device; all of them are ordered after the ops that were
-/// enqueued before. Ops never call these: they are for loading, reading results, and arenas that
-/// grow.
+/// Copies to and from the host wait for the device. All of this goes through the legacy default
+/// stream, whatever a program is compiled with: it is ordered with the ops of every context. Ops
+/// never call these: they are for loading, reading results, and arenas that grow.
 template <>
 struct allocator<memory::device> {
   static bytes_owner allocate(std::size_t bytes) {
@@ -35,22 +35,32 @@ struct allocator<memory::device> {
     return bytes_owner(static_cast<std::byte*>(p), [](std::byte* q) { cudaFree(q); });
   }
   static void fill(void* p, unsigned char value, std::size_t bytes) {
-    if (bytes) backend::kernels::cuda_check(cudaMemset(p, value, bytes), "fill of device memory");
+    if (bytes)
+      backend::kernels::cuda_check(cudaMemsetAsync(p, value, bytes, cudaStreamLegacy),
+                                   "fill of device memory");
   }
   static void copy(void* to, const void* from, std::size_t bytes) {
-    if (bytes)
-      backend::kernels::cuda_check(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToDevice),
-                                   "copy on the device");
+    move(to, from, bytes, cudaMemcpyDeviceToDevice, "copy on the device");
   }
   static void to_host(void* to, const void* from, std::size_t bytes) {
-    if (bytes)
-      backend::kernels::cuda_check(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost),
-                                   "copy from the device");
+    move(to, from, bytes, cudaMemcpyDeviceToHost, "copy from the device");
+    wait(bytes);
   }
   static void from_host(void* to, const void* from, std::size_t bytes) {
+    move(to, from, bytes, cudaMemcpyHostToDevice, "copy to the device");
+    wait(bytes);
+  }
+
+ private:
+  static void move(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                   const char* what) {
     if (bytes)
-      backend::kernels::cuda_check(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice),
-                                   "copy to the device");
+      backend::kernels::cuda_check(cudaMemcpyAsync(to, from, bytes, kind, cudaStreamLegacy), what);
+  }
+  static void wait(std::size_t bytes) {
+    if (bytes)
+      backend::kernels::cuda_check(cudaStreamSynchronize(cudaStreamLegacy),
+                                   "waiting for a copy (or for the ops before it)");
   }
 };
 
