@@ -15,14 +15,14 @@ using namespace mlmamba::verify;
 /// Arguments: batch, length, channels, states, threads. Reports updates of one state per second.
 template <class E, bool backward>
 void scan(benchmark::State& state) {
-  const scan_options o{.batch = state.range(0),
-                       .length = state.range(1),
-                       .channels = state.range(2),
-                       .states = state.range(3),
-                       .groups = 1,
-                       .D = true,
-                       .z = true,
-                       .dt_bias = true};
+  const selective_scan_options o{.batch = state.range(0),
+                                 .length = state.range(1),
+                                 .channels = state.range(2),
+                                 .states = state.range(3),
+                                 .groups = 1,
+                                 .D = true,
+                                 .z = true,
+                                 .dt_bias = true};
   context_of<E> ctx(cpu_options{int(state.range(4))});
   scan_case<E> c(o);
   randomise(c, c, 1);

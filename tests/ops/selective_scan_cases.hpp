@@ -10,7 +10,7 @@
 
 namespace mlmamba::verify {
 
-struct scan_options {
+struct selective_scan_options {
   index_t batch = 2, length = 6, channels = 4, states = 3, groups = 2;
   bool D = false, z = false, dt_bias = false, initial = false, final = false, softplus = true;
   sequences seq = sequences::one;
@@ -27,7 +27,7 @@ struct scan_case {
   using memory = typename E::memory;
   template <int R>
   using wide = tensor<A, R, memory>;
-  scan_options o;
+  selective_scan_options o;
   index_t width;
   tensor_of<E, 3> fused, dfused, y, dy;
   wide<2> rate, drate;
@@ -35,7 +35,7 @@ struct scan_case {
   wide<3> initial, dinitial, last, dlast;
   tensor<std::int32_t, 2, memory> seq_idx;
 
-  explicit scan_case(scan_options o)
+  explicit scan_case(selective_scan_options o)
       : o(o),
         width((o.z ? 3 : 2) * o.channels + 2 * o.groups * o.states + 1),
         fused({o.batch, o.length, width}),

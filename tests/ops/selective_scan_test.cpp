@@ -14,7 +14,7 @@ using namespace mlmamba::verify;
 
 namespace {
 
-void exact_gradient(scan_options o) {
+void exact_gradient(selective_scan_options o) {
   const gradcheck_result r = gradcheck_case<scan_case>(7, o);
   INFO("length ", o.length, " channels ", o.channels, " groups ", o.groups, " at ", r.where);
   CHECK(r.worst < 1e-12);
@@ -51,7 +51,7 @@ TEST_CASE("selective_scan: gradients are exact with several sequences, and at th
 
 TEST_CASE("selective_scan: wrong operands are named") {
   context<backend::reference> ctx;
-  scan_case<exact> c(scan_options{});
+  scan_case<exact> c(selective_scan_options{});
   const auto s = c.cut(c.fused);
   ops::selective_scan<exact> op{.x = s.x, .dt = s.dt, .A = c.rate, .B = s.B, .C = s.C, .y = c.y};
   op.D = in_accum<exact, 2>(c.rate.view()).select(0, 0);
@@ -69,7 +69,8 @@ TEST_CASE_TEMPLATE("selective_scan: steps give what the whole sequence gives", E
                    MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
   for (bool full : {false, true}) {
-    scan_options o{.length = 40, .channels = 38, .states = 5, .initial = true, .final = true};
+    selective_scan_options o{
+        .length = 40, .channels = 38, .states = 5, .initial = true, .final = true};
     if (full) o.D = true, o.z = true, o.dt_bias = true;
     scan_case<E> whole(o), steps(o);
     randomise(whole, steps, 5);
@@ -99,7 +100,7 @@ TEST_CASE_TEMPLATE("selective_scan: steps give what the whole sequence gives", E
 TEST_CASE_TEMPLATE("selective_scan: a sequence cut anywhere continues from its state", E,
                    MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
-  const scan_options o{.length = 9, .initial = true, .final = true};
+  const selective_scan_options o{.length = 9, .initial = true, .final = true};
   for (index_t cut = 0; cut <= o.length; ++cut) {
     scan_case<E> whole(o), parts(o);
     randomise(whole, parts, 5);
@@ -127,7 +128,7 @@ TEST_CASE_TEMPLATE("selective_scan: a sequence cut anywhere continues from its s
 TEST_CASE_TEMPLATE("selective_scan: steps of zero keep the state, huge ones forget it", E,
                    MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
-  const scan_options o{.length = 70, .initial = true, .final = true, .softplus = false};
+  const selective_scan_options o{.length = 70, .initial = true, .final = true, .softplus = false};
   for (double dt : {0.0, 1e4}) {
     scan_case<E> c(o);
     randomise(c, c, 5);
@@ -148,31 +149,32 @@ TEST_CASE_TEMPLATE("selective_scan: steps of zero keep the state, huge ones forg
 
 TEST_CASE_TEMPLATE("selective_scan: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
-  auto agrees = [&](scan_options o) {
+  auto agrees = [&](selective_scan_options o) {
     const difference d = compare<scan_case, E>(ctx, 3, o);
     INFO("length ", o.length, " channels ", o.channels, " states ", o.states, ": ", d.where,
          " relative ", d.relative, " tolerance ", d.tolerance);
     CHECK(d.ok);
   };
-  const scan_options all{.D = true, .z = true, .dt_bias = true, .initial = true, .final = true};
+  const selective_scan_options all{
+      .D = true, .z = true, .dt_bias = true, .initial = true, .final = true};
   for (index_t length : {0, 1, 2, 31, 32, 33, 100}) {
-    scan_options o = all;
+    selective_scan_options o = all;
     o.length = length;
     agrees(o);
   }
   for (auto [d, n] : {std::pair{64, 16}, {34, 7}, {2, 1}, {18, 64}, {100, 16}}) {
-    scan_options o = all;
+    selective_scan_options o = all;
     o.length = 40, o.channels = d, o.states = n;
     agrees(o);
   }
   for (index_t groups : {1, 3, 12}) {
-    scan_options o = all;
+    selective_scan_options o = all;
     o.length = 20, o.channels = 36, o.groups = groups;
     agrees(o);
   }
   for (sequences s : {sequences::packed, sequences::later, sequences::padded})
     for (index_t period : {5, 16}) {
-      scan_options o = all;
+      selective_scan_options o = all;
       o.length = 50, o.channels = 20, o.seq = s, o.period = period;
       agrees(o);
     }
@@ -182,15 +184,15 @@ TEST_CASE_TEMPLATE("selective_scan: agrees with the reference", E, MLMAMBA_TEST_
 
 TEST_CASE_TEMPLATE("selective_scan: neither threads nor the other rows change a bit", E,
                    MLMAMBA_TEST_ENGINES) {
-  const scan_options all{.batch = 3,
-                         .length = 50,
-                         .channels = 300,
-                         .states = 5,
-                         .D = true,
-                         .z = true,
-                         .dt_bias = true,
-                         .initial = true,
-                         .final = true};
+  const selective_scan_options all{.batch = 3,
+                                   .length = 50,
+                                   .channels = 300,
+                                   .states = 5,
+                                   .D = true,
+                                   .z = true,
+                                   .dt_bias = true,
+                                   .initial = true,
+                                   .final = true};
   if constexpr (std::is_same_v<typename E::backend, backend::cpu>) {
     context_of<E> one(cpu_options{1}), two(cpu_options{2}), three(cpu_options{3});
     CHECK(same_bits<scan_case, E>(one, two, 4, all));
@@ -198,7 +200,7 @@ TEST_CASE_TEMPLATE("selective_scan: neither threads nor the other rows change a 
   }
   // the last row alone gives the bits it gives among three
   context_of<E> ctx;
-  scan_options o = all;
+  selective_scan_options o = all;
   o.batch = 1;
   scan_case<E> many(all), alone(o), unused(o);
   randomise(many, many, 6);
