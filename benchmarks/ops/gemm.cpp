@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// How far is the matrix product from oneDNN and from Eigen, and does a product with one row run at
+// the speed of memory? `of oneDNN` and `of Eigen` are their time over ours, `of read` the time of
+// reading w over ours, all in the same run.
+#include "harness.hpp"
+
+#if defined(MLMAMBA_BENCH_ONEDNN)
+#include <omp.h>
+
+#include <dnnl.hpp>
+#endif
+#if defined(MLMAMBA_BENCH_EIGEN)
+#include <Eigen/Core>
+#endif
+
+namespace {
+
+using namespace mlmamba;
+
+#if defined(MLMAMBA_BENCH_ONEDNN)
+/// y = x w^T by oneDNN, with w as it is, and reordered as oneDNN likes it (outside the time).
+template <class T>
+class onednn {
+ public:
+  onednn(tensor<T, 2>& x, tensor<T, 2>& w, index_t threads)
+      : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_), y_({x.size(0), w.size(0)}) {
+    using m = dnnl::memory;
+    omp_set_num_threads(int(threads));
+    const auto type = sizeof(T) == 2 ? m::data_type::bf16 : m::data_type::f32;
+    const m::dim rows = x.size(0), columns = w.size(0), k = x.size(1);
+    const m::desc xd({rows, k}, type, m::format_tag::ab);
+    const m::desc wd({k, columns}, type, m::format_tag::ba);
+    const m::desc any({k, columns}, type, m::format_tag::any);
+    const m::desc yd({rows, columns}, type, m::format_tag::ab);
+    x_ = m(xd, engine_, x.data());
+    w_ = m(wd, engine_, w.data());
+    out_ = m(yd, engine_, y_.data());
+    plain_ = dnnl::matmul({{xd, wd, yd}, engine_});
+    const dnnl::matmul::primitive_desc packed({xd, any, yd}, engine_);
+    packed_ = dnnl::matmul(packed);
+    packed_w_ = m(packed.weights_desc(), engine_);
+    dnnl::reorder(w_, packed_w_).execute(stream_, w_, packed_w_);
+    stream_.wait();
+  }
+  void plain() { multiply(plain_, w_); }
+  void packed() { multiply(packed_, packed_w_); }
+
+ private:
+  void multiply(dnnl::matmul& product, dnnl::memory& w) {
+    product.execute(stream_, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, out_}});
+    stream_.wait();
+  }
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  tensor<T, 2> y_;
+  dnnl::memory x_, w_, packed_w_, out_;
+  dnnl::matmul plain_, packed_;
+};
+#endif
+
+/// The last rows and columns of a product against the reference: all of it would take minutes.
+template <class E>
+verify::difference check_corner(context_of<E>& ctx, const ops::gemm<E>& op) {
+  run(ctx, op);
+  using V = typename E::value;
+  const index_t m = std::min<index_t>(op.y.size[0], 3), n = std::min<index_t>(op.y.size[1], 40);
+  const index_t m0 = op.y.size[0] - m, n0 = op.y.size[1] - n;
+  tensor<double, 2> x({m, op.x.size[1]}), w({n, op.x.size[1]}), want({m, n});
+  tensor<V, 2> got({m, n});
+  context<backend::reference> plain;
+  using B = backend::reference;
+  constexpr int r = 2;
+  run(plain, ops::copy<B, double, V, r>{.x = op.x.slice(0, m0, m), .y = x});
+  run(plain, ops::copy<B, double, V, r>{.x = op.w.slice(0, n0, n), .y = w});
+  run(plain, ops::copy<B, V, V, r>{.x = op.y.slice(0, m0, m).slice(1, n0, n), .y = got});
+  run(plain, ops::gemm<exact>{.x = x, .w = w, .y = want});
+  return verify::compare_arrays({{"y", verify::detail::read(got)}},
+                                {{"y", verify::detail::read(want)}},
+                                verify::tolerance<E>(double(op.x.size[1])));
+}
+
+/// Arguments: M, N, K, threads.
+template <class E>
+void gemm(benchmark::State& state) {
+  using V = typename E::value;
+  const index_t m = state.range(0), n = state.range(1), k = state.range(2);
+  context_of<E> ctx(cpu_options{int(state.range(3))});
+  tensor<V, 2> x({m, k}), w({n, k}), y({m, n});
+  bench::fill_normal(x, 1);
+  bench::fill_normal(w, 2);
+  const ops::gemm<E> op{.x = x, .w = w, .y = y};
+  const auto check = check_corner<E>(ctx, op);
+  // Reading w is the least that a product with few rows can do.
+  std::vector<double> sums(64);
+  auto read = [&] {
+    const index_t words = index_t(w.bytes()) / 8, part = words / 64;
+    ctx.parallel_for(64, [&](index_t i) {
+      const auto* p = reinterpret_cast<const std::uint64_t*>(w.data()) + i * part;
+      std::uint64_t s[8] = {};
+      for (index_t j = 0; j + 8 <= part; j += 8)
+        for (index_t l = 0; l < 8; ++l) s[l] ^= p[j + l];
+      sums[std::size_t(i)] = double(s[0] ^ s[1] ^ s[2] ^ s[3] ^ s[4] ^ s[5] ^ s[6] ^ s[7]);
+    });
+    benchmark::DoNotOptimize(sums.data());
+  };
+#if defined(MLMAMBA_BENCH_ONEDNN)
+  onednn<V> rival(x, w, state.range(3));
+  auto plain = [&] { rival.plain(); };
+  auto packed = [&] { rival.packed(); };
+#else
+  auto plain = [] {};
+  auto packed = [] {};
+#endif
+#if defined(MLMAMBA_BENCH_EIGEN)
+  if constexpr (std::is_same_v<V, float>) {
+    using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    matrix out(m, n);
+    Eigen::setNbThreads(int(state.range(3)));
+    auto eigen = [&] {
+      out.noalias() = Eigen::Map<const matrix>(x.data(), m, k) *
+                      Eigen::Map<const matrix>(w.data(), n, k).transpose();
+    };
+    bench::time(state, ctx, op, check, bench::against("read", read),
+                bench::against("oneDNN", plain), bench::against("oneDNN packed", packed),
+                bench::against("Eigen", eigen));
+    return;
+  }
+#endif
+  bench::time(state, ctx, op, check, bench::against("read", read), bench::against("oneDNN", plain),
+              bench::against("oneDNN packed", packed));
+}
+
+void shapes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"M", "N", "K", "threads"})->Unit(benchmark::kMillisecond)->UseManualTime();
+  for (int threads : {1, 2}) {
+    b->Args({512, 10576, 2560, threads});  // in_proj of a 2.7b model, 512 tokens
+    b->Args({729, 4304, 1152, threads});   // feed-forward of SigLIP so400m, one picture
+    b->Args({512, 2560, 5120, threads});   // out_proj
+    b->Args({1, 10576, 2560, threads});    // one token
+    b->Args({8, 10576, 2560, threads});    // eight texts at once
+  }
+}
+
+BENCHMARK_TEMPLATE(gemm, cpu_f32)->Apply(shapes);
+BENCHMARK_TEMPLATE(gemm, cpu_bf16)->Apply(shapes);
+
+}  // namespace
+
+BENCHMARK_MAIN();
