@@ -190,14 +190,14 @@ TEST_CASE_TEMPLATE("cuda: states and heads of any size", E, MLMAMBA_EVERY_CUDA_E
                                           .final = true}));
   for (index_t states : {1, 16, 17, 64, 65, 200})
     fine(compare<scan_case, E>(ctx, 3,
-                               scan_options{.batch = 2,
-                                            .length = 150,
-                                            .channels = 18,
-                                            .states = states,
-                                            .D = true,
-                                            .z = true,
-                                            .initial = true,
-                                            .final = true}));
+                               selective_scan_options{.batch = 2,
+                                                      .length = 150,
+                                                      .channels = 18,
+                                                      .states = states,
+                                                      .D = true,
+                                                      .z = true,
+                                                      .initial = true,
+                                                      .final = true}));
   for (index_t width : {1, 32, 33, 64, 72, 128, 200, 256})
     fine(compare<attention_case, E>(
         ctx, 3, attention_options{.queries = 37, .keys = 70, .width = width, .causal = true}));
