@@ -30,7 +30,12 @@ using namespace mlmamba;
 namespace {
 
 struct settings {
-  std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt, device = "cpu";
+  std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt;
+#if defined(__CUDACC__)
+  std::string device = "cuda";
+#else
+  std::string device = "cpu";
+#endif
   generate_options sampling;
   int threads = 0;
   bool raw = false;
