@@ -42,14 +42,16 @@ inline scan_options scan_options_for(const connector_shape& n) {
 
 /// One block of the scan part:  h += mixer(h);  h += mlp(norm(h))
 ///
+/// Numerics  h in accum; the branches in value
 /// Names     mixer, mlp.w1, mlp.w2, mlp.w3, norm; the basic block has mixer and norm
 template <engine E, class Orders>
 struct scan_block {
   using engine_type = E;
+  using V = typename E::value;
   nn::multi_scan_mamba2<E, Orders> mixer;
-  std::vector<nn::swiglu<E>> mlp;         // one, or none in a basic block
-  std::vector<nn::layer_norm<E>> norm;    // as many
-  std::vector<nn::rms_norm<E>> pre_norm;  // one in a basic block
+  std::vector<nn::swiglu<E>> mlp;                   // one, or none in a basic block
+  std::vector<nn::layer_norm<E, nn::wide>> norm;    // as many
+  std::vector<nn::rms_norm<E, nn::wide>> pre_norm;  // one in a basic block
 
   scan_block(const scan_options& o, index_t rows, index_t cols) : mixer(o.mixer, rows, cols) {
     if (o.swiglu) {
@@ -71,26 +73,27 @@ struct scan_block {
   struct saved {
     typename nn::multi_scan_mamba2<E, Orders>::saved mixer;
     typename nn::swiglu<E>::saved mlp;
-    typename nn::layer_norm<E>::saved norm;
-    typename nn::rms_norm<E>::saved pre_norm;
+    typename nn::layer_norm<E, nn::wide>::saved norm;
+    typename nn::rms_norm<E, nn::wide>::saved pre_norm;
   };
-  out<E, 3> forward(context_of<E>& ctx, in<E, 3> h, saved& s) const {
+  out_accum<E, 3> forward(context_of<E>& ctx, in_accum<E, 3> h, saved& s) const {
     if (mlp.empty())
       return nn::add(ctx, h, mixer.forward(ctx, pre_norm[0].forward(ctx, h, s.pre_norm), s.mixer));
-    const out<E, 3> u = nn::add(ctx, h, mixer.forward(ctx, h, s.mixer));
+    const out_accum<E, 3> u = nn::add(ctx, h, mixer.forward(ctx, nn::to<V>(ctx, h), s.mixer));
     return nn::add(ctx, u, mlp[0].forward(ctx, norm[0].forward(ctx, u, s.norm), s.mlp));
   }
-  out<E, 3> backward(context_of<E>& ctx, in<E, 3> dy, const saved& s) {
-    const out<E, 3> d = nn::to<typename E::value>(ctx, dy);
+  out_accum<E, 3> backward(context_of<E>& ctx, in_accum<E, 3> dy, const saved& s) {
+    const out_accum<E, 3> d = nn::to<typename E::accum>(ctx, dy);
     auto frame = ctx.scratch.make_frame();
     if (mlp.empty()) {
-      pre_norm[0].backward_into(ctx, mixer.backward(ctx, dy, s.mixer), d, s.pre_norm, true);
+      const in<E, 3> dm = mixer.backward(ctx, nn::to<V>(ctx, dy), s.mixer);
+      pre_norm[0].backward_into(ctx, dm, d, s.pre_norm, true);
       return d;
     }
     // y = u + mlp(norm(u)): d is dy, and becomes du
-    norm[0].backward_into(ctx, mlp[0].backward(ctx, dy, s.mlp), d, s.norm, true);
-    // u = h + mixer(h)
-    nn::add_to(ctx, d, mixer.backward(ctx, d, s.mixer));
+    norm[0].backward_into(ctx, mlp[0].backward(ctx, nn::to<V>(ctx, dy), s.mlp), d, s.norm, true);
+    // u = h + mixer(h): d becomes dh
+    nn::add_to(ctx, d, mixer.backward(ctx, nn::to<V>(ctx, d), s.mixer));
     return d;
   }
 };
@@ -103,7 +106,7 @@ struct scan_block {
 /// the published connector: n_layer, swiglu, projector.
 ///
 /// Shapes    (B, T, d_vision) -> (B, T, d_model); an LDP projector changes T to its grid
-/// Numerics  the residual stream in value, as the original under autocast
+/// Numerics  the residual stream in accum (the original under autocast keeps half precision)
 /// Names     mlp.0, bidirectional_mamba.layers.I.{mixer,mlp,norm}, bidirectional_mamba.norm_f,
 ///           projector.projector.*: beside those of the language model, not below "projector"
 /// Source    Huang et al. 2024, arXiv:2407.19832, section 3.2, and its code, which differs
@@ -121,7 +124,7 @@ struct scan_connector {
   };
   struct scan_type {
     std::vector<scan_block<E, Orders>> layers;
-    nn::layer_norm<E> norm_f;
+    nn::layer_norm<E, nn::wide> norm_f;
     static void fields(auto& self, auto&& f) { f("layers", self.layers), f("norm_f", self.norm_f); }
   };
   struct projector_type {
@@ -138,7 +141,7 @@ struct scan_connector {
   scan_connector(connector_shape n, scan_options o)
       : shape(detail::checked("scan_connector", n)),
         mlp{nn::linear<E>(n.d_vision, width(n, o), true, activation::gelu)},
-        bidirectional_mamba{{}, nn::layer_norm<E>(width(n, o), 1e-5)},
+        bidirectional_mamba{{}, nn::layer_norm<E, nn::wide>(width(n, o), 1e-5)},
         projector{
             token_projector<E>(projector_config{o.projector, width(n, o), n.d_model, n.grid_rows,
                                                 n.grid_cols, o.out_rows, o.out_cols})} {
@@ -174,14 +177,15 @@ struct scan_connector {
   struct saved {
     typename nn::linear<E>::saved mlp;
     std::vector<typename scan_block<E, Orders>::saved> layers;
-    typename nn::layer_norm<E>::saved norm_f;
+    typename nn::layer_norm<E, nn::wide>::saved norm_f;
     typename token_projector<E>::saved projector;
     in<E, 3> stem, scanned;  // (B, T, width): what stem and scan part gave
   };
   out<E, 3> forward(context_of<E>& ctx, in<E, 3> x, saved& s) const {
     detail::check_vision_tokens<E>("scan_connector", shape, x);
     const auto& scan = bidirectional_mamba;
-    in<E, 3> h = s.stem = mlp.linear.forward(ctx, x, s.mlp);
+    s.stem = mlp.linear.forward(ctx, x, s.mlp);
+    in_accum<E, 3> h = nn::to<typename E::accum>(ctx, s.stem);
     s.layers.resize(scan.layers.size());
     for (std::size_t i = 0; i < scan.layers.size(); ++i)
       h = scan.layers[i].forward(ctx, h, s.layers[i]);
@@ -190,11 +194,11 @@ struct scan_connector {
   }
   out<E, 3> backward(context_of<E>& ctx, in<E, 3> dy, const saved& s) {
     auto& scan = bidirectional_mamba;
-    in<E, 3> d =
+    in_accum<E, 3> d =
         scan.norm_f.backward(ctx, projector.projector.backward(ctx, dy, s.projector), s.norm_f);
     for (std::size_t i = scan.layers.size(); i-- > 0;)
       d = scan.layers[i].backward(ctx, d, s.layers[i]);
-    return mlp.linear.backward(ctx, d, s.mlp);
+    return mlp.linear.backward(ctx, nn::to<typename E::value>(ctx, d), s.mlp);
   }
 
  private:
