@@ -39,9 +39,11 @@ if [ "$all" = 1 ]; then
   step "formatting"
   git ls-files '*.hpp' '*.cpp' '*.cuh' '*.cu' | xargs clang-format-14 --dry-run -Werror
 
-  step "clang"
-  cmake -S . -B build-clang -G Ninja -DCMAKE_CXX_COMPILER=clang++-14 -DMLMAMBA_BUILD_TESTS=OFF > /dev/null
-  cmake --build build-clang -j "$jobs"
+  step "clang: all headers, and a program without CMake"
+  for header in mlmamba io/checkpoint text/generate train/trainer verify/gradcheck; do
+    echo "#include \"mlmamba/$header.hpp\"" | clang++-14 -std=c++20 -fsyntax-only -Wall -Wextra -Iinclude -x c++ -
+  done
+  tests/package/run.sh bare clang++-14 build
 
   step "sanitizers: core, ops, io, text"
   cmake -S . -B build-sanitize -G Ninja -DMLMAMBA_SANITIZE=ON -DMLMAMBA_BUILD_EXAMPLES=OFF > /dev/null
@@ -49,10 +51,10 @@ if [ "$all" = 1 ]; then
   ctest --test-dir build-sanitize --output-on-failure -j "$jobs" -L sanitized
 
   if command -v nvcc > /dev/null; then
-    step "CUDA compilation (sm_80, sm_90)"
-    cmake -S . -B build-cuda -G Ninja -DMLMAMBA_CUDA=ON -DMLMAMBA_BUILD_EXAMPLES=ON \
-      -DCMAKE_CUDA_ARCHITECTURES="80;90" > /dev/null
-    cmake --build build-cuda -j "$jobs" --target mlmamba_cuda_programs
+    step "CUDA compilation (sm_80, sm_90) of every op, the models and a program"
+    cmake -S . -B build-cuda -G Ninja -DMLMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="80;90" > /dev/null
+    cmake --build build-cuda -j "$jobs" --target ops_elementwise_cuda_test ops_gemm_cuda_test \
+      ops_ssd_cuda_test models_mamba_lm_cuda_test models_ml_mamba_cuda_test generate_cuda
   else
     step "CUDA compilation: skipped, there is no nvcc"
   fi
