@@ -22,7 +22,7 @@ struct ssd_backward_ops {
   static index_t scratch(const ssd_plan& p) {
     return p.chunks() * p.states_ * p.channels_ + chunk_steps<A>::size(p) +
            7 * p.chunk_ * p.channels_ + 2 * p.chunk_ * p.chunk_ + p.states_ * p.chunk_ +
-           2 * p.states_ * p.channels_ + 2 * p.channels_ + 5 * p.chunk_;
+           2 * p.states_ * p.channels_ + 2 * p.channels_ + 6 * p.chunk_;
   }
 
   /// Everything one chunk works on.
@@ -34,7 +34,7 @@ struct ssd_backward_ops {
     A *dBt, *dCt, *dCB;     // their gradients
     A *x, *xt, *dout, *doutt, *weighted, *dx, *y;
     A *m1, *m2, *tmp;
-    A *direct, *inner, *at_k, *at_m, *suffix;  // by token: gradients of dt' and of decays
+    A *direct, *inner, *at_k, *at_m, *suffix, *into;  // by token: gradients of dt' and of decays
   };
 
   /// do = dy silu(z), dz = dy v silu'(z); without z, do = dy.
@@ -63,9 +63,10 @@ struct ssd_backward_ops {
   }
 
   /// The pairs (m, k) of the chunk: weights of dx in m2, dCB, and the gradient of inner decays.
-  static void pairs(const work& w, bool first) {
+  static void pairs(const ssd_backward_task<T>& t, const work& w, bool first) {
     const D d;
     const ssd_plan& p = w.p;
+    const index_t t0 = p.first(w.c);
     const index_t step = lanes(d), unit = tile_unit(d);
     multiply(d, w.rows, w.rows, product<A>{w.dout, p.channels_, 1, w.xt, p.chunk_, p.channels},
              w.m1, p.chunk_, A(0), static_cast<const A*>(nullptr), true);
@@ -77,6 +78,11 @@ struct ssd_backward_ops {
     // suffix[k] = sum of U[m', k] over m' >= m; inner[m] = sum of suffix[k] over k < m
     for (index_t m = w.q - 1; m >= 0; --m) {
       const index_t row = m * p.chunk_;
+      expect_row<true>(t.dx[t0 + m], p.channels);
+      if (w.c > 0) {
+        expect_row(t.head.x[t0 - p.chunk + m], p.channels);
+        expect_row(t.dy[t0 - p.chunk + m], p.channels);
+      }
       const auto last = hn::Set(d, A(m));
       auto sum = hn::Zero(d);
       for_each_decay(d, *w.s, m, [&](index_t i, auto decay, auto k) HWY_ATTR {
@@ -124,32 +130,28 @@ struct ssd_backward_ops {
     }
   }
 
-  /// grad[n][k] (+)= scale[k] scale2[k] (state other^T)[n][k], by_token[k] = its product with
+  /// grad[n][k] (+)= scale[k] (state other^T)[n][k], by_token[k] = its product with
   /// `with`: the way B meets G, and C the state before the chunk.
   static void through_state(const work& w, const A* state, const A* other, const A* scale,
-                            const A* scale2, const A* with, bool first, A* grad, A* by_token) {
+                            const A* with, bool first, A* grad, A* by_token) {
     const D d;
     const ssd_plan& p = w.p;
     const index_t step = lanes(d);
     if (state)
       multiply(d, p.states, w.rows, product<A>{state, p.channels_, 1, other, p.chunk_, p.channels},
                w.tmp, p.chunk_);
-    for (index_t i = 0; i < w.rows; i += step) {
-      auto sum = hn::Zero(d);
-      if (state) {
-        auto f = hn::LoadU(d, scale + i);
-        if (scale2) f = hn::Mul(f, hn::LoadU(d, scale2 + i));
-        for (index_t n = 0; n < p.states; ++n) {
-          const index_t at = n * p.chunk_ + i;
-          const auto g = hn::Mul(f, hn::LoadU(d, w.tmp + at));
-          sum = hn::MulAdd(g, hn::LoadU(d, with + at), sum);
-          hn::StoreU(first ? g : hn::Add(g, hn::LoadU(d, grad + at)), d, grad + at);
+    for (index_t i = 0; i < w.rows; i += step) hn::StoreU(hn::Zero(d), d, by_token + i);
+    for (index_t n = 0; n < p.states && (state || first); ++n)
+      for (index_t i = 0; i < w.rows; i += step) {
+        const index_t at = n * p.chunk_ + i;
+        auto g = hn::Zero(d);
+        if (state) {
+          g = hn::Mul(hn::LoadU(d, scale + i), hn::LoadU(d, w.tmp + at));
+          hn::StoreU(hn::MulAdd(g, hn::LoadU(d, with + at), hn::LoadU(d, by_token + i)), d,
+                     by_token + i);
         }
-      } else if (first) {
-        for (index_t n = 0; n < p.states; ++n) hn::StoreU(hn::Zero(d), d, grad + n * p.chunk_ + i);
+        hn::StoreU(first ? g : hn::Add(g, hn::LoadU(d, grad + at)), d, grad + at);
       }
-      hn::StoreU(sum, d, by_token + i);
-    }
   }
 
   /// Gradients of dt, and the sums of those of A and dt_bias.
@@ -205,6 +207,7 @@ struct ssd_backward_ops {
            b.take(p.chunk_),
            b.take(p.chunk_),
            b.take(p.chunk_),
+           b.take(p.chunk_),
            b.take(p.chunk_)};
     load_skip(p, h, skip, dD);
     const bool initial = bool(h.initial.at);
@@ -230,10 +233,11 @@ struct ssd_backward_ops {
       transpose(w.x, p.channels_, w.rows, p.channels_, w.xt, p.chunk_);
       transpose(w.dout, p.channels_, w.rows, p.channels_, w.doutt, p.chunk_);
       const A* after = known ? G : nullptr;
-      pairs(w, t.first);
+      pairs(t, w, t.first);
       inputs(t, w, skip, after, dD);
-      through_state(w, after, w.xt, s.leave, s.dt, w.Bt, t.first, w.dBt, w.at_k);
-      through_state(w, state, w.doutt, s.enter, nullptr, w.Ct, t.first, w.dCt, w.at_m);
+      for (index_t i = 0; i < p.chunk_; ++i) w.into[i] = s.leave[i] * s.dt[i];
+      through_state(w, after, w.xt, w.into, w.Bt, t.first, w.dBt, w.at_k);
+      through_state(w, state, w.doutt, s.enter, w.Ct, t.first, w.dCt, w.at_m);
       const A of_keep =
           state && after && s.keep != A(0) ? s.keep * dot(state, G, state_size) : A(0);
       steps(t, w, of_keep, dA, dbias);

@@ -2,7 +2,6 @@
 // Copyright the mlmamba authors
 //
 // Small dense products inside caches, for the scans: every size is padded with zeros to the unit.
-#include <hwy/cache_control.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
@@ -167,6 +166,15 @@ void transpose(const A* HWY_RESTRICT from, index_t from_row, index_t rows, index
     for (index_t j = 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j];
 }
 
+/// Asks for a row that is soon read (or written) to be brought into the second cache.
+template <bool write = false, class T>
+HWY_INLINE void expect_row(const T* p, index_t columns) {
+#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
+  for (index_t k = 0; k < columns; k += index_t(64 / sizeof(T)))
+    __builtin_prefetch(p + k, write, 2);
+#endif
+}
+
 /// rows x columns of `from`, widened, into rows of `width` (a multiple of the lanes), zeros after.
 template <class D, class T, class A>
 void pack_rows(D d, const T* from, index_t from_row, index_t rows, index_t columns, A* to,
@@ -177,8 +185,7 @@ void pack_rows(D d, const T* from, index_t from_row, index_t rows, index_t colum
     if (i < rows) {
       const T* p = from + i * from_row;
       // rows of one head lie far apart: no hardware prefetcher follows them
-      for (index_t k = 0; i + 8 < rows && k < columns; k += index_t(64 / sizeof(T)))
-        hwy::Prefetch(p + 8 * from_row + k);
+      if (i + 8 < rows) expect_row(p + 8 * from_row, columns);
       for (; j + step <= columns; j += step) hn::StoreU(load(d, p + j), d, to + j);
       if (j < columns) hn::StoreU(load_n(d, p + j, columns - j), d, to + j), j += step;
     }
