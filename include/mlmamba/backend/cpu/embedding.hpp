@@ -47,7 +47,8 @@ void execute(context<cpu>& ctx, const ops::embedding_backward<E>& op) {
   using A = typename E::accum;
   detail::check_indices(op.name, op.index, op.dtable.size[0]);
   const auto add = simd::cpu_kernels().elementwise.of<typename E::value>().accum_add;
-  detail::for_each_run(ctx, op.dtable.size[1], 64, [&](index_t from, index_t to) {
+  const index_t columns = std::max<index_t>(64, 16384 / std::max<index_t>(op.index.size[0], 1));
+  detail::for_each_run(ctx, op.dtable.size[1], columns, [&](index_t from, index_t to) {
     for (index_t t = 0; t < op.index.size[0]; ++t) {
       A* row = op.dtable.data + op.index.data[t] * op.dtable.stride[0] + from;
       add(row, op.dy.data + t * op.dy.stride[0] + from, row, A(1), to - from);

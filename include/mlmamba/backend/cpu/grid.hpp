@@ -141,7 +141,8 @@ void execute(context<cpu>& ctx, const ops::depthwise_conv2d_backward<E>& op) {
       });
   if (!op.dweight && !op.dbias) return;
   const view<A, 2> sums = ctx.scratch.template make<A, 2>({{10, n}});
-  detail::for_each_run(ctx, n, 16, [&](index_t from, index_t to) {
+  const index_t tokens = std::max<index_t>(op.x.size[0] * op.x.size[1], 1);
+  detail::for_each_run(ctx, n, std::max<index_t>(16, 2048 / tokens), [&](index_t from, index_t to) {
     kernels.stencil_gradient({.x = op.x.data + from,
                               .dy = op.dy.data + from,
                               .x_batch = op.x.stride[0],

@@ -39,7 +39,7 @@ void norm_backward_blocks(context<cpu>& ctx, index_t rows, index_t width,
   for (index_t i = 0; i < 2; ++i) {
     if (!outputs[i]) continue;
     const A* sums = partial.data + i * blocks * width;
-    for_each_run(ctx, width, 256, [&](index_t from, index_t to) {
+    for_each_run(ctx, width, 32768 / std::max<index_t>(blocks, 1), [&](index_t from, index_t to) {
       add_rows(sums + from, blocks, width, outputs[i].data + from, to - from);
     });
   }

@@ -32,26 +32,30 @@ struct norms {
       const A rstd = A(1) / std::sqrt(square / A(n) + o.epsilon);
       if (o.rstd) o.rstd[t] = rstd;
       if (centred && o.mean) o.mean[t] = mean;
-      write(x, m, hn::Set(d, rstd), o.weight, o.bias, o.y + t * o.y_stride, n);
+      write(x, t + 1 < o.rows ? x + o.x_stride : x, m, hn::Set(d, rstd), o.weight, o.bias,
+            o.y + t * o.y_stride, n);
     }
   }
 
   /// y = (x - m) r weight + bias
-  static HWY_INLINE void write(const X* x, hn::Vec<D> m, hn::Vec<D> r, const A* weight,
-                               const A* bias, T* y, index_t n) {
+  static HWY_INLINE void write(const X* x, const X* next, hn::Vec<D> m, hn::Vec<D> r,
+                               const A* weight, const A* bias, T* y, index_t n) {
     const D d;
     if (weight && bias) {
       for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
+        fetch(next + i);
         const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
         part.store(hn::MulAdd(v, part.load(d, weight + i), part.load(d, bias + i)), d, y + i);
       });
     } else if (weight) {
       for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
+        fetch(next + i);
         const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
         part.store(hn::Mul(v, part.load(d, weight + i)), d, y + i);
       });
     } else {
       for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
+        fetch(next + i);
         const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
         part.store(bias ? hn::Add(v, part.load(d, bias + i)) : v, d, y + i);
       });
@@ -75,14 +79,27 @@ struct norms {
         const auto v = part.load(d, x + i);
         return hn::Mul(centred ? hn::Sub(v, m) : v, r);
       };
-      const A mean_g = centred ? sum_of_vectors(d, n, g) / A(n) : A(0);
-      const A mean_gx = sum_of_vectors(d, n,
-                                       [&](auto part, index_t i) HWY_ATTR {
-                                         return hn::Mul(g(part, i), xhat(part, i));
-                                       }) /
-                        A(n);
+      A mean_g = 0, mean_gx = 0;
+      if constexpr (centred) {
+        sums_of_vectors(
+            d, n,
+            [&](auto part, index_t i, auto& a, auto& b) HWY_ATTR {
+              a = g(part, i);
+              b = hn::Mul(a, xhat(part, i));
+            },
+            mean_g, mean_gx);
+      } else {
+        mean_gx = sum_of_vectors(d, n, [&](auto part, index_t i) HWY_ATTR {
+          return hn::Mul(g(part, i), xhat(part, i));
+        });
+      }
+      mean_g /= A(n), mean_gx /= A(n);
       const auto mg = hn::Set(d, mean_g), mgx = hn::Set(d, mean_gx);
+      const index_t more = t + 1 < o.rows;
+      const X* next_x = x + more * o.x_stride;
+      const T* next_dy = dy + more * o.dy_stride;
       for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
+        fetch(next_x + i), fetch(next_dy + i);
         const auto u = xhat(part, i), v = part.load(d, dy + i);
         auto s = o.weight ? hn::Mul(v, part.load(d, o.weight + i)) : v;
         if (centred) s = hn::Sub(s, mg);

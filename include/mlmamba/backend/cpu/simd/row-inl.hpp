@@ -3,9 +3,18 @@
 //
 // Sums and maxima over a row.
 
+#include <hwy/cache_control.h>
+
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
+
+/// Starts to read what the next row needs while this one is computed: otherwise a row's passes and
+/// the memory take turns.
+template <class T>
+HWY_INLINE void fetch(const T* p) {
+  hwy::Prefetch(p);
+}
 
 /// v with all lanes from n on set to `rest`; n may be outside [0, lanes].
 template <class D>
@@ -30,6 +39,32 @@ HWY_INLINE hn::TFromD<D> sum_of_vectors(D d, index_t n, const Term& term) {
   for (; i + step <= n; i += step) s0 = hn::Add(s0, term(all_lanes{}, i));
   if (i < n) s1 = hn::Add(s1, first_or(d, term(first_lanes{n - i}, i), n - i, hn::Zero(d)));
   return sum_of_lanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
+}
+
+/// The same for two sums of one walk: term(part, i, a, b) gives their terms.
+template <class D, class Term>
+HWY_INLINE void sums_of_vectors(D d, index_t n, const Term& term, hn::TFromD<D>& sum_a,
+                                hn::TFromD<D>& sum_b) {
+  const index_t step = lanes(d);
+  auto a0 = hn::Zero(d), a1 = hn::Zero(d), b0 = hn::Zero(d), b1 = hn::Zero(d), a = a0, b = b0;
+  index_t i = 0;
+  for (; i + 2 * step <= n; i += 2 * step) {
+    term(all_lanes{}, i, a, b);
+    a0 = hn::Add(a0, a), b0 = hn::Add(b0, b);
+    term(all_lanes{}, i + step, a, b);
+    a1 = hn::Add(a1, a), b1 = hn::Add(b1, b);
+  }
+  for (; i + step <= n; i += step) {
+    term(all_lanes{}, i, a, b);
+    a0 = hn::Add(a0, a), b0 = hn::Add(b0, b);
+  }
+  if (i < n) {
+    term(first_lanes{n - i}, i, a, b);
+    a1 = hn::Add(a1, first_or(d, a, n - i, hn::Zero(d)));
+    b1 = hn::Add(b1, first_or(d, b, n - i, hn::Zero(d)));
+  }
+  sum_a = sum_of_lanes(d, hn::Add(a0, a1));
+  sum_b = sum_of_lanes(d, hn::Add(b0, b1));
 }
 
 template <class D>
