@@ -18,15 +18,15 @@
 #include <cstdio>
 #include <string>
 #include <tuple>
-#include <variant>
 
+#include "connector_lab_any.hpp"
+#include "connector_lab_report.hpp"
 #include "mlmamba/backend/cpu.hpp"
 #include "mlmamba/backend/traced.hpp"
 #include "mlmamba/models/preset.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
 #include "mlmamba/text/tokenizer.hpp"
 #include "mlmamba/train/evaluate.hpp"
-#include "mlmamba/train/plot.hpp"
 #include "mlmamba/train/prefetch.hpp"
 #include "mlmamba/train/recipe.hpp"
 #include "mlmamba/train/step.hpp"
@@ -66,54 +66,20 @@ struct gated {
   }
 };
 
-template <mlmamba::connector C>
-struct named {
-  using type = C;
-  const char* name;
-};
-
 /// All that take part.
 constexpr std::tuple connectors{
-    named<mlmamba::linear_connector<E>>{"linear"},
-    named<mlmamba::mlp_connector<E>>{"mlp"},
-    named<mlmamba::fused_mlp_connector<E>>{"fused-mlp"},
-    named<mlmamba::average_pool_connector<E>>{"average-pool"},
-    named<mlmamba::pixel_shuffle_connector<E>>{"pixel-shuffle"},
-    named<mlmamba::ldp_connector<E>>{"ldpv2"},
-    named<mlmamba::scan_connector<E>>{"scan"},
-    named<mlmamba::cross_scan_connector<E>>{"cross-scan"},
-    named<gated>{"gated"},  // your own: one line like this
+    lab::named<mlmamba::linear_connector<E>>{"linear"},
+    lab::named<mlmamba::mlp_connector<E>>{"mlp"},
+    lab::named<mlmamba::fused_mlp_connector<E>>{"fused-mlp"},
+    lab::named<mlmamba::average_pool_connector<E>>{"average-pool"},
+    lab::named<mlmamba::pixel_shuffle_connector<E>>{"pixel-shuffle"},
+    lab::named<mlmamba::ldp_connector<E>>{"ldpv2"},
+    lab::named<mlmamba::scan_connector<E>>{"scan"},
+    lab::named<mlmamba::cross_scan_connector<E>>{"cross-scan"},
+    lab::named<gated>{"gated"},  // your own: one line like this
 };
 
-/// Any one of them, chosen while the program runs: the model is compiled once for all.
-template <class... C>
-struct one_of {
-  using engine_type = E;
-  std::variant<C...> chosen;
-
-  explicit one_of(mlmamba::connector_shape n) : chosen(std::in_place_index<0>, n) {}
-  explicit one_of(std::variant<C...> c) : chosen(std::move(c)) {}
-  static void fields(auto& self, auto&& f) {
-    std::visit([&](auto& c) { std::remove_cvref_t<decltype(c)>::fields(c, f); }, self.chosen);
-  }
-  static void initialise(auto& self, mlmamba::random_stream r) {
-    std::visit([&](auto& c) { nn::initialise(c, r); }, self.chosen);
-  }
-
-  using saved = std::tuple<typename C::saved...>;
-  out<E, 3> forward(context_of<E>& ctx, in<E, 3> x, saved& s) const {
-    return std::visit(
-        [&]<class T>(const T& c) { return c.forward(ctx, x, std::get<typename T::saved>(s)); },
-        chosen);
-  }
-  out<E, 3> backward(context_of<E>& ctx, in<E, 3> dy, const saved& s) {
-    return std::visit(
-        [&]<class T>(T& c) { return c.backward(ctx, dy, std::get<typename T::saved>(s)); }, chosen);
-  }
-};
-template <class... N>
-one_of<typename N::type...> any_of(const std::tuple<N...>&);
-using any_connector = decltype(any_of(connectors));
+using any_connector = decltype(lab::any_of(connectors));
 
 using model_type = mlmamba::ml_mamba<mlmamba::two_towers<E>, any_connector, mlmamba::mamba_lm<E>>;
 
@@ -180,31 +146,9 @@ train::recipe recipe_of(const settings& s) {
     t["steps"] = s.steps;
   }
   train::recipe r = train::recipe_from(j, who);
-  if (!r.freeze.empty())
-    mlmamba::fail("connector_lab: the recipe freezes parts; here --train-language decides");
+  if (!r.freeze.empty()) mlmamba::fail("the recipe freezes parts; here --train-language decides");
   return r;
 }
-
-/// All that was found out about one connector.
-struct result {
-  std::string name;
-  index_t parameters = 0, tokens = 0;
-  double connector_flops = 0, picture_flops = 0, connector_ms = 0, picture_ms = 0;
-  std::vector<std::uint64_t> seeds;
-  std::vector<std::vector<double>> losses;  // [seed][update]
-  std::vector<train::vqa_report> each;      // [seed]
-  std::vector<train::answered> answers;     // of all seeds
-  train::vqa_report all;
-
-  const train::share& main() const { return all.all_short.total ? all.all_short : all.all; }
-  double last_loss() const {  // mean of the last tenth, and of the seeds
-    double sum = 0, n = 0;
-    for (const auto& l : losses)
-      for (std::size_t i = l.size() - std::max<std::size_t>(1, l.size() / 10); i < l.size(); ++i)
-        sum += l[i], ++n;
-    return sum / std::max(n, 1.0);
-  }
-};
 
 double median(std::vector<double> v) {
   std::sort(v.begin(), v.end());
@@ -216,7 +160,7 @@ double median(std::vector<double> v) {
 /// machine hits all of them; the first turn warms up.
 void measure(context_of<E>& ctx, model_type& model, const std::vector<any_connector>& made,
              std::span<const mlmamba::image_transform> rule, int turns,
-             std::vector<result>& results) {
+             std::vector<lab::result>& results) {
   std::vector<mlmamba::tensor<float, 4>> grey;
   for (const auto& t : rule) grey.emplace_back(mlmamba::shape<4>{{1, 3, t.size, t.size}});
   std::vector<in<E, 4>> pixels;
@@ -258,116 +202,13 @@ void measure(context_of<E>& ctx, model_type& model, const std::vector<any_connec
     results[i].connector_ms = median(alone[i]), results[i].picture_ms = median(whole[i]);
 }
 
-/// Types in order of first sight, each with its share among all seeds.
-std::vector<std::string> types_of(const std::vector<result>& results) {
-  std::vector<std::string> types;
-  for (const auto& r : results)
-    for (const auto& row : r.all.rows)
-      if (row.kind.empty() && std::find(types.begin(), types.end(), row.type) == types.end())
-        types.push_back(row.type);
-  return types;
-}
-const train::share* share_of(const train::vqa_report& r, const std::string& type) {
-  for (const auto& row : r.rows)
-    if (row.kind.empty() && row.type == type) return &row.exact;
-  return nullptr;
-}
+using maker = std::function<any_connector(const json& config, const json& llm,
+                                          const mlmamba::connector_shape&, const std::string&)>;
 
-const std::vector<std::string> columns = {"right, %", "95 % interval", "last loss",
-                                          "tokens",   "parameters",    "MFLOP",
-                                          "ms",       "MFLOP picture", "ms picture"};
-std::vector<std::string> cells(const result& r) {
-  const auto number = train::plot_page::number;
-  const auto& s = r.main();
-  return {
-      number(100 * s.value(), 1),   number(100 * s.low(), 1) + " to " + number(100 * s.high(), 1),
-      number(r.last_loss(), 3),     std::to_string(r.tokens),
-      std::to_string(r.parameters), number(r.connector_flops / 1e6, 2),
-      number(r.connector_ms, 2),    number(r.picture_flops / 1e6, 1),
-      number(r.picture_ms, 2)};
-}
-
-/// Mean over the seeds, in some hundred windows.
-train::curve curve_of(const result& r) {
-  train::curve c;
-  const std::size_t n = r.losses.empty() ? 0 : r.losses[0].size();
-  const std::size_t window = std::max<std::size_t>(1, n / 100);
-  for (std::size_t at = 0; at + window <= n; at += window) {
-    double sum = 0;
-    for (const auto& l : r.losses)
-      for (std::size_t i = at; i < at + window; ++i) sum += l[i];
-    c.x.push_back(double(at) + double(window + 1) / 2);
-    c.y.push_back(sum / double(window * r.losses.size()));
-  }
-  return c;
-}
-
-void write(const std::vector<result>& results, const train::vqa_report* blind, const json& about,
-           const std::string& caption, const std::filesystem::path& folder) {
-  const auto types = types_of(results);
-  nlohmann::ordered_json j;
-  j["run"] = about;
-  j["types"] = types;
-  for (const result& r : results) {
-    nlohmann::ordered_json c;
-    c["name"] = r.name;
-    c["parameters"] = r.parameters;
-    c["tokens"] = r.tokens;
-    c["flops"] = {{"connector", r.connector_flops}, {"picture", r.picture_flops}};
-    c["milliseconds"] = {{"connector", r.connector_ms}, {"picture", r.picture_ms}};
-    c["last_loss"] = r.last_loss();
-    c["accuracy"] = train::to_json(r.all);
-    for (std::size_t i = 0; i < r.seeds.size(); ++i)
-      c["seeds"].push_back(
-          {{"seed", r.seeds[i]}, {"accuracy", train::to_json(r.each[i])}, {"loss", r.losses[i]}});
-    j["connectors"].push_back(std::move(c));
-  }
-  if (blind) j["no_picture"] = train::to_json(*blind);
-
-  std::vector<std::string> names;
-  std::vector<std::vector<std::string>> rows;
-  std::vector<train::curve> curves;
-  for (const result& r : results) {
-    names.push_back(r.name);
-    rows.push_back(cells(r));
-    curves.push_back(curve_of(r));
-  }
-  std::vector<train::bar_panel> panels;
-  const auto panel = [&](const std::string& title, auto&& share) {
-    train::bar_panel p{title, {}, -1};
-    for (const result& r : results) {
-      const train::share* s = share(r.all);
-      p.bars.push_back(s ? train::bar_panel::bar{s->value(), s->low(), s->high()}
-                         : train::bar_panel::bar{});
-    }
-    if (blind)
-      if (const train::share* s = share(*blind)) p.reference = s->value();
-    panels.push_back(std::move(p));
-  };
-  for (const std::string& type : types)
-    panel(type, [&](const train::vqa_report& r) { return share_of(r, type); });
-  panel("all short answers", [](const train::vqa_report& r) { return &r.all_short; });
-  train::plot_page page("Connectors compared", caption, names);
-  page.table(columns, rows,
-             "right: short answers. MFLOP, ms: the connector for one picture; \"picture\": towers, "
-             "connector and language model up to the first logits.");
-  page.bars("Right answers by type of question, with 95 % intervals", panels,
-            "the same language model without a picture");
-  page.curves("Training loss", "update", curves, true);
-  mlmamba::write_file(folder / "lab.json", j.dump(1) + "\n");
-  mlmamba::write_file(folder / "lab.svg", page.svg());
-}
-
-int run(const settings& s) {
-  train::recipe r = recipe_of(s);
-  context_of<E> ctx(mlmamba::cpu_options{.threads = s.threads});
-  const std::filesystem::path folder = s.out;
-
-  // What takes part, refused before anything is read.
-  using maker = std::function<any_connector(const json& config, const json& llm,
-                                            const mlmamba::connector_shape&, const std::string&)>;
+/// Names and makers of those that take part; error if a name is not known.
+std::vector<std::pair<std::string, maker>> chosen_of(const settings& s) {
   std::vector<std::pair<std::string, maker>> chosen, known;
-  const auto add = [&]<class C>(const named<C>& c) {
+  const auto add = [&]<class C>(const lab::named<C>& c) {
     // The connector that the model folder has is made with the folder's options.
     known.emplace_back(
         c.name, [](const json& config, const json& llm, const auto& n, const std::string& who) {
@@ -389,13 +230,22 @@ int run(const settings& s) {
     if (at == known.end()) {
       std::string all;
       for (const auto& k : known) all += (all.empty() ? "" : ", ") + k.first;
-      mlmamba::fail("connector_lab: connector \"", name, "\"; wanted are some of ", all);
+      mlmamba::fail("connector \"", name, "\"; wanted are some of ", all);
     }
     if (std::any_of(chosen.begin(), chosen.end(), [&](const auto& k) { return k.first == name; }))
-      mlmamba::fail("connector_lab: connector \"", name, "\" is given twice; once is wanted");
+      mlmamba::fail("connector \"", name, "\" is given twice; once is wanted");
     chosen.push_back(*at);
   }
   if (chosen.empty()) chosen = known;
+  return chosen;
+}
+
+int run(const settings& s) {
+  train::recipe r = recipe_of(s);
+  context_of<E> ctx(mlmamba::cpu_options{.threads = s.threads});
+  const std::filesystem::path folder = s.out;
+
+  const auto chosen = chosen_of(s);
 
   // Towers, language model and words: of a folder, or random.
   const bool trained = !s.towers.empty();
@@ -433,10 +283,10 @@ int run(const settings& s) {
   const auto shape = model_type::shape_for(model.vision_backbone, model.llm_backbone);
 
   std::vector<any_connector> made;
-  std::vector<result> results;
+  std::vector<lab::result> results;
   for (const auto& [name, make] : chosen) {
     made.push_back(make(r.model, llm, shape, who));
-    result& to = results.emplace_back();
+    lab::result& to = results.emplace_back();
     to.name = name;
     to.parameters = nn::parameter_count(made.back());
   }
@@ -478,7 +328,7 @@ int run(const settings& s) {
   for (index_t k = 0; k < s.seeds; ++k)
     for (std::size_t i = 0; i < chosen.size(); ++i) {
       const std::uint64_t seed = r.seed + std::uint64_t(k);
-      result& to = results[i];
+      lab::result& to = results[i];
       model.connector = chosen[i].second(r.model, llm, shape, who);
       nn::initialise(model.connector, mlmamba::random_stream{seed, 0, 0}.fork("projector"));
       if (train_language) model.llm_backbone = language;
@@ -518,29 +368,11 @@ int run(const settings& s) {
       to.answers.insert(to.answers.end(), answers.begin(), answers.end());
       made[i] = model.connector;
     }
-  for (result& x : results) x.all = train::score_answers(x.answers);
+  for (lab::result& x : results) x.all = train::score_answers(x.answers);
   measure(ctx, model, made, rule, s.timings, results);
-  write(results, blind ? &*blind : nullptr, about, caption, folder);
+  lab::write(results, blind ? &*blind : nullptr, about, caption, folder);
 
-  const auto types = types_of(results);
-  std::printf("%-14s", "");
-  for (const auto& c : columns) std::printf(" %14s", c.c_str());
-  for (const auto& x : results) {
-    std::printf("\n%-14s", x.name.c_str());
-    for (const auto& c : cells(x)) std::printf(" %14s", c.c_str());
-  }
-  std::printf("\n\n%-14s", "right, %");
-  for (const auto& type : types) std::printf(" %11s", type.c_str());
-  const auto row = [&](const std::string& name, const train::vqa_report& report) {
-    std::printf("\n%-14s", name.c_str());
-    for (const auto& type : types) {
-      const auto* share = share_of(report, type);
-      std::printf(" %11.1f", share ? 100 * share->value() : 0.0);
-    }
-  };
-  for (const auto& x : results) row(x.name, x.all);
-  if (blind) row("(no picture)", *blind);
-  std::printf("\n");
+  lab::print(results, blind ? &*blind : nullptr);
   std::fprintf(stderr, "connector_lab: wrote lab.svg and lab.json in %s\n", s.out.c_str());
   return 0;
 }
@@ -549,6 +381,7 @@ int run(const settings& s) {
 
 int main(int argc, char** argv) {
   settings s;
+  const CLI::Range at_least_1(1, 1000000000);
   CLI::App app{
       "Trains several connectors from the same frozen towers with the same steps, data and seeds, "
       "and compares them.\n"
@@ -565,13 +398,13 @@ int main(int argc, char** argv) {
                  "without --towers); none: garments");
   app.add_flag("--train-language", s.train_language,
                "Train the language model too; else it is frozen like the towers");
-  app.add_option("--steps", s.steps, "Updates of each connector")->check(CLI::PositiveNumber);
-  app.add_option("--batch", s.batch, "Conversations per update")->check(CLI::PositiveNumber);
+  app.add_option("--steps", s.steps, "Updates of each connector")->check(at_least_1);
+  app.add_option("--batch", s.batch, "Conversations per update")->check(at_least_1);
   app.add_option("--learning-rate", s.learning_rate, "Peak")->check(CLI::NonNegativeNumber);
   app.add_option("--seeds", s.seeds, "Runs of each connector, with other weights and data")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  app.add_option("--scenes", s.scenes, "How many pictures are tested")->check(CLI::PositiveNumber);
+  app.add_option("--scenes", s.scenes, "How many pictures are tested")->check(at_least_1);
   app.add_option("--data", s.data, "LLaVA-style JSON, or garment:FOLDER with the IDX files");
   app.add_option("--images", s.images, "Folder of its pictures");
   app.add_option("--test", s.test, "Questions held out: the same kinds");
