@@ -7,6 +7,13 @@
 set -u
 compiler=$1 part=$2 parts=$3
 shift 3
+# -isystem /usr/include would hide the compiler's own wrappers from include_next
+flags=()
+while [ $# -gt 1 ]; do
+  [ "$2" = /usr/include ] || flags+=("$1" "$2")
+  shift 2
+done
+set -- "${flags[@]}"
 include=$(cd "$(dirname "$0")/../include" && pwd)
 bad=0 n=0 done=0
 while read -r header; do

@@ -137,7 +137,8 @@ class asker {
                                : counts.suggested(scene_, c);
       };
       std::stable_sort(from.begin(), from.end(), [&](int a, int b) { return rank(a) > rank(b); });
-      from.resize(std::min<std::size_t>(from.size(), 2));
+      // not resize: GCC 12.2 at -O3 then warns of a construction that can't happen (array-bounds)
+      if (from.size() > 2) from.erase(from.begin() + 2, from.end());
     }
     const int c = one_of(from);
     mark(question_type::presence, c);

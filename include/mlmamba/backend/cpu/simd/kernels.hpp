@@ -30,10 +30,9 @@ inline const char* to_string(cpu_level l) {
 // To add a family x: write simd/x.hpp (struct x_kernels) and simd/x-inl.hpp (per-target code with
 // inline x_kernels make_x_kernels()), then add an include above, a line here, and an include in
 // targets-inl.hpp.
-#define MLMAMBA_SIMD_FAMILIES(family) \
-  family(adamw) family(attention) family(causal_conv1d) family(cross_entropy) \
-  family(elementwise) family(gemm) family(grid) family(norm) family(reduce) \
-  family(selective_scan) family(ssd)
+#define MLMAMBA_SIMD_FAMILIES(family)                                                             \
+  family(adamw) family(attention) family(causal_conv1d) family(cross_entropy) family(elementwise) \
+      family(gemm) family(grid) family(norm) family(reduce) family(selective_scan) family(ssd)
 
 struct kernels {
   cpu_level level = cpu_level::baseline;
