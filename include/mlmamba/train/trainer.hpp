@@ -46,7 +46,8 @@ struct update_record {
 /// Resume    the same config, and the data of update u a function of u: the run then continues bit
 ///           for bit, wherever it was stopped or killed
 /// Errors    what gradients and update throw; mlmamba::error for a batch without a label, or a loss
-///           that is not finite. The last checkpoint stays
+///           that is not finite. The last checkpoint stays. io_error if another process trains in
+///           the folder
 template <class Model, class Gradients>
 class trainer {
  public:
@@ -58,7 +59,9 @@ class trainer {
         gradients_(std::move(gradients)),
         options_((o.rate.check(), std::move(o))),
         optimizer_(model, options_.optimizer),
-        checkpoints_(options_.folder / "checkpoints", options_.keep) {}
+        checkpoints_(options_.folder / "checkpoints", options_.keep) {
+    if (!options_.folder.empty()) lock_ = folder_lock(options_.folder);
+  }
 
   /// Loads the newest checkpoint, if there is one. Returns whether.
   bool resume() {
@@ -179,6 +182,7 @@ class trainer {
   trainer_options options_;
   train::optimizer<E> optimizer_;
   saved_run checkpoints_;
+  folder_lock lock_;
   run_state state_;
 };
 
