@@ -4,10 +4,6 @@
 // Checkpoints of a training run: everything that the next update depends on, complete or absent.
 #pragma once
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
@@ -31,36 +27,6 @@ struct run_state {
   index_t text_tokens = 0;  ///< seen, without padding
   index_t labelled = 0;     ///< learned from
   double seconds = 0;       ///< spent training, over all parts of the run
-};
-
-/// The right to train in a folder: one process at a time, given back at its end however it ends.
-class folder_lock {
- public:
-  folder_lock() = default;
-  /// Errors    io_error if the folder can't be made, or another process has it
-  explicit folder_lock(const std::filesystem::path& folder) {
-    std::error_code code;
-    std::filesystem::create_directories(folder, code);
-    const auto path = folder / "lock";
-    file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (file_ < 0) fail<io_error>(path.string(), ": can't make it; a writable folder is wanted");
-    if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
-      ::close(file_);
-      fail<io_error>(folder.string(),
-                     ": another process trains in it; wait for it, or take another");
-    }
-  }
-  folder_lock(folder_lock&& o) noexcept : file_(std::exchange(o.file_, -1)) {}
-  folder_lock& operator=(folder_lock&& o) noexcept {
-    std::swap(file_, o.file_);
-    return *this;
-  }
-  ~folder_lock() {
-    if (file_ >= 0) ::close(file_);
-  }
-
- private:
-  int file_ = -1;
 };
 
 /// Checkpoints of one run:

@@ -46,8 +46,7 @@ struct update_record {
 /// Resume    the same config, and the data of update u a function of u: the run then continues bit
 ///           for bit, wherever it was stopped or killed
 /// Errors    what gradients and update throw; mlmamba::error for a batch without a label, or a loss
-///           that is not finite. The last checkpoint stays. io_error if another process trains in
-///           the folder
+///           that is not finite. The last checkpoint stays
 template <class Model, class Gradients>
 class trainer {
  public:
@@ -59,9 +58,7 @@ class trainer {
         gradients_(std::move(gradients)),
         options_((o.rate.check(), std::move(o))),
         optimizer_(model, options_.optimizer),
-        checkpoints_(options_.folder / "checkpoints", options_.keep) {
-    if (!options_.folder.empty()) lock_ = folder_lock(options_.folder);
-  }
+        checkpoints_(options_.folder / "checkpoints", options_.keep) {}
 
   /// Loads the newest checkpoint, if there is one. Returns whether.
   bool resume() {
@@ -182,7 +179,6 @@ class trainer {
   trainer_options options_;
   train::optimizer<E> optimizer_;
   saved_run checkpoints_;
-  folder_lock lock_;
   run_state state_;
 };
 
