@@ -12,7 +12,6 @@
 #include "mlmamba/models/connectors/pool.hpp"
 #include "mlmamba/models/connectors/scan.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
-#include "storage.hpp"
 #include "models/gated_connector.hpp"
 
 using namespace mlmamba;
@@ -98,8 +97,7 @@ TEST_SUITE("connector_test") {
   }
 }
 
-// The others are made of the same ops; each here costs seconds to compile.
-TEST_CASE_TEMPLATE("connector: engines agree with the reference", E, MLMAMBA_MODULE_ENGINES) {
+TEST_CASE_TEMPLATE("connector: engines agree with the reference", E, MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
   const connector_shape n{10, 8, 3, 3};
   const auto check = [&](const verify::difference& d, const char* who) {
@@ -107,7 +105,11 @@ TEST_CASE_TEMPLATE("connector: engines agree with the reference", E, MLMAMBA_MOD
     CHECK(d.ok);
   };
   const index_t batch = 2;
-  check(verify::compare_storage<on_engine<ldp_connector<exact>>::type, E>(ctx, 1, n, batch), "ldp");
-  check(verify::compare_storage<on_engine<cross_scan_connector<exact>>::type, E>(ctx, 1, n, batch),
+  check(verify::compare<on_engine<fused_mlp_connector<exact>>::type, E>(ctx, 1, n, batch), "mlp");
+  check(verify::compare<on_engine<ldp_connector<exact>>::type, E>(ctx, 1, n, batch), "ldp");
+  check(verify::compare<on_engine<pixel_shuffle_connector<exact>>::type, E>(ctx, 1, n, batch),
+        "shuffle");
+  check(verify::compare<on_engine<scan_connector<exact>>::type, E>(ctx, 1, n, batch), "scan");
+  check(verify::compare<on_engine<cross_scan_connector<exact>>::type, E>(ctx, 1, n, batch),
         "cross scan");
 }

@@ -11,7 +11,6 @@
 #include "mlmamba/mlmamba.hpp"
 #include "mlmamba/models/connectors/mlp.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
-#include "storage.hpp"
 #include "models/ml_mamba_case.hpp"
 
 using namespace mlmamba;
@@ -112,7 +111,7 @@ TEST_SUITE("ml_mamba_test") {
 }
 
 TEST_CASE_TEMPLATE("ml_mamba: prefill and steps give the logits of the whole", E,
-                   MLMAMBA_MODULE_ENGINES) {
+                   MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
   ml_mamba_case<E> c(2, 4, 2);
   verify::randomise(c, c, 5);
@@ -152,15 +151,14 @@ TEST_CASE_TEMPLATE("ml_mamba: prefill and steps give the logits of the whole", E
   check(c.model.step(ctx, in_index<E, 1>(second.view().flat()), again), t + 1);
 }
 
-TEST_CASE_TEMPLATE("ml_mamba: engines agree with the reference", E, MLMAMBA_MODULE_ENGINES) {
+TEST_CASE_TEMPLATE("ml_mamba: engines agree with the reference", E, MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
-  const auto d =
-      verify::compare_storage<ml_mamba_case, E>(ctx, 7, index_t{2}, index_t{3}, index_t{2});
+  const auto d = verify::compare<ml_mamba_case, E>(ctx, 7, index_t{2}, index_t{3}, index_t{2});
   INFO(d.where, " relative ", d.relative, " tolerance ", d.tolerance);
   CHECK(d.ok);
 }
 
-TEST_CASE_TEMPLATE("ml_mamba: neighbours in a batch change no bit", E, MLMAMBA_MODULE_ENGINES) {
+TEST_CASE_TEMPLATE("ml_mamba: neighbours in a batch change no bit", E, MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
   ml_mamba_case<E> c(3, 3, 2);
   verify::randomise(c, c, 9);

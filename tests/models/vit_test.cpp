@@ -13,7 +13,6 @@
 #include "mlmamba/models/fused_vision.hpp"
 #include "mlmamba/models/vit.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
-#include "storage.hpp"
 #include "models/vit_case.hpp"
 
 using namespace mlmamba;
@@ -114,10 +113,10 @@ TEST_SUITE("vit_test") {
   }
 }
 
-TEST_CASE_TEMPLATE("vit: engines agree with the reference in double", E, MLMAMBA_MODULE_ENGINES) {
+TEST_CASE_TEMPLATE("vit: engines agree with the reference in double", E, MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
   for (auto kind : {vit_kind::dinov2_reg4, vit_kind::clip}) {
-    const auto d = verify::compare_storage<verify::vit_case, E>(ctx, 5, small(kind), index_t{2});
+    const auto d = verify::compare<verify::vit_case, E>(ctx, 5, small(kind), index_t{2});
     INFO(name_of(kind), " ", d.where, " relative ", d.relative, " tolerance ", d.tolerance);
     CHECK(d.ok);
   }

@@ -6,7 +6,6 @@
 #include "mlmamba/mlmamba.hpp"
 #include "mlmamba/nn/vit_block.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
-#include "storage.hpp"
 
 using namespace mlmamba;
 
@@ -98,10 +97,10 @@ TEST_SUITE("vit_block_test") {
   }
 }
 
-TEST_CASE_TEMPLATE("vit_block: engines agree with the reference", E, MLMAMBA_MODULE_ENGINES) {
+TEST_CASE_TEMPLATE("vit_block: engines agree with the reference", E, MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
   for (const auto& c : {plain, scaled}) {
-    const auto d = verify::compare_storage<block_case, E>(ctx, 19, shape<2>{{2, 5}}, c);
+    const auto d = verify::compare<block_case, E>(ctx, 19, shape<2>{{2, 5}}, c);
     INFO(d.where, " relative ", d.relative, " tolerance ", d.tolerance);
     CHECK(d.ok);
   }
