@@ -103,7 +103,7 @@ struct selective_scan {
 ///   dinitial_states = exp(dt'[0] A) g[0]
 ///
 /// Outputs without += are overwritten; those with += are in accum and accumulate; each but dx, ddt,
-/// dB, dC may be empty. Sums over (b, t, d) run in ascending order, whatever the threads.
+/// dB, dC may be empty. The order of sums over (b, t, d) depends on sizes only, b outermost.
 template <engine E>
 struct selective_scan_backward {
   static constexpr const char* name = "selective_scan_backward";

@@ -121,7 +121,7 @@ struct ssd : ssd_inputs<E> {
 ///
 /// Outputs without += are overwritten; those with += are in accum and accumulate; each but dx, ddt,
 /// dB, dC may be empty.
-/// Numerics  as forward; sums over (b, t, h) ascending, whatever the threads
+/// Numerics  as forward; sums over (b, t, h) in an order that depends on sizes only, b outermost
 template <engine E>
 struct ssd_backward : ssd_inputs<E> {
   static constexpr const char* name = "ssd_backward";

@@ -28,9 +28,16 @@ conv_weights<typename E::accum> pack_conv_weights(context<cpu>& ctx, const Op& o
   const index_t D = op.weight.size[0], W = op.weight.size[1];
   conv_weights<A> p;
   p.weight = ctx.scratch.template make<A, 2>({{W, D}});
-  for (index_t w = 0; w < W; ++w)
-    for (index_t d = 0; d < D; ++d) p.weight(w, d) = op.weight(d, w);
-  if (op.bias) {
+  if (op.weight.stride[1] == 1) {
+    simd::cpu_kernels().causal_conv1d.template of<typename E::value>().pack(
+        op.weight.data, op.weight.stride[0], D, W, p.weight.data);
+  } else {
+    for (index_t w = 0; w < W; ++w)
+      for (index_t d = 0; d < D; ++d) p.weight(w, d) = op.weight(d, w);
+  }
+  if (op.bias && op.bias.stride[0] == 1) {
+    p.bias = op.bias.data;
+  } else if (op.bias) {
     auto bias = ctx.scratch.template make<A, 1>({{D}});
     for (index_t d = 0; d < D; ++d) bias(d) = op.bias(d);
     p.bias = bias.data;

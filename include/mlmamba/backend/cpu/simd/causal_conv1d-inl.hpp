@@ -24,6 +24,16 @@ struct conv_ops {
   using D = tag_for<T>;
   using V = hn::Vec<D>;
 
+  static void pack(const A* weight, index_t row, index_t channels, index_t width, A* to) {
+    index_t done = 0;
+    if (width % tile_rows == 0) {
+      done = channels / tile_rows * tile_rows;
+      transpose(weight, row, done, width, to, channels);
+    }
+    for (index_t w = 0; w < width; ++w)
+      for (index_t c = done; c < channels; ++c) to[w * channels + c] = weight[c * row + w];
+  }
+
   // ------------------------------------------------------------ forward
 
   template <int known_taps>
@@ -162,7 +172,7 @@ struct conv_ops {
     });
   }
 
-  static conv_entries<T> entries() { return {&forward, &backward}; }
+  static conv_entries<T> entries() { return {&pack, &forward, &backward}; }
 };
 
 inline causal_conv1d_kernels make_causal_conv1d_kernels() {

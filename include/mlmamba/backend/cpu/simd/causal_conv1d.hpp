@@ -40,6 +40,9 @@ struct conv_backward_task {
 
 template <class T>
 struct conv_entries {
+  using A = accum_t<T>;
+  /// (channels, width) with rows `row` apart and unit stride, as (width, channels).
+  void (*pack)(const A* weight, index_t row, index_t channels, index_t width, A* to);
   void (*forward)(const conv_rows<T>&);
   void (*backward)(const conv_backward_task<T>&);
 };
