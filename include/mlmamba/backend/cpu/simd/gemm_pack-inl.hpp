@@ -211,41 +211,47 @@ void pack_rows(const T* p, index_t stride, index_t first, index_t rows, index_t 
 }
 
 /// The same of an array whose columns are contiguous: element (row, k) is p[k * stride + row].
-/// Rows that are not there become zero.
+/// Rows that are not there become zero. Several strips of `width` rows are packed together, one
+/// behind the other, so that what lies together is read together.
 template <class Units, class T>
 void pack_columns(const T* p, index_t stride, index_t first, index_t rows, index_t width,
-                  index_t from, index_t k, typename Units::template unit<T>* out) {
+                  index_t strips, index_t from, index_t k, typename Units::template unit<T>* out) {
   const tag_for<T> d;
   const index_t units = (k + Units::k_per_unit - 1) / Units::k_per_unit;
   for (index_t u = 0; u < units; ++u) {
-    for (index_t i = 0; i < width; i += lanes(d)) {
-      const index_t part = width - i < lanes(d) ? width - i : lanes(d);
+    for (index_t i = 0; i < strips * width; i += lanes(d)) {
+      // More than one vector only in strips of whole vectors.
+      const index_t part = width < lanes(d) ? width : lanes(d), strip = i / width;
       const index_t valid = rows - first - i < part ? rows - first - i : part;
       auto take = [&](index_t j) HWY_ATTR {
         const T* at = p + (from + j) * stride + first + i;
         return valid == lanes(d) ? load(d, at) : valid > 0 ? load_n(d, at, valid) : hn::Zero(d);
       };
-      const index_t room = (units - u) * width - i;
+      auto* to = out + (strip * (units - 1) + u) * width + i;
+      const index_t room = (units - u) * width;
       if constexpr (Units::k_per_unit == 1) {
-        put_units(take(u), out + u * width + i, part, room);
+        put_units(take(u), to, part, room);
       } else {
         const hn::ScalableTag<std::uint32_t> du;
         const auto low = hn::BitCast(du, take(2 * u));
         const auto high = 2 * u + 1 < k ? hn::BitCast(du, take(2 * u + 1)) : hn::Zero(du);
-        put_units(hn::Or(hn::ShiftRight<16>(low), high), out + u * width + i, part, room);
+        put_units(hn::Or(hn::ShiftRight<16>(low), high), to, part, room);
       }
     }
   }
 }
 
+/// Packs strips of `width` rows, each as pack_rows does it.
 template <class Units, class T>
 HWY_INLINE void pack(bool contiguous_rows, const T* p, index_t stride, index_t first, index_t rows,
-                     index_t width, index_t from, index_t k,
+                     index_t width, index_t strips, index_t from, index_t k,
                      typename Units::template unit<T>* out) {
   if (contiguous_rows) {
-    pack_rows<Units>(p, stride, first, rows, width, from, k, out);
+    const index_t units = (k + Units::k_per_unit - 1) / Units::k_per_unit;
+    for (index_t s = 0; s < strips; ++s)
+      pack_rows<Units>(p, stride, first + s * width, rows, width, from, k, out + s * width * units);
   } else {
-    pack_columns<Units>(p, stride, first, rows, width, from, k, out);
+    pack_columns<Units>(p, stride, first, rows, width, strips, from, k, out);
   }
 }
 

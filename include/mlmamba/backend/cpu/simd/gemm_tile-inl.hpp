@@ -88,7 +88,7 @@ struct gemm_way {
   static void pack_x(const gemm_job& job, index_t panel) {
     const index_t h = job.height;
     unit* out = static_cast<unit*>(job.packed) + panel * h * units_of(job.k);
-    pack<Units>(job.x_rows, static_cast<const X*>(job.x), job.x_stride, panel * h, job.m, h, 0,
+    pack<Units>(job.x_rows, static_cast<const X*>(job.x), job.x_stride, panel * h, job.m, h, 1, 0,
                 job.k, out);
   }
 
@@ -104,9 +104,8 @@ struct gemm_way {
       const index_t k = from * Units::k_per_unit;
       const index_t count =
           job.k - k < units * Units::k_per_unit ? job.k - k : units * Units::k_per_unit;
-      for (index_t j = 0; j < strips && count > 0; ++j)
-        pack<Units>(job.w_rows, static_cast<const W*>(job.w), job.w_stride, n0 + j * wide, job.n,
-                    wide, k, count, b + j * wide * units);
+      pack<Units>(job.w_rows, static_cast<const W*>(job.w), job.w_stride, n0, job.n, wide, strips,
+                  k, count, b);
       for (index_t p = p0; p < p1; ++p) {
         const unit* a = static_cast<const unit*>(job.packed) + (p * all + from) * h;
         const index_t m0 = p * h, rows = job.m - m0 < h ? job.m - m0 : h;
