@@ -15,7 +15,7 @@ namespace mlmamba::backend {
 template <class Isa, class E, class W>
 void execute(context<cpu_for<Isa>>& ctx, const ops::adamw<E, W>& op) {
   using A = typename E::accum;
-  const auto kernel = simd::cpu_kernels().adamw.template update<W>();
+  const auto kernel = simd::cpu_kernels<simd::adamw_entries<W>>().update;
   const simd::adamw_constants<A> c{
       .grad_scale = A(op.grad_scale),
       .beta1 = A(op.beta1),

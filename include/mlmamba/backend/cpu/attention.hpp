@@ -21,7 +21,7 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::attention<E>& op) {
   using T = typename E::value;
   using A = typename E::accum;
-  const auto& kernels = simd::cpu_kernels().attention.of<T>();
+  const auto& kernels = simd::cpu_kernels<simd::attention_entries<T>>();
   const index_t queries = op.q.size[1], heads = op.q.size[2], keys = op.k.size[1];
   const index_t all = op.q.size[0] * heads;
   if (all == 0 || queries == 0) return;
@@ -32,7 +32,7 @@ void execute(context<cpu>& ctx, const ops::attention<E>& op) {
                            : std::min(wanted, (queries + block - 1) / block);
   const index_t size = ((queries + runs - 1) / runs + block - 1) / block * block;
   detail::for_each_with_scratch<A>(
-      ctx, all * runs, kernels.forward_scratch(keys, op.q.size[3]), [&](index_t task, A* scratch) {
+      ctx, all * runs, kernels.scratch(keys, op.q.size[3]), [&](index_t task, A* scratch) {
         const index_t b = task / runs / heads, h = task / runs % heads;
         const index_t from = task % runs * size;
         const simd::attention_head<T> head{
@@ -61,10 +61,10 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::attention_backward<E>& op) {
   using T = typename E::value;
   using A = typename E::accum;
-  const auto& kernels = simd::cpu_kernels().attention.of<T>();
+  const auto& kernels = simd::cpu_kernels<simd::attention_backward_entries<T>>();
   const index_t queries = op.q.size[1], heads = op.q.size[2], keys = op.k.size[1];
   detail::for_each_with_scratch<A>(
-      ctx, op.q.size[0] * heads, kernels.backward_scratch(queries, keys, op.q.size[3]),
+      ctx, op.q.size[0] * heads, kernels.scratch(queries, keys, op.q.size[3]),
       [&](index_t task, A* scratch) {
         const index_t b = task / heads, h = task % heads;
         kernels.backward({.q = detail::head(op.q, b, h),

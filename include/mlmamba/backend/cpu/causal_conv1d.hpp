@@ -29,7 +29,7 @@ conv_weights<typename E::accum> pack_conv_weights(context<cpu>& ctx, const Op& o
   conv_weights<A> p;
   p.weight = ctx.scratch.template make<A, 2>({{W, D}});
   if (op.weight.stride[1] == 1) {
-    simd::cpu_kernels().causal_conv1d.template of<typename E::value>().pack(
+    simd::cpu_kernels<simd::conv_entries<typename E::value>>().pack(
         op.weight.data, op.weight.stride[0], D, W, p.weight.data);
   } else {
     for (index_t w = 0; w < W; ++w)
@@ -76,7 +76,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
   const index_t batch = op.x.size[0], L = op.x.size[1], D = op.x.size[2], W = op.weight.size[1];
-  const auto kernel = simd::cpu_kernels().causal_conv1d.template of<T>().forward;
+  const auto kernel = simd::cpu_kernels<simd::conv_entries<T>>().forward;
   auto frame = ctx.scratch.make_frame();
   const detail::conv_weights<A> packed = detail::pack_conv_weights<E>(ctx, op);
   const view<T, 3> before = detail::pack_conv_states<T>(ctx, op.initial_states);
@@ -130,7 +130,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_backward<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
   const index_t batch = op.x.size[0], L = op.x.size[1], D = op.x.size[2], W = op.weight.size[1];
-  const auto kernel = simd::cpu_kernels().causal_conv1d.template of<T>().backward;
+  const auto kernel = simd::cpu_kernels<simd::conv_backward_entries<T>>().backward;
   auto frame = ctx.scratch.make_frame();
   const detail::conv_weights<A> packed = detail::pack_conv_weights<E>(ctx, op);
   const view<T, 3> before = detail::pack_conv_states<T>(ctx, op.initial_states);
@@ -185,7 +185,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_step<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
   const index_t batch = op.x.size[0], D = op.x.size[1], W = op.weight.size[1];
-  const auto kernel = simd::cpu_kernels().causal_conv1d.template of<T>().forward;
+  const auto kernel = simd::cpu_kernels<simd::conv_entries<T>>().forward;
   auto frame = ctx.scratch.make_frame();
   const detail::conv_weights<A> packed = detail::pack_conv_weights<E>(ctx, op);
   const bool in_rows = op.state.stride[1] == 1 || D <= 1;

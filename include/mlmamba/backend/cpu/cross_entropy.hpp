@@ -33,7 +33,7 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::cross_entropy<E>& op) {
   using A = typename E::accum;
   detail::check_labels(op);
-  const auto& kernels = simd::cpu_kernels().cross_entropy.of<typename E::value>();
+  const auto& kernels = simd::cpu_kernels<simd::cross_entropy_entries<typename E::value>>();
   const index_t n = op.logits.size[1];
   detail::for_each_run(ctx, op.logits.size[0], detail::logit_rows_per_task(op),
                        [&](index_t from, index_t to) {
@@ -54,7 +54,7 @@ void execute(context<cpu>& ctx, const ops::cross_entropy_backward<E>& op) {
   using A = typename E::accum;
   using V = typename E::value;
   detail::check_labels(op);
-  const auto& kernels = simd::cpu_kernels().cross_entropy.of<V>();
+  const auto& kernels = simd::cpu_kernels<simd::cross_entropy_entries<V>>();
   const index_t n = op.logits.size[1];
   detail::for_each_run(ctx, op.logits.size[0], detail::logit_rows_per_task(op),
                        [&](index_t from, index_t to) {

@@ -78,14 +78,13 @@ struct copy_plan {
 template <class To, class From>
 void copy_run(const From* x, index_t x_stride, To* y, index_t y_stride, index_t n) {
   if (x_stride == 1 && y_stride == 1) {
-    const auto& kernels = simd::cpu_kernels().elementwise;
     if constexpr (std::is_same_v<To, From>) {
       std::memcpy(y, x, std::size_t(n) * sizeof(To));
       return;
     } else if constexpr (std::is_same_v<To, float> && std::is_same_v<From, bf16>) {
-      return kernels.b16.to_accum(x, y, n);
+      return simd::cpu_kernels<simd::elementwise_entries<bf16>>().to_accum(x, y, n);
     } else if constexpr (std::is_same_v<To, bf16> && std::is_same_v<From, float>) {
-      return kernels.b16.from_accum(x, y, n);
+      return simd::cpu_kernels<simd::elementwise_entries<bf16>>().from_accum(x, y, n);
     }
   }
   for (index_t i = 0; i < n; ++i) y[i * y_stride] = To(accum_t<From>(x[i * x_stride]));
@@ -119,18 +118,20 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::copy<B, To, From, R>& op) {
 template <class Isa, class E, class T, class U>
 void execute(context<cpu_for<Isa>>& ctx, const ops::add<E, T, U>& op) {
   using A = typename E::accum;
-  const auto& kernels = simd::cpu_kernels().elementwise;
+  // Entries are named after the type that is not the accumulation type.
+  using V = std::conditional_t<std::is_same_v<T, A>, U, T>;
+  const auto& kernels = simd::cpu_kernels<simd::elementwise_entries<V>>();
   const A scale = A(op.scale);
   detail::for_each_row_run(
       ctx, detail::run_of_sums,
       [&](index_t n, const T* a, const U* b, T* y) {
         if constexpr (std::is_same_v<T, U>) {
-          kernels.template of<T>().add(a, b, y, scale, n);
+          kernels.add(a, b, y, scale, n);
         } else if constexpr (std::is_same_v<T, A>) {
-          kernels.template of<U>().accum_add(a, b, y, scale, n);
+          kernels.accum_add(a, b, y, scale, n);
         } else {
           static_assert(std::is_same_v<U, A>, "add: one of the types is the accumulation type");
-          kernels.template of<T>().add_accum(a, b, y, scale, n);
+          kernels.add_accum(a, b, y, scale, n);
         }
       },
       op.a, op.b, op.y);
@@ -139,7 +140,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::add<E, T, U>& op) {
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::activate<E>& op) {
   using V = typename E::value;
-  const auto kernel = simd::cpu_kernels().elementwise.template of<V>().activate;
+  const auto kernel = simd::cpu_kernels<simd::elementwise_entries<V>>().activate;
   detail::for_each_row_run(
       ctx, detail::run_of_activations,
       [&](index_t n, const V* x, V* y) { kernel(op.activation, x, y, n); }, op.x, op.y);
@@ -148,7 +149,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::activate<E>& op) {
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::activate_backward<E>& op) {
   using V = typename E::value;
-  const auto kernel = simd::cpu_kernels().elementwise.template of<V>().activate_backward;
+  const auto kernel = simd::cpu_kernels<simd::elementwise_backward_entries<V>>().activate;
   detail::for_each_row_run(
       ctx, detail::run_of_activations,
       [&](index_t n, const V* x, const V* dy, V* dx) { kernel(op.activation, x, dy, dx, n); }, op.x,
@@ -158,7 +159,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::activate_backward<E>& op) {
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::gated<E>& op) {
   using V = typename E::value;
-  const auto kernel = simd::cpu_kernels().elementwise.template of<V>().gated;
+  const auto kernel = simd::cpu_kernels<simd::elementwise_entries<V>>().gated;
   detail::for_each_row_run(
       ctx, detail::run_of_activations,
       [&](index_t n, const V* gate, const V* up, V* y) { kernel(op.activation, gate, up, y, n); },
@@ -168,7 +169,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::gated<E>& op) {
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::gated_backward<E>& op) {
   using V = typename E::value;
-  const auto kernel = simd::cpu_kernels().elementwise.template of<V>().gated_backward;
+  const auto kernel = simd::cpu_kernels<simd::elementwise_backward_entries<V>>().gated;
   detail::for_each_row_run(
       ctx, detail::run_of_activations,
       [&](index_t n, const V* gate, const V* up, const V* dy, V* dgate, V* dup) {
@@ -180,7 +181,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::gated_backward<E>& op) {
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::channel_scale<E>& op) {
   using V = typename E::value;
-  const auto kernel = simd::cpu_kernels().elementwise.template of<V>().channel_scale;
+  const auto kernel = simd::cpu_kernels<simd::elementwise_entries<V>>().channel_scale;
   const index_t d = op.x.size[1];
   const index_t rows = std::max<index_t>(1, detail::run_of_sums / std::max<index_t>(d, 1));
   detail::for_each_run(ctx, op.x.size[0], rows, [&](index_t from, index_t to) {
@@ -193,7 +194,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::channel_scale<E>& op) {
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::channel_scale_backward<E>& op) {
   using V = typename E::value;
-  const auto kernel = simd::cpu_kernels().elementwise.template of<V>().channel_scale_backward;
+  const auto kernel = simd::cpu_kernels<simd::elementwise_backward_entries<V>>().channel_scale;
   // A task has columns, so that no sum over rows crosses tasks.
   detail::for_each_run(ctx, op.x.size[1], detail::columns_per_task, [&](index_t from, index_t to) {
     auto* dgamma = op.dgamma ? op.dgamma.data + from : nullptr;
@@ -206,7 +207,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::channel_scale_backward<E>& o
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::add_position<E>& op) {
   using V = typename E::value;
-  const auto kernel = simd::cpu_kernels().elementwise.template of<V>().add_accum;
+  const auto kernel = simd::cpu_kernels<simd::elementwise_entries<V>>().add_accum;
   const index_t length = op.x.size[1], d = op.x.size[2];
   const index_t rows = std::max<index_t>(1, detail::run_of_sums / std::max<index_t>(d, 1));
   detail::for_each_run(ctx, op.x.size[0] * length, rows, [&](index_t from, index_t to) {
@@ -221,7 +222,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::add_position<E>& op) {
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::add_position_backward<E>& op) {
   using V = typename E::value;
-  const auto kernel = simd::cpu_kernels().elementwise.template of<V>().accum_add;
+  const auto kernel = simd::cpu_kernels<simd::elementwise_entries<V>>().accum_add;
   const index_t d = op.dy.size[2], work = std::max<index_t>(op.dy.size[0] * d, 1);
   const index_t rows = std::max<index_t>(1, detail::run_of_sums / work);
   detail::for_each_run(ctx, op.dy.size[1], rows, [&](index_t from, index_t to) {
@@ -235,8 +236,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::add_position_backward<E>& op
 
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::negative_exp<E>& op) {
-  const auto kernel =
-      simd::cpu_kernels().elementwise.template accum<typename E::accum>().negative_exp;
+  const auto kernel = simd::cpu_kernels<simd::accum_entries<typename E::accum>>().negative_exp;
   detail::for_each_run(
       ctx, op.x.size[0], detail::run_of_activations,
       [&](index_t from, index_t to) { kernel(op.x.data + from, op.y.data + from, to - from); });
@@ -244,8 +244,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::negative_exp<E>& op) {
 
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::negative_exp_backward<E>& op) {
-  const auto kernel =
-      simd::cpu_kernels().elementwise.template accum<typename E::accum>().add_product;
+  const auto kernel = simd::cpu_kernels<simd::accum_entries<typename E::accum>>().add_product;
   detail::for_each_run(ctx, op.y.size[0], detail::run_of_sums, [&](index_t from, index_t to) {
     kernel(op.dy.data + from, op.y.data + from, op.dx.data + from, to - from);
   });

@@ -46,7 +46,7 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::embedding_backward<E>& op) {
   using A = typename E::accum;
   detail::check_indices(op.name, op.index, op.dtable.size[0]);
-  const auto add = simd::cpu_kernels().elementwise.of<typename E::value>().accum_add;
+  const auto add = simd::cpu_kernels<simd::elementwise_entries<typename E::value>>().accum_add;
   const index_t columns = std::max<index_t>(64, 16384 / std::max<index_t>(op.index.size[0], 1));
   detail::for_each_run(ctx, op.dtable.size[1], columns, [&](index_t from, index_t to) {
     for (index_t t = 0; t < op.index.size[0]; ++t) {

@@ -105,8 +105,7 @@ void gemm_by_tiles(Context& ctx, const simd::gemm_path& path, const simd::gemm_j
 
 template <class Isa, class E, class Y, class W, class X>
 void execute(context<cpu_for<Isa>>& ctx, const ops::gemm<E, Y, W, X>& op) {
-  const simd::gemm_kernels& kernels = simd::cpu_kernels().gemm;
-  const simd::gemm_path& path = kernels.template path<X, W>();
+  const simd::gemm_path& path = simd::cpu_kernels<simd::gemm_path_of<X, W>>();
   simd::gemm_job job;
   detail::gemm_operand(op.x, job.x, job.x_stride, job.x_rows);
   detail::gemm_operand(op.w, job.w, job.w_stride, job.w_rows);
@@ -121,7 +120,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::gemm<E, Y, W, X>& op) {
   job.pre_stride = op.pre_activation.stride[0];
   job.activation = op.activation;
   job.accumulate = op.accumulate;
-  job.results = &kernels.template results<Y>();
+  job.results = &simd::cpu_kernels<simd::gemm_results_of<Y>>();
   auto frame = ctx.scratch.make_frame();
   if (path.stream && job.w_rows && job.m <= path.max_stream) {
     detail::gemm_by_stream(ctx, path, job, index_t(sizeof(W)));

@@ -44,7 +44,7 @@ view<A, 2> taps_first(context<cpu>& ctx, const view<const A, 3>& weight) {
 template <class E>
 void execute(context<cpu>& ctx, const ops::adaptive_pool<E>& op) {
   using A = typename E::accum;
-  const auto kernel = simd::cpu_kernels().grid.of<typename E::value>().window;
+  const auto kernel = simd::cpu_kernels<simd::grid_entries<typename E::value>>().window;
   const index_t n = op.x.size[2];
   detail::for_each_token(
       ctx, op.x.size[0], op.out_rows, op.out_columns, n, [&](index_t b, index_t i, index_t j) {
@@ -59,7 +59,7 @@ void execute(context<cpu>& ctx, const ops::adaptive_pool<E>& op) {
 template <class E>
 void execute(context<cpu>& ctx, const ops::adaptive_pool_backward<E>& op) {
   using A = typename E::accum;
-  const auto kernel = simd::cpu_kernels().grid.of<typename E::value>().window;
+  const auto kernel = simd::cpu_kernels<simd::grid_entries<typename E::value>>().window;
   const index_t n = op.dx.size[2];
   auto frame = ctx.scratch.make_frame();
   auto shares = [&](index_t size, index_t outputs) {  // 1 / length of each window
@@ -101,7 +101,7 @@ void execute(context<cpu>& ctx, const ops::pixel_shuffle<E>& op) {
 template <class E>
 void execute(context<cpu>& ctx, const ops::depthwise_conv2d<E>& op) {
   using V = typename E::value;
-  const auto kernel = simd::cpu_kernels().grid.of<V>().stencil;
+  const auto kernel = simd::cpu_kernels<simd::grid_entries<V>>().stencil;
   const index_t n = op.x.size[2];
   auto frame = ctx.scratch.make_frame();
   const auto weight = detail::taps_first(ctx, op.weight);
@@ -124,7 +124,7 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::depthwise_conv2d_backward<E>& op) {
   using V = typename E::value;
   using A = typename E::accum;
-  const auto& kernels = simd::cpu_kernels().grid.of<V>();
+  const auto& kernels = simd::cpu_kernels<simd::grid_entries<V>>();
   const index_t n = op.x.size[2];
   auto frame = ctx.scratch.make_frame();
   const auto weight = detail::taps_first(ctx, op.weight);
@@ -143,19 +143,20 @@ void execute(context<cpu>& ctx, const ops::depthwise_conv2d_backward<E>& op) {
   const view<A, 2> sums = ctx.scratch.template make<A, 2>({{10, n}});
   const index_t tokens = std::max<index_t>(op.x.size[0] * op.x.size[1], 1);
   detail::for_each_run(ctx, n, std::max<index_t>(16, 2048 / tokens), [&](index_t from, index_t to) {
-    kernels.stencil_gradient({.x = op.x.data + from,
-                              .dy = op.dy.data + from,
-                              .x_batch = op.x.stride[0],
-                              .x_token = op.x.stride[1],
-                              .dy_batch = op.dy.stride[0],
-                              .dy_token = op.dy.stride[1],
-                              .batch = op.x.size[0],
-                              .rows = op.rows,
-                              .columns = op.columns,
-                              .dweight = op.dweight ? sums.data + from : nullptr,
-                              .dbias = op.dbias ? sums.data + 9 * n + from : nullptr,
-                              .dweight_row = n},
-                             to - from);
+    simd::cpu_kernels<simd::grid_backward_entries<V>>().stencil(
+        {.x = op.x.data + from,
+         .dy = op.dy.data + from,
+         .x_batch = op.x.stride[0],
+         .x_token = op.x.stride[1],
+         .dy_batch = op.dy.stride[0],
+         .dy_token = op.dy.stride[1],
+         .batch = op.x.size[0],
+         .rows = op.rows,
+         .columns = op.columns,
+         .dweight = op.dweight ? sums.data + from : nullptr,
+         .dbias = op.dbias ? sums.data + 9 * n + from : nullptr,
+         .dweight_row = n},
+        to - from);
     for (index_t d = from; d < to; ++d) {
       for (index_t k = 0; k < 9 && op.dweight; ++k) op.dweight(d, k / 3, k % 3) += sums(k, d);
       if (op.dbias) op.dbias(d) += sums(9, d);

@@ -35,7 +35,7 @@ void norm_backward_blocks(context<cpu>& ctx, index_t rows, index_t width,
     }
     f(k, k * size, std::min(rows, (k + 1) * size), sums[0], sums[1]);
   });
-  const auto add_rows = simd::cpu_kernels().norm.add_rows<A>();
+  const auto add_rows = simd::cpu_kernels<simd::add_rows_entries<A>>().add;
   for (index_t i = 0; i < 2; ++i) {
     if (!outputs[i]) continue;
     const A* sums = partial.data + i * blocks * width;
@@ -82,7 +82,7 @@ simd::norm_backward_rows<typename E::value, X> norm_backward_rows_of(const Op& o
 
 template <class E, class X>
 void execute(context<cpu>& ctx, const ops::rms_norm<E, X>& op) {
-  const auto kernel = simd::cpu_kernels().norm.of<typename E::value, X>().rms;
+  const auto kernel = simd::cpu_kernels<simd::norm_entries<typename E::value, X>>().rms;
   detail::for_each_run(
       ctx, op.x.size[0], detail::rows_per_task(op.x.size[1]),
       [&](index_t from, index_t to) { kernel(detail::norm_rows_of<E, X>(op, from, to)); });
@@ -90,7 +90,7 @@ void execute(context<cpu>& ctx, const ops::rms_norm<E, X>& op) {
 
 template <class E, class X>
 void execute(context<cpu>& ctx, const ops::layer_norm<E, X>& op) {
-  const auto kernel = simd::cpu_kernels().norm.of<typename E::value, X>().layer;
+  const auto kernel = simd::cpu_kernels<simd::norm_entries<typename E::value, X>>().layer;
   detail::for_each_run(ctx, op.x.size[0], detail::rows_per_task(op.x.size[1]),
                        [&](index_t from, index_t to) {
                          auto rows = detail::norm_rows_of<E, X>(op, from, to);
@@ -103,7 +103,7 @@ void execute(context<cpu>& ctx, const ops::layer_norm<E, X>& op) {
 template <class E, class X>
 void execute(context<cpu>& ctx, const ops::rms_norm_backward<E, X>& op) {
   using A = typename E::accum;
-  const auto kernel = simd::cpu_kernels().norm.of<typename E::value, X>().rms_backward;
+  const auto kernel = simd::cpu_kernels<simd::norm_backward_entries<typename E::value, X>>().rms;
   detail::norm_backward_blocks<A>(ctx, op.x.size[0], op.x.size[1], {op.dweight, {}},
                                   [&](index_t, index_t from, index_t to, A* dweight, A*) {
                                     auto rows = detail::norm_backward_rows_of<E, X>(op, from, to);
@@ -115,7 +115,7 @@ void execute(context<cpu>& ctx, const ops::rms_norm_backward<E, X>& op) {
 template <class E, class X>
 void execute(context<cpu>& ctx, const ops::layer_norm_backward<E, X>& op) {
   using A = typename E::accum;
-  const auto kernel = simd::cpu_kernels().norm.of<typename E::value, X>().layer_backward;
+  const auto kernel = simd::cpu_kernels<simd::norm_backward_entries<typename E::value, X>>().layer;
   detail::norm_backward_blocks<A>(ctx, op.x.size[0], op.x.size[1], {op.dweight, op.dbias},
                                   [&](index_t, index_t from, index_t to, A* dweight, A* dbias) {
                                     auto rows = detail::norm_backward_rows_of<E, X>(op, from, to);
@@ -129,7 +129,7 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::gated_rms_norm<E>& op) {
   using A = typename E::accum;
   if (op.x.size[1] == 0) return;
-  const auto kernel = simd::cpu_kernels().norm.gated<typename E::value>().forward;
+  const auto kernel = simd::cpu_kernels<simd::gated_norm_entries<typename E::value>>().forward;
   const index_t group = op.group(), rows = op.x.size[0];
   const index_t size = std::max<index_t>(1, detail::rows_per_task(op.x.size[1]));
   detail::for_each_with_scratch<A>(ctx, (rows + size - 1) / size, group, [&](index_t k, A* buffer) {
@@ -156,7 +156,8 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::gated_rms_norm_backward<E>& op) {
   using A = typename E::accum;
   if (op.x.size[1] == 0) return;
-  const auto kernel = simd::cpu_kernels().norm.gated<typename E::value>().backward;
+  const auto kernel =
+      simd::cpu_kernels<simd::gated_norm_backward_entries<typename E::value>>().backward;
   const index_t group = op.group();
   auto frame = ctx.scratch.make_frame();
   const view<A, 2> buffers = ctx.scratch.template make<A, 2>({{detail::norm_blocks, group}});

@@ -12,7 +12,7 @@ namespace mlmamba::backend {
 
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::sum_rows<E>& op) {
-  const auto kernel = simd::cpu_kernels().reduce.template of<typename E::value>().sum_rows;
+  const auto kernel = simd::cpu_kernels<simd::sum_rows_entries<typename E::value>>().sum;
   const index_t rows = op.x.size[0];
   // At least 64 columns, and 32768 elements: a task has columns, so that no sum crosses tasks.
   const index_t columns = std::max<index_t>(64, 32768 / std::max<index_t>(rows, 1));
@@ -23,7 +23,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::sum_rows<E>& op) {
 
 template <class Isa, class E>
 void execute(context<cpu_for<Isa>>& ctx, const ops::sum_squares<E>& op) {
-  const auto kernel = simd::cpu_kernels().reduce.template sum_squares<typename E::accum>();
+  const auto kernel = simd::cpu_kernels<simd::sum_squares_entries<typename E::accum>>().sum;
   constexpr index_t block = ops::sum_squares<E>::block;
   const index_t n = op.x.size[0], blocks = (n + block - 1) / block;
   auto frame = ctx.scratch.make_frame();
@@ -37,7 +37,7 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::sum_squares<E>& op) {
 
 template <class Isa, class E, class X>
 void execute(context<cpu_for<Isa>>& ctx, const ops::argmax<E, X>& op) {
-  const auto kernel = simd::cpu_kernels().reduce.template of<X>().argmax;
+  const auto kernel = simd::cpu_kernels<simd::argmax_entries<X>>().find;
   const index_t columns = op.x.size[1];
   detail::for_each_run(
       ctx, op.x.size[0], std::max<index_t>(1, 65536 / columns), [&](index_t from, index_t to) {

@@ -58,13 +58,13 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::selective_scan<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
-  const auto& k = simd::cpu_kernels().selective_scan.template of<T>();
+  const auto& k = simd::cpu_kernels<simd::scan_entries<T>>();
   const index_t G = op.B.size[2];
   const detail::scan_blocks blocks(op.x.size[2], G);
   auto frame = ctx.scratch.make_frame();
   const view<index_t, 2> starts = detail::sequence_starts(ctx, op.seq_idx);
   detail::for_each_with_scratch<A>(
-      ctx, op.x.size[0] * G * blocks.parts, k.forward_scratch(op.A.size[1], blocks.widest()),
+      ctx, op.x.size[0] * G * blocks.parts, k.scratch(op.A.size[1], blocks.widest()),
       [&](index_t i, A* scratch) {
         const index_t part = i % blocks.parts, g = i / blocks.parts % G, b = i / blocks.parts / G;
         const index_t d = blocks.first(g, part);
@@ -84,7 +84,7 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::selective_scan_backward<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
-  const auto& k = simd::cpu_kernels().selective_scan.template of<T>();
+  const auto& k = simd::cpu_kernels<simd::scan_backward_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], D = op.x.size[2], N = op.A.size[1];
   const index_t G = op.B.size[2];
   const detail::scan_blocks blocks(D, G);
@@ -96,8 +96,7 @@ void execute(context<cpu>& ctx, const ops::selective_scan_backward<E>& op) {
   const auto dD = ctx.scratch.template make<A, 2>({{batch, D}});
   const auto dbias = ctx.scratch.template make<A, 2>({{batch, D}});
   detail::for_each_with_scratch<A>(
-      ctx, batch * G * blocks.parts, k.backward_scratch(L, N, blocks.widest()),
-      [&](index_t i, A* scratch) {
+      ctx, batch * G * blocks.parts, k.scratch(L, N, blocks.widest()), [&](index_t i, A* scratch) {
         const index_t part = i % blocks.parts, g = i / blocks.parts % G, b = i / blocks.parts / G;
         const index_t d = blocks.first(g, part);
         simd::scan_backward_task<T> t{};
@@ -145,7 +144,7 @@ void execute(context<cpu>& ctx, const ops::selective_scan_backward<E>& op) {
 template <class E>
 void execute(context<cpu>& ctx, const ops::selective_scan_step<E>& op) {
   using T = typename E::value;
-  const auto kernel = simd::cpu_kernels().selective_scan.template of<T>().step;
+  const auto kernel = simd::cpu_kernels<simd::scan_step_entries<T>>().step;
   const index_t G = op.B.size[1];
   const detail::scan_blocks blocks(op.x.size[1], G);
   ctx.parallel_for(op.x.size[0] * G * blocks.parts, [&](index_t i) {

@@ -24,11 +24,11 @@ namespace detail {
 inline constexpr double ssd_scratch_bytes = 64e6;  // rows of the batch are taken in slabs of this
 
 template <class T>
-simd::ssd_plan plan_ssd(const simd::ssd_entries<T>& k, index_t length, index_t channels,
-                        index_t states, index_t chunk_size) {
+simd::ssd_plan plan_ssd(index_t unit, index_t length, index_t channels, index_t states,
+                        index_t chunk_size) {
   const index_t best = channels * states <= 4096 ? 32 : 64;
   const index_t wanted = std::min<index_t>(chunk_size > 0 ? chunk_size : best, 128);
-  auto pad = [&](index_t n) { return (n + k.unit - 1) / k.unit * k.unit; };
+  auto pad = [&](index_t n) { return (n + unit - 1) / unit * unit; };
   simd::ssd_plan p{};
   p.length = length, p.channels = channels, p.states = states;
   p.chunk = std::max<index_t>(1, std::min(wanted, length));
@@ -113,9 +113,10 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::ssd<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
-  const simd::ssd_entries<T>& k = simd::cpu_kernels().ssd.template of<T>();
+  const auto& k = simd::cpu_kernels<simd::ssd_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
-  const simd::ssd_plan p = detail::plan_ssd(k, L, op.x.size[3], op.state_size(), op.chunk_size);
+  const simd::ssd_plan p =
+      detail::plan_ssd(k.unit, L, op.x.size[3], op.state_size(), op.chunk_size);
   const bool chunked = op.algorithm == ops::scan_algorithm::chunked ||
                        (op.algorithm == ops::scan_algorithm::automatic && L >= 8);
   auto frame = ctx.scratch.make_frame();
@@ -126,7 +127,7 @@ void execute(context<cpu>& ctx, const ops::ssd<E>& op) {
     const index_t n = std::min(slab, batch - from);
     auto slab_frame = ctx.scratch.make_frame();
     const A* const blocks = chunked ? detail::share_ssd<E>(ctx, op, k, p, from, n) : nullptr;
-    detail::for_each_with_scratch<A>(ctx, n * H, k.forward_scratch(p), [&](index_t i, A* scratch) {
+    detail::for_each_with_scratch<A>(ctx, n * H, k.scratch(p), [&](index_t i, A* scratch) {
       const index_t h = i % H, b = from + i / H, g = h / (H / G);
       simd::ssd_forward_task<T> t;
       t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
@@ -144,10 +145,11 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
-  const simd::ssd_entries<T>& k = simd::cpu_kernels().ssd.template of<T>();
+  const auto& shared_by = simd::cpu_kernels<simd::ssd_entries<T>>();
+  const auto& k = simd::cpu_kernels<simd::ssd_backward_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
   const index_t P = op.x.size[3], per = H / G;
-  const simd::ssd_plan p = detail::plan_ssd(k, L, P, op.state_size(), op.chunk_size);
+  const simd::ssd_plan p = detail::plan_ssd(shared_by.unit, L, P, op.state_size(), op.chunk_size);
   const index_t nc = p.chunks(), size = p.shared_size();
   // at least 4 heads in a block of sums, at most 4 blocks in a group: whatever the batch
   const index_t block = std::max<index_t>(4, (per + 3) / 4), parts = (per + block - 1) / block;
@@ -159,32 +161,31 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   for (index_t from = 0; from < batch; from += slab) {
     const index_t n = std::min(slab, batch - from);
     auto slab_frame = ctx.scratch.make_frame();
-    const A* const shared = detail::share_ssd<E>(ctx, op, k, p, from, n);
+    const A* const shared = detail::share_ssd<E>(ctx, op, shared_by, p, from, n);
     A* const grads = ctx.scratch.template make<A, 1>({{n * G * parts * nc * size}}).data;
-    detail::for_each_with_scratch<A>(
-        ctx, n * G * parts, k.backward_scratch(p), [&](index_t i, A* scratch) {
-          const index_t part = i % parts, g = i / parts % G, b = from + i / parts / G;
-          for (index_t j = part * block; j < std::min(per, (part + 1) * block); ++j) {
-            const index_t h = g * per + j;
-            simd::ssd_backward_task<T> t;
-            t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
-            t.shared = shared + ((b - from) * G + g) * nc * size;
-            t.shared_grad = grads + i * nc * size, t.first = j == part * block;
-            t.dy = detail::strided_rows(op.dy.data + b * op.dy.stride[0] + h * op.dy.stride[2],
-                                        op.dy.stride[1]);
-            t.dx = detail::strided_rows(op.dx.data + b * op.dx.stride[0] + h * op.dx.stride[2],
-                                        op.dx.stride[1]);
-            if (op.dz)
-              t.dz = detail::strided_rows(op.dz.data + b * op.dz.stride[0] + h * op.dz.stride[2],
-                                          op.dz.stride[1]);
-            t.ddt = op.ddt.data + b * op.ddt.stride[0] + h * op.ddt.stride[2];
-            t.ddt_row = op.ddt.stride[1];
-            t.dlast = detail::state_rows(op.dfinal_states, b, h);
-            t.dinitial = detail::state_rows(op.dinitial_states, b, h);
-            t.sums = &sums(b, h, 0);
-            k.backward(t);
-          }
-        });
+    detail::for_each_with_scratch<A>(ctx, n * G * parts, k.scratch(p), [&](index_t i, A* scratch) {
+      const index_t part = i % parts, g = i / parts % G, b = from + i / parts / G;
+      for (index_t j = part * block; j < std::min(per, (part + 1) * block); ++j) {
+        const index_t h = g * per + j;
+        simd::ssd_backward_task<T> t;
+        t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
+        t.shared = shared + ((b - from) * G + g) * nc * size;
+        t.shared_grad = grads + i * nc * size, t.first = j == part * block;
+        t.dy = detail::strided_rows(op.dy.data + b * op.dy.stride[0] + h * op.dy.stride[2],
+                                    op.dy.stride[1]);
+        t.dx = detail::strided_rows(op.dx.data + b * op.dx.stride[0] + h * op.dx.stride[2],
+                                    op.dx.stride[1]);
+        if (op.dz)
+          t.dz = detail::strided_rows(op.dz.data + b * op.dz.stride[0] + h * op.dz.stride[2],
+                                      op.dz.stride[1]);
+        t.ddt = op.ddt.data + b * op.ddt.stride[0] + h * op.ddt.stride[2];
+        t.ddt_row = op.ddt.stride[1];
+        t.dlast = detail::state_rows(op.dfinal_states, b, h);
+        t.dinitial = detail::state_rows(op.dinitial_states, b, h);
+        t.sums = &sums(b, h, 0);
+        k.backward(t);
+      }
+    });
     const index_t finish_scratch = size + p.chunk_ * p.chunk_ + p.states_ * p.chunk_;
     detail::for_each_with_scratch<A>(ctx, n * G * nc, finish_scratch, [&](index_t i, A* scratch) {
       const index_t c = i % nc, g = i / nc % G, b = from + i / nc / G;
@@ -210,9 +211,9 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::ssd_step<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
-  const simd::ssd_entries<T>& k = simd::cpu_kernels().ssd.template of<T>();
+  const auto& k = simd::cpu_kernels<simd::ssd_step_entries<T>>();
   const index_t H = op.x.size[1], per = H / op.B.size[1];
-  const simd::ssd_plan p = detail::plan_ssd(k, 1, op.x.size[2], op.B.size[2], 1);
+  const simd::ssd_plan p = detail::plan_ssd(k.unit, 1, op.x.size[2], op.B.size[2], 1);
   detail::for_each_with_scratch<A>(
       ctx, op.x.size[0] * H, 2 * p.states_ + 3 * p.channels_, [&](index_t i, A* scratch) {
         const index_t b = i / H, h = i % H;

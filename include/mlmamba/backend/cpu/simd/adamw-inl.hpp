@@ -32,7 +32,10 @@ void adamw(const adamw_constants<accum_t<W>>& c, W* weight, accum_t<W>* master,
   });
 }
 
-inline adamw_kernels make_adamw_kernels() { return {&adamw<float>, &adamw<bf16>, &adamw<double>}; }
+template <class W>
+adamw_entries<W> kernels_for(wanted<adamw_entries<W>>) {
+  return {&adamw<W>};
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace mlmamba::backend::simd

@@ -16,25 +16,10 @@ struct adamw_constants {
 };
 
 template <class W>
-using adamw_update = void (*)(const adamw_constants<accum_t<W>>& c, W* weight, accum_t<W>* master,
-                              const accum_t<W>* grad, accum_t<W>* m, accum_t<W>* v, index_t n);
-
-struct adamw_kernels {
-  adamw_update<float> f32;
-  adamw_update<bf16> b16;
-  adamw_update<double> f64;
-
-  template <class W>
-  adamw_update<W> update() const {
-    if constexpr (std::is_same_v<W, float>) {
-      return f32;
-    } else if constexpr (std::is_same_v<W, bf16>) {
-      return b16;
-    } else {
-      static_assert(std::is_same_v<W, double>, "CPU kernels exist for float, bf16 and double");
-      return f64;
-    }
-  }
+struct adamw_entries {
+  using A = accum_t<W>;
+  void (*update)(const adamw_constants<A>& c, W* weight, A* master, const A* grad, A* m, A* v,
+                 index_t n);
 };
 
 }  // namespace mlmamba::backend::simd

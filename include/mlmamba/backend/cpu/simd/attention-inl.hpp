@@ -215,14 +215,15 @@ struct attentions {
     unpack(dk, o.keys, o.width, o.dk, o.dk_row);
     unpack(dv, o.keys, o.width, o.dv, o.dv_row);
   }
-
-  static attention_entries<T> entries() {
-    return {&forward_scratch, &backward_scratch, &forward, &backward};
-  }
 };
 
-inline attention_kernels make_attention_kernels() {
-  return {attentions<float>::entries(), attentions<bf16>::entries(), attentions<double>::entries()};
+template <class T>
+attention_entries<T> kernels_for(wanted<attention_entries<T>>) {
+  return {&attentions<T>::forward_scratch, &attentions<T>::forward};
+}
+template <class T>
+attention_backward_entries<T> kernels_for(wanted<attention_backward_entries<T>>) {
+  return {&attentions<T>::backward_scratch, &attentions<T>::backward};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -42,29 +42,15 @@ struct attention_backward_head {
 template <class T>
 struct attention_entries {
   using A = accum_t<T>;
-  /// Numbers of scratch that the kernels need; they depend on keys and width, and on queries.
-  index_t (*forward_scratch)(index_t keys, index_t width);
-  index_t (*backward_scratch)(index_t queries, index_t keys, index_t width);
+  index_t (*scratch)(index_t keys, index_t width);  // numbers that `forward` needs
   /// Queries [from, to).
   void (*forward)(const attention_head<T>&, index_t from, index_t to, A* scratch);
-  void (*backward)(const attention_backward_head<T>&, A* scratch);
 };
-
-struct attention_kernels {
-  attention_entries<float> f32;
-  attention_entries<bf16> b16;
-  attention_entries<double> f64;
-
-  template <class T>
-  const attention_entries<T>& of() const {
-    if constexpr (std::is_same_v<T, float>) {
-      return f32;
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      return b16;
-    } else {
-      return f64;
-    }
-  }
+template <class T>
+struct attention_backward_entries {
+  using A = accum_t<T>;
+  index_t (*scratch)(index_t queries, index_t keys, index_t width);
+  void (*backward)(const attention_backward_head<T>&, A* scratch);
 };
 
 }  // namespace mlmamba::backend::simd

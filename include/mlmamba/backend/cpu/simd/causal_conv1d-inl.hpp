@@ -171,12 +171,15 @@ struct conv_ops {
       }
     });
   }
-
-  static conv_entries<T> entries() { return {&pack, &forward, &backward}; }
 };
 
-inline causal_conv1d_kernels make_causal_conv1d_kernels() {
-  return {conv_ops<float>::entries(), conv_ops<bf16>::entries(), conv_ops<double>::entries()};
+template <class T>
+conv_entries<T> kernels_for(wanted<conv_entries<T>>) {
+  return {&conv_ops<T>::pack, &conv_ops<T>::forward};
+}
+template <class T>
+conv_backward_entries<T> kernels_for(wanted<conv_backward_entries<T>>) {
+  return {&conv_ops<T>::backward};
 }
 
 }  // namespace HWY_NAMESPACE

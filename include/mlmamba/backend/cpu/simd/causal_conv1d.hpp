@@ -44,25 +44,10 @@ struct conv_entries {
   /// (channels, width) with rows `row` apart and unit stride, as (width, channels).
   void (*pack)(const A* weight, index_t row, index_t channels, index_t width, A* to);
   void (*forward)(const conv_rows<T>&);
-  void (*backward)(const conv_backward_task<T>&);
 };
-
-struct causal_conv1d_kernels {
-  conv_entries<float> f32;
-  conv_entries<bf16> b16;
-  conv_entries<double> f64;
-
-  template <class T>
-  const conv_entries<T>& of() const {
-    if constexpr (std::is_same_v<T, float>) {
-      return f32;
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      return b16;
-    } else {
-      static_assert(std::is_same_v<T, double>, "CPU kernels exist for float, bf16 and double");
-      return f64;
-    }
-  }
+template <class T>
+struct conv_backward_entries {
+  void (*backward)(const conv_backward_task<T>&);
 };
 
 }  // namespace mlmamba::backend::simd

@@ -40,13 +40,11 @@ struct softmax_rows {
       part.store(hn::Mul(exp(d, hn::Sub(part.load(d, x + i), t)), f), d, y + i);
     });
   }
-
-  static cross_entropy_entries<T> entries() { return {&largest, &sum_exp, &scaled_exp}; }
 };
 
-inline cross_entropy_kernels make_cross_entropy_kernels() {
-  return {softmax_rows<float>::entries(), softmax_rows<bf16>::entries(),
-          softmax_rows<double>::entries()};
+template <class T>
+cross_entropy_entries<T> kernels_for(wanted<cross_entropy_entries<T>>) {
+  return {&softmax_rows<T>::largest, &softmax_rows<T>::sum_exp, &softmax_rows<T>::scaled_exp};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -16,21 +16,4 @@ struct cross_entropy_entries {
   void (*scaled_exp)(const T* x, A top, A factor, T* y, index_t n);  // y = factor exp(x - top)
 };
 
-struct cross_entropy_kernels {
-  cross_entropy_entries<float> f32;
-  cross_entropy_entries<bf16> b16;
-  cross_entropy_entries<double> f64;
-
-  template <class T>
-  const cross_entropy_entries<T>& of() const {
-    if constexpr (std::is_same_v<T, float>) {
-      return f32;
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      return b16;
-    } else {
-      return f64;
-    }
-  }
-};
-
 }  // namespace mlmamba::backend::simd

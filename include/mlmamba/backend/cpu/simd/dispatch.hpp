@@ -4,24 +4,24 @@
 // Compiles the SIMD kernels for several targets and chooses one at run time; links nothing.
 //
 // Three modes:
-//   (default)              every file that includes this compiles the kernels for AVX-512 (with and
-//                          without native bf16), AVX2 and the baseline of its flags; with
-//                          -march=native only for that machine. MLMAMBA_ALL_TARGETS adds SSE4.
+//   (default)              every file that includes this compiles the kernels of the ops it runs
+//                          for AVX-512 (with and without native bf16), AVX2 and the baseline of its
+//                          flags; with -march=native only for that machine. MLMAMBA_ALL_TARGETS
+//                          adds SSE4.
 //   MLMAMBA_CPU_STATIC     only for the target of the compiler's flags
 //   MLMAMBA_CPU_COMPILED   this header only declares; simd/kernels.cpp is compiled once and linked
 //                          (CMake: mlmamba::cpu)
 #pragma once
 
 #include "mlmamba/backend/cpu/simd/kernels.hpp"
+#include "mlmamba/backend/cpu/simd/level.hpp"
 
 #if defined(MLMAMBA_CPU_COMPILED) && !defined(MLMAMBA_CPU_KERNELS_UNIT)
 
 namespace mlmamba::backend::simd {
-/// The kernels of the best level of this machine, or what limit_cpu_level left.
-const kernels& cpu_kernels();
-/// Uses no level above `most` from now on, in the whole process. For tests and measurements; the
-/// environment variable MLMAMBA_CPU_TARGET (a name of cpu_level) does the same at the start.
-void limit_cpu_level(cpu_level most);
+/// The kernels of the level in use. Defined in kernels.cpp.
+template <class Entries>
+const Entries& cpu_kernels();
 }  // namespace mlmamba::backend::simd
 
 #else
@@ -57,14 +57,9 @@ void limit_cpu_level(cpu_level most);
     "mlmamba: MLMAMBA_CPU_STATIC without SIMD flags; compile with -march=native, or leave it out"
 #endif
 
-#include <atomic>
-#include <cstdlib>
-#include <string_view>
-
-#include "mlmamba/core/error.hpp"
-
 namespace mlmamba::backend::simd {
 namespace detail {
+
 // In files that compile the kernels themselves the target of the flags is in the name, so that
 // files built with different flags don't clash.
 #if defined(MLMAMBA_CPU_KERNELS_UNIT)
@@ -73,83 +68,49 @@ struct flags_of_this_file {};
 using flags_of_this_file = isa::current;
 #endif
 
-template <class Flags>
-const kernels& select_kernels(cpu_level most) {
-#if HWY_ARCH_X86 && (defined(__GNUC__) || defined(__clang__))
-  __builtin_cpu_init();
-  [[maybe_unused]] const bool avx2 = __builtin_cpu_supports("avx2") &&
-                                     __builtin_cpu_supports("fma") &&
-                                     __builtin_cpu_supports("bmi2");
-  [[maybe_unused]] const bool avx512 =
-      avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#if HWY_TARGETS & HWY_AVX3
+/// Some kernels of all levels; a level that is not compiled has those of the level below.
+template <class Entries, class Flags>
+struct kernels_by_level {
+  Entries of[cpu_levels];
+
+  kernels_by_level() {
+    const wanted<Entries> w;
+    const Entries baseline = HWY_STATIC_DISPATCH(kernels_for)(w);
+    for (Entries& e : of) e = baseline;
+#if HWY_ARCH_X86 && (HWY_TARGETS & HWY_SSE4)
+    from(cpu_level::sse4, N_SSE4::kernels_for(w));
+#endif
+#if HWY_ARCH_X86 && (HWY_TARGETS & HWY_AVX2)
+    from(cpu_level::avx2, N_AVX2::kernels_for(w));
+#endif
+#if HWY_ARCH_X86 && (HWY_TARGETS & HWY_AVX3)
+    from(cpu_level::avx512, N_AVX3::kernels_for(w));
 #if defined(MLMAMBA_SIMD_HAS_ZEN4)
-  if (most >= cpu_level::avx512_bf16 && avx512 && __builtin_cpu_supports("avx512bf16") &&
-      __builtin_cpu_supports("avx512vnni")) {
-    static const kernels k = N_AVX3::zen4::make_kernels();
-    return k;
+    from(cpu_level::avx512_bf16, N_AVX3::zen4::kernels_for(w));
+#endif
+#endif
   }
-#endif
-  if (most >= cpu_level::avx512 && avx512) {
-    static const kernels k = N_AVX3::make_kernels();
-    return k;
-  }
-#endif
-#if HWY_TARGETS & HWY_AVX2
-  if (most >= cpu_level::avx2 && avx2) {
-    static const kernels k = N_AVX2::make_kernels();
-    return k;
-  }
-#endif
-#if HWY_TARGETS & HWY_SSE4
-  if (most >= cpu_level::sse4 && __builtin_cpu_supports("sse4.2") &&
-      __builtin_cpu_supports("pclmul")) {
-    static const kernels k = N_SSE4::make_kernels();
-    return k;
-  }
-#endif
-#endif
-  (void)most;
-  static const kernels k = HWY_STATIC_DISPATCH(make_kernels)();
-  return k;
-}
 
-inline cpu_level level_from_environment() {
-  const char* text = std::getenv("MLMAMBA_CPU_TARGET");
-  if (!text || !*text) return cpu_level::avx512_bf16;
-  for (int l = 0; l <= int(cpu_level::avx512_bf16); ++l)
-    if (std::string_view(text) == to_string(cpu_level(l))) return cpu_level(l);
-  fail<error>("MLMAMBA_CPU_TARGET: \"", text,
-              "\" is not a level; wanted is baseline, sse4, avx2, avx512 or avx512_bf16");
-}
-
-template <class Flags>
-std::atomic<const kernels*>& current_kernels() {
-  static std::atomic<const kernels*> current{&select_kernels<Flags>(level_from_environment())};
-  return current;
-}
+ private:
+  void from(cpu_level lowest, const Entries& e) {
+    for (int l = int(lowest); l < cpu_levels; ++l) of[l] = e;
+  }
+};
 
 }  // namespace detail
 
 #if defined(MLMAMBA_CPU_KERNELS_UNIT)
-const kernels& cpu_kernels();
-void limit_cpu_level(cpu_level most);
+template <class Entries>
+const Entries& cpu_kernels() {
+  using Flags = detail::flags_of_this_file;
 #else
-/// The kernels of the best level of this machine, or what limit_cpu_level left.
-template <class Flags = detail::flags_of_this_file>
-const kernels& cpu_kernels() {
-  return *detail::current_kernels<Flags>().load(std::memory_order_acquire);
-}
-/// Uses no level above `most` from now on, in all files built with the same flags. For tests and
-/// measurements; the environment variable MLMAMBA_CPU_TARGET (a name of cpu_level) does the same at
-/// the start.
-template <class Flags = detail::flags_of_this_file>
-void limit_cpu_level(cpu_level most) {
-  detail::current_kernels<Flags>().store(&detail::select_kernels<Flags>(most),
-                                         std::memory_order_release);
-}
+/// The kernels of the level in use.
+template <class Entries, class Flags = detail::flags_of_this_file>
+const Entries& cpu_kernels() {
 #endif
+  static const detail::kernels_by_level<Entries, Flags> kernels;
+  return kernels.of[int(current_cpu_level())];
+}
 
 }  // namespace mlmamba::backend::simd
 

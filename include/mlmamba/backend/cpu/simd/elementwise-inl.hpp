@@ -116,12 +116,6 @@ struct elementwise {
     for_each_vector(
         d, n, [&](auto part, index_t i) HWY_ATTR { part.store(part.load(d, x + i), d, y + i); });
   }
-
-  static elementwise_entries<T> entries() {
-    return {&activate,      &activate_backward,      &gated,        &gated_backward,
-            &channel_scale, &channel_scale_backward, &add<T, T>,    &add<T, A>,
-            &add<A, T>,     &convert<A, T>,          &convert<T, A>};
-  }
 };
 
 template <class A>
@@ -140,13 +134,29 @@ struct elementwise_accum {
       part.store(v, d, y + i);
     });
   }
-  static accum_entries<A> entries() { return {&negative_exp, &add_product}; }
 };
 
-inline elementwise_kernels make_elementwise_kernels() {
-  return {elementwise<float>::entries(), elementwise<bf16>::entries(),
-          elementwise<double>::entries(), elementwise_accum<float>::entries(),
-          elementwise_accum<double>::entries()};
+template <class T>
+elementwise_entries<T> kernels_for(wanted<elementwise_entries<T>>) {
+  using F = elementwise<T>;
+  using A = accum_t<T>;
+  return {&F::activate,
+          &F::gated,
+          &F::channel_scale,
+          &F::template add<T, T>,
+          &F::template add<T, A>,
+          &F::template add<A, T>,
+          &F::template convert<A, T>,
+          &F::template convert<T, A>};
+}
+template <class T>
+elementwise_backward_entries<T> kernels_for(wanted<elementwise_backward_entries<T>>) {
+  using F = elementwise<T>;
+  return {&F::activate_backward, &F::gated_backward, &F::channel_scale_backward};
+}
+template <class A>
+accum_entries<A> kernels_for(wanted<accum_entries<A>>) {
+  return {&elementwise_accum<A>::negative_exp, &elementwise_accum<A>::add_product};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -126,8 +126,6 @@ struct gated_norms {
       }
     });
   }
-
-  static gated_norm_entries<T> entries() { return {&forward, &backward}; }
 };
 
 }  // namespace HWY_NAMESPACE

@@ -76,23 +76,20 @@ struct gemm_to {
 
 #include "mlmamba/backend/cpu/simd/gemm_tile-inl.hpp"
 
-inline gemm_kernels make_gemm_kernels() {
-  gemm_kernels k;
-  k.f32_f32 = gemm_way<float_step<float>, float_heights, float, float>::path();
-  k.f32_b16 = gemm_way<float_step<float>, float_heights, float, bf16>::path();
-  k.b16_f32 = gemm_way<float_step<float>, float_heights, bf16, float>::path();
-  k.b16_b16 = gemm_way<float_step<float>, float_heights, bf16, bf16>::path();
-  k.f64_f64 = gemm_way<float_step<double>, double_heights, double, double>::path();
+template <class X, class W>
+gemm_path_of<X, W> kernels_for(wanted<gemm_path_of<X, W>>) {
+  using A = accum_t<X>;
+  static_assert(std::is_same_v<A, accum_t<W>>, "gemm: double goes with double only");
+  using heights = std::conditional_t<std::is_same_v<A, double>, double_heights, float_heights>;
+  gemm_path_of<X, W> p{gemm_way<float_step<A>, heights, X, W>::path()};
 #if HWY_TARGET != HWY_SCALAR
-  add_stream<float_step<float>, float>(k.f32_f32);
-  add_stream<float_step<float>, bf16>(k.f32_b16);
-  add_stream<float_step<float>, float>(k.b16_f32);
-  add_stream<float_step<float>, bf16>(k.b16_b16);
+  if constexpr (std::is_same_v<A, float>) add_stream<float_step<A>, W>(p);
 #endif
-  k.to_f32 = gemm_to<float>::results();
-  k.to_b16 = gemm_to<bf16>::results();
-  k.to_f64 = gemm_to<double>::results();
-  return k;
+  return p;
+}
+template <class Y>
+gemm_results_of<Y> kernels_for(wanted<gemm_results_of<Y>>) {
+  return {gemm_to<Y>::results()};
 }
 
 }  // namespace HWY_NAMESPACE
@@ -124,11 +121,10 @@ struct pair_step {
 
 #include "mlmamba/backend/cpu/simd/gemm_tile-inl.hpp"
 
-inline gemm_kernels make_gemm_kernels() {
-  gemm_kernels k = HWY_NAMESPACE::make_gemm_kernels();
-  k.b16_b16 = gemm_way<pair_step, float_heights, bf16, bf16>::path();
-  add_stream<pair_step, bf16>(k.b16_b16);
-  return k;
+inline gemm_path_of<bf16, bf16> kernels_for(wanted<gemm_path_of<bf16, bf16>>) {
+  gemm_path_of<bf16, bf16> p{gemm_way<pair_step, float_heights, bf16, bf16>::path()};
+  add_stream<pair_step, bf16>(p);
+  return p;
 }
 
 }  // namespace zen4

@@ -69,43 +69,10 @@ struct gemm_path {
   }
 };
 
-struct gemm_kernels {
-  gemm_path f32_f32, f32_b16, b16_f32, b16_b16, f64_f64;  // x_w
-  gemm_results to_f32, to_b16, to_f64;
-
-  template <class X, class W>
-  const gemm_path& path() const {
-    if constexpr (std::is_same_v<X, double>) {
-      static_assert(std::is_same_v<W, double>, "gemm: double goes with double only");
-      return f64_f64;
-    } else if constexpr (std::is_same_v<X, float>) {
-      if constexpr (std::is_same_v<W, float>) {
-        return f32_f32;
-      } else {
-        static_assert(std::is_same_v<W, bf16>, "gemm: weights are float, bf16 or double");
-        return f32_b16;
-      }
-    } else {
-      static_assert(std::is_same_v<X, bf16>, "gemm: x is float, bf16 or double");
-      if constexpr (std::is_same_v<W, float>) {
-        return b16_f32;
-      } else {
-        static_assert(std::is_same_v<W, bf16>, "gemm: weights are float, bf16 or double");
-        return b16_b16;
-      }
-    }
-  }
-  template <class Y>
-  const gemm_results& results() const {
-    if constexpr (std::is_same_v<Y, float>) {
-      return to_f32;
-    } else if constexpr (std::is_same_v<Y, bf16>) {
-      return to_b16;
-    } else {
-      static_assert(std::is_same_v<Y, double>, "gemm: y is float, bf16 or double");
-      return to_f64;
-    }
-  }
-};
+/// x of type X, w of type W: float and bf16 in any combination, or both double.
+template <class X, class W>
+struct gemm_path_of : gemm_path {};
+template <class Y>
+struct gemm_results_of : gemm_results {};
 
 }  // namespace mlmamba::backend::simd

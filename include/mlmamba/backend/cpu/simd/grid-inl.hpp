@@ -73,12 +73,15 @@ struct grids {
       part.store(s, d, o.dbias + c);
     });
   }
-
-  static grid_entries<T> entries() { return {&window, &stencil, &stencil_gradient}; }
 };
 
-inline grid_kernels make_grid_kernels() {
-  return {grids<float>::entries(), grids<bf16>::entries(), grids<double>::entries()};
+template <class T>
+grid_entries<T> kernels_for(wanted<grid_entries<T>>) {
+  return {&grids<T>::window, &grids<T>::stencil};
+}
+template <class T>
+grid_backward_entries<T> kernels_for(wanted<grid_backward_entries<T>>) {
+  return {&grids<T>::stencil_gradient};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -28,24 +28,10 @@ struct grid_entries {
   /// y = bias + sum_k weight[k] taps[k] over 9 taps; a null tap counts 0, a null bias is 0.
   void (*stencil)(const T* const* taps, const A* weight, index_t weight_row, const A* bias, T* y,
                   index_t n);
-  void (*stencil_gradient)(const stencil_walk<T>&, index_t n);
 };
-
-struct grid_kernels {
-  grid_entries<float> f32;
-  grid_entries<bf16> b16;
-  grid_entries<double> f64;
-
-  template <class T>
-  const grid_entries<T>& of() const {
-    if constexpr (std::is_same_v<T, float>) {
-      return f32;
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      return b16;
-    } else {
-      return f64;
-    }
-  }
+template <class T>
+struct grid_backward_entries {
+  void (*stencil)(const stencil_walk<T>&, index_t n);
 };
 
 }  // namespace mlmamba::backend::simd

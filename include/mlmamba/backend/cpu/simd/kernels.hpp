@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// The table of SIMD kernels: one struct of function pointers per family of ops.
+// The SIMD kernels by name: one struct of function pointers (`entries`) per op and element type.
 #pragma once
 
 #include "mlmamba/backend/cpu/simd/adamw.hpp"
@@ -18,27 +18,14 @@
 
 namespace mlmamba::backend::simd {
 
-/// What a processor can do, as far as the kernels differ. `avx512_bf16` is `avx512` with native dot
-/// products of bf16 and int8 (Zen 4, Sapphire Rapids).
-enum class cpu_level : int { baseline, sse4, avx2, avx512, avx512_bf16 };
-
-inline const char* to_string(cpu_level l) {
-  constexpr const char* names[] = {"baseline", "sse4", "avx2", "avx512", "avx512_bf16"};
-  return names[int(l)];
-}
-
-// To add a family x: write simd/x.hpp (struct x_kernels) and simd/x-inl.hpp (per-target code with
-// inline x_kernels make_x_kernels()), then add an include above, a line here, and an include in
-// targets-inl.hpp.
-#define MLMAMBA_SIMD_FAMILIES(family)                                                             \
-  family(adamw) family(attention) family(causal_conv1d) family(cross_entropy) family(elementwise) \
-      family(gemm) family(grid) family(norm) family(reduce) family(selective_scan) family(ssd)
-
-struct kernels {
-  cpu_level level = cpu_level::baseline;
-#define MLMAMBA_SIMD_MEMBER(family) family##_kernels family;
-  MLMAMBA_SIMD_FAMILIES(MLMAMBA_SIMD_MEMBER)
-#undef MLMAMBA_SIMD_MEMBER
-};
+/// Asks a target for its kernels. Each target has an overload per struct of entries,
+///
+///   template <class T> x_entries<T> kernels_for(wanted<x_entries<T>>);
+///
+/// so a program compiles the kernels of the ops that it runs, and no others. To add kernels: write
+/// simd/x.hpp (the entries) and simd/x-inl.hpp (per-target code and kernels_for), include the first
+/// above and the second in targets-inl.hpp, and name the entries in kernels.cpp.
+template <class Entries>
+struct wanted {};
 
 }  // namespace mlmamba::backend::simd

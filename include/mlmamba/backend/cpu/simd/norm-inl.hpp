@@ -111,10 +111,6 @@ struct norms {
       });
     }
   }
-
-  static norm_entries<T, X> entries() {
-    return {&forward<false>, &forward<true>, &backward<false>, &backward<true>};
-  }
 };
 
 template <class A>
@@ -137,16 +133,25 @@ HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
 
-inline norm_kernels make_norm_kernels() {
-  return {norms<float, float>::entries(),
-          norms<bf16, bf16>::entries(),
-          norms<bf16, float>::entries(),
-          norms<double, double>::entries(),
-          gated_norms<float>::entries(),
-          gated_norms<bf16>::entries(),
-          gated_norms<double>::entries(),
-          &add_rows<float>,
-          &add_rows<double>};
+template <class T, class X>
+norm_entries<T, X> kernels_for(wanted<norm_entries<T, X>>) {
+  return {&norms<T, X>::template forward<false>, &norms<T, X>::template forward<true>};
+}
+template <class T, class X>
+norm_backward_entries<T, X> kernels_for(wanted<norm_backward_entries<T, X>>) {
+  return {&norms<T, X>::template backward<false>, &norms<T, X>::template backward<true>};
+}
+template <class T>
+gated_norm_entries<T> kernels_for(wanted<gated_norm_entries<T>>) {
+  return {&gated_norms<T>::forward};
+}
+template <class T>
+gated_norm_backward_entries<T> kernels_for(wanted<gated_norm_backward_entries<T>>) {
+  return {&gated_norms<T>::backward};
+}
+template <class A>
+add_rows_entries<A> kernels_for(wanted<add_rows_entries<A>>) {
+  return {&add_rows<A>};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -79,57 +79,24 @@ template <class T, class X>
 struct norm_entries {
   void (*rms)(const norm_rows<T, X>&);
   void (*layer)(const norm_rows<T, X>&);
-  void (*rms_backward)(const norm_backward_rows<T, X>&);
-  void (*layer_backward)(const norm_backward_rows<T, X>&);
+};
+template <class T, class X>
+struct norm_backward_entries {
+  void (*rms)(const norm_backward_rows<T, X>&);
+  void (*layer)(const norm_backward_rows<T, X>&);
 };
 template <class T>
 struct gated_norm_entries {
   void (*forward)(const gated_norm_rows<T>&);
+};
+template <class T>
+struct gated_norm_backward_entries {
   void (*backward)(const gated_norm_backward_rows<T>&);
 };
-
-struct norm_kernels {
-  norm_entries<float, float> f32;
-  norm_entries<bf16, bf16> b16;
-  norm_entries<bf16, float> b16_wide;
-  norm_entries<double, double> f64;
-  gated_norm_entries<float> gated_f32;
-  gated_norm_entries<bf16> gated_b16;
-  gated_norm_entries<double> gated_f64;
+template <class A>
+struct add_rows_entries {
   /// y += the sum of `count` rows of x, first to last
-  void (*add_rows_f32)(const float* x, index_t count, index_t stride, float* y, index_t n);
-  void (*add_rows_f64)(const double* x, index_t count, index_t stride, double* y, index_t n);
-
-  template <class T, class X>
-  const norm_entries<T, X>& of() const {
-    if constexpr (std::is_same_v<T, float>) {
-      return f32;
-    } else if constexpr (std::is_same_v<T, double>) {
-      return f64;
-    } else if constexpr (std::is_same_v<X, float>) {
-      return b16_wide;
-    } else {
-      return b16;
-    }
-  }
-  template <class T>
-  const gated_norm_entries<T>& gated() const {
-    if constexpr (std::is_same_v<T, float>) {
-      return gated_f32;
-    } else if constexpr (std::is_same_v<T, double>) {
-      return gated_f64;
-    } else {
-      return gated_b16;
-    }
-  }
-  template <class A>
-  auto add_rows() const {
-    if constexpr (std::is_same_v<A, float>) {
-      return add_rows_f32;
-    } else {
-      return add_rows_f64;
-    }
-  }
+  void (*add)(const A* x, index_t count, index_t stride, A* y, index_t n);
 };
 
 }  // namespace mlmamba::backend::simd

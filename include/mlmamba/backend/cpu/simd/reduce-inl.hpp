@@ -41,10 +41,12 @@ struct reduce {
   static index_t argmax(const T* x, index_t n) {
     const D d;
     const index_t step = lanes(d);
-    // The second operand of Max is the result if the first is NaN.
     auto most = hn::Set(d, -std::numeric_limits<A>::infinity());
     index_t i = 0;
-    for (; i + step <= n; i += step) most = hn::Max(load(d, x + i), most);
+    for (; i + step <= n; i += step) {  // not Max: what it makes of NaN depends on the target
+      const auto v = load(d, x + i);
+      most = hn::IfThenElse(hn::Lt(most, v), v, most);
+    }
     A largest = hn::GetLane(hn::MaxOfLanes(d, most));
     for (; i < n; ++i)
       if (A(x[i]) > largest) largest = A(x[i]);
@@ -55,8 +57,6 @@ struct reduce {
       if (A(x[i]) == largest) return i;
     return 0;  // all are NaN
   }
-
-  static reduce_entries<T> entries() { return {&sum_rows, &argmax}; }
 };
 
 /// In double, lane by lane, then the lanes.
@@ -84,9 +84,17 @@ double sum_squares(const A* x, index_t n) {
   return s;
 }
 
-inline reduce_kernels make_reduce_kernels() {
-  return {reduce<float>::entries(), reduce<bf16>::entries(), reduce<double>::entries(),
-          &sum_squares<float>, &sum_squares<double>};
+template <class T>
+sum_rows_entries<T> kernels_for(wanted<sum_rows_entries<T>>) {
+  return {&reduce<T>::sum_rows};
+}
+template <class T>
+argmax_entries<T> kernels_for(wanted<argmax_entries<T>>) {
+  return {&reduce<T>::argmax};
+}
+template <class A>
+sum_squares_entries<A> kernels_for(wanted<sum_squares_entries<A>>) {
+  return {&sum_squares<A>};
 }
 
 }  // namespace HWY_NAMESPACE

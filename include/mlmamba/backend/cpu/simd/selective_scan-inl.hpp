@@ -299,14 +299,19 @@ struct scan_ops {
       t.y[c] = T(v);
     }
   }
-
-  static scan_entries<T> entries() {
-    return {&forward_scratch, &backward_scratch, &forward, &backward, &step};
-  }
 };
 
-inline selective_scan_kernels make_selective_scan_kernels() {
-  return {scan_ops<float>::entries(), scan_ops<bf16>::entries(), scan_ops<double>::entries()};
+template <class T>
+scan_entries<T> kernels_for(wanted<scan_entries<T>>) {
+  return {&scan_ops<T>::forward_scratch, &scan_ops<T>::forward};
+}
+template <class T>
+scan_backward_entries<T> kernels_for(wanted<scan_backward_entries<T>>) {
+  return {&scan_ops<T>::backward_scratch, &scan_ops<T>::backward};
+}
+template <class T>
+scan_step_entries<T> kernels_for(wanted<scan_step_entries<T>>) {
+  return {&scan_ops<T>::step};
 }
 
 }  // namespace HWY_NAMESPACE

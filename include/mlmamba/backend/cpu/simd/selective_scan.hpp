@@ -60,30 +60,17 @@ struct scan_step_task {
 
 template <class T>
 struct scan_entries {
-  using A = accum_t<T>;
-  index_t (*forward_scratch)(index_t states, index_t channels);
-  index_t (*backward_scratch)(index_t length, index_t states, index_t channels);
+  index_t (*scratch)(index_t states, index_t channels);
   void (*forward)(const scan_forward_task<T>&);
-  void (*backward)(const scan_backward_task<T>&);
-  void (*step)(const scan_step_task<T>&);
 };
-
-struct selective_scan_kernels {
-  scan_entries<float> f32;
-  scan_entries<bf16> b16;
-  scan_entries<double> f64;
-
-  template <class T>
-  const scan_entries<T>& of() const {
-    if constexpr (std::is_same_v<T, float>) {
-      return f32;
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      return b16;
-    } else {
-      static_assert(std::is_same_v<T, double>, "CPU kernels exist for float, bf16 and double");
-      return f64;
-    }
-  }
+template <class T>
+struct scan_backward_entries {
+  index_t (*scratch)(index_t length, index_t states, index_t channels);
+  void (*backward)(const scan_backward_task<T>&);
+};
+template <class T>
+struct scan_step_entries {
+  void (*step)(const scan_step_task<T>&);
 };
 
 }  // namespace mlmamba::backend::simd

@@ -80,38 +80,29 @@ template <class T>
 struct ssd_entries {
   using A = accum_t<T>;
   index_t unit;  // sizes are padded to this
-  index_t (*forward_scratch)(const ssd_plan&);
-  index_t (*backward_scratch)(const ssd_plan&);
+  index_t (*scratch)(const ssd_plan&);
   /// Fills the shared block of chunk c.
   void (*share)(const ssd_plan&, index_t c, strided<const T> B, strided<const T> C, A* shared,
                 A* scratch);
   void (*forward)(const ssd_forward_task<T>&);
   void (*sequential)(const ssd_forward_task<T>&);
+};
+template <class T>
+struct ssd_backward_entries {
+  using A = accum_t<T>;
+  index_t (*scratch)(const ssd_plan&);
   void (*backward)(const ssd_backward_task<T>&);
   /// dB and dC of chunk c from `parts` blocks of sums, `part_stride` apart, added in order.
   void (*finish)(const ssd_plan&, index_t c, const A* shared, const A* grads, index_t parts,
                  index_t part_stride, strided<T> dB, strided<T> dC, A* scratch);
+};
+template <class T>
+struct ssd_step_entries {
+  using A = accum_t<T>;
+  index_t unit;  // as above
   /// One token: state (channels, states) in place; x, z, y (channels).
   void (*step)(const ssd_plan&, const ssd_head<T>&, const T* B, const T* C, T* y, strided<A> state,
                A* scratch);
-};
-
-struct ssd_kernels {
-  ssd_entries<float> f32;
-  ssd_entries<bf16> b16;
-  ssd_entries<double> f64;
-
-  template <class T>
-  const ssd_entries<T>& of() const {
-    if constexpr (std::is_same_v<T, float>) {
-      return f32;
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      return b16;
-    } else {
-      static_assert(std::is_same_v<T, double>, "CPU kernels exist for float, bf16 and double");
-      return f64;
-    }
-  }
 };
 
 }  // namespace mlmamba::backend::simd

@@ -308,14 +308,18 @@ struct ssd_backward_ops {
 };
 
 template <class T>
-ssd_entries<T> make_ssd_entries() {
+ssd_entries<T> kernels_for(wanted<ssd_entries<T>>) {
   using F = ssd_ops<T>;
-  using B = ssd_backward_ops<T>;
-  return {F::unit(), &F::forward_scratch, &B::scratch, &F::share, &F::forward, &F::sequential,
-          &B::head,  &B::finish,          &F::step};
+  return {F::unit(), &F::forward_scratch, &F::share, &F::forward, &F::sequential};
 }
-inline ssd_kernels make_ssd_kernels() {
-  return {make_ssd_entries<float>(), make_ssd_entries<bf16>(), make_ssd_entries<double>()};
+template <class T>
+ssd_backward_entries<T> kernels_for(wanted<ssd_backward_entries<T>>) {
+  using F = ssd_backward_ops<T>;
+  return {&F::scratch, &F::head, &F::finish};
+}
+template <class T>
+ssd_step_entries<T> kernels_for(wanted<ssd_step_entries<T>>) {
+  return {ssd_ops<T>::unit(), &ssd_ops<T>::step};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -23,38 +23,18 @@
 #include "mlmamba/backend/cpu/simd/ssd-inl.hpp"
 #include "mlmamba/backend/cpu/simd/ssd_backward-inl.hpp"
 
+#if MLMAMBA_SIMD_ZEN4
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
-
-inline kernels make_kernels() {
-  kernels k;
-#if HWY_TARGET == HWY_SCALAR
-  k.level = cpu_level::baseline;
-#elif HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-  k.level = cpu_level::avx512;
-#elif HWY_ARCH_X86 && HWY_TARGET == HWY_AVX2
-  k.level = cpu_level::avx2;
-#elif HWY_ARCH_X86 && HWY_TARGET == HWY_SSE4
-  k.level = cpu_level::sse4;
-#endif
-#define MLMAMBA_SIMD_MAKE(family) k.family = make_##family##_kernels();
-  MLMAMBA_SIMD_FAMILIES(MLMAMBA_SIMD_MAKE)
-#undef MLMAMBA_SIMD_MAKE
-  return k;
-}
-
-#if MLMAMBA_SIMD_ZEN4
 namespace zen4 {
-inline kernels make_kernels() {
-  kernels k = HWY_NAMESPACE::make_kernels();
-  k.level = cpu_level::avx512_bf16;
-  k.gemm = zen4::make_gemm_kernels();
-  return k;
+/// What this level has no kernels of its own for is as in the level below.
+template <class Entries>
+Entries kernels_for(wanted<Entries> w) {
+  return HWY_NAMESPACE::kernels_for(w);
 }
 }  // namespace zen4
-#endif
-
 }  // namespace HWY_NAMESPACE
 }  // namespace mlmamba::backend::simd
 HWY_AFTER_NAMESPACE();
+#endif
