@@ -23,9 +23,8 @@ namespace detail {
 
 inline constexpr double ssd_scratch_bytes = 64e6;  // rows of the batch are taken in slabs of this
 
-template <class T>
-simd::ssd_plan plan_ssd(index_t unit, index_t length, index_t channels, index_t states,
-                        index_t chunk_size) {
+inline simd::ssd_plan plan_ssd(index_t unit, index_t length, index_t channels, index_t states,
+                               index_t chunk_size) {
   const index_t best = channels * states <= 4096 ? 32 : 64;
   const index_t wanted = std::min<index_t>(chunk_size > 0 ? chunk_size : best, 128);
   auto pad = [&](index_t n) { return (n + unit - 1) / unit * unit; };
