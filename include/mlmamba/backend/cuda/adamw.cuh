@@ -18,8 +18,8 @@ struct adamw_plan {
   static constexpr const char* name = ops::adamw<E, W>::name;
   using R = typename E::real;
   ops::adamw<E, W> op;
-  R beta1, rest1, beta2, rest2;     // rest = 1 - beta
-  R correction1, correction2;       // 1 - beta^step
+  R beta1, rest1, beta2, rest2;  // rest = 1 - beta
+  R correction1, correction2;    // 1 - beta^step
   R rate, decay, epsilon, scale;
 };
 
@@ -33,8 +33,7 @@ __global__ void adamw_kernel(const adamw_plan<E, W> plan) {
   const A m = A(plan.beta1) * op.m(i) + A(plan.rest1) * g;
   const A v = A(plan.beta2) * op.v(i) + A(plan.rest2) * g * g;
   A w = op.master ? op.master(i) : A(op.weight(i));
-  const A step =
-      m / A(plan.correction1) / (math::sqrt(v / A(plan.correction2)) + A(plan.epsilon));
+  const A step = m / A(plan.correction1) / (math::sqrt(v / A(plan.correction2)) + A(plan.epsilon));
   w -= A(plan.rate) * (A(plan.decay) * w + step);
   op.m(i) = m;
   op.v(i) = v;

@@ -51,8 +51,7 @@ __global__ void causal_conv1d_slope_kernel(const causal_conv1d_backward_plan<E> 
       A v = op.bias ? op.bias(d) : A(0);
       for (index_t w = 0; w < width; ++w) {
         const index_t s = t + w - (width - 1);
-        if (conv_counts(op, b, s, t))
-          v = multiply_add(op.weight(d, w), conv_input(op, b, s, d), v);
+        if (conv_counts(op, b, s, t)) v = multiply_add(op.weight(d, w), conv_input(op, b, s, d), v);
       }
       g *= activation_derivative(op.activation, v);
     }
@@ -121,9 +120,9 @@ void execute(context<cuda>& ctx, const ops::causal_conv1d_backward<E>& op) {
       op, ctx.scratch.template make<typename E::accum>(op.x.shape())};
   kernels::launch_elements(ctx, kernels::causal_conv1d_slope_kernel<E>, plan.g.count(), plan);
   if (op.dweight || op.dbias) kernels::add_column_sums(ctx, kernels::causal_conv1d_term<E>{plan});
-  kernels::launch_elements(
-      ctx, kernels::causal_conv1d_input_kernel<E>,
-      op.x.size[0] * (op.x.size[1] + op.weight.size[1] - 1) * op.x.size[2], plan);
+  kernels::launch_elements(ctx, kernels::causal_conv1d_input_kernel<E>,
+                           op.x.size[0] * (op.x.size[1] + op.weight.size[1] - 1) * op.x.size[2],
+                           plan);
 }
 
 }  // namespace mlmamba::backend

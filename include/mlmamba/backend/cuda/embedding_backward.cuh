@@ -23,8 +23,8 @@ template <class E>
 struct embedding_backward_plan {
   static constexpr const char* name = ops::embedding_backward<E>::name;
   ops::embedding_backward<E> op;
-  view<std::int32_t, 1, memory::device> sorted;           // (T): tokens
-  view<typename E::accum, 3, memory::device> left;        // (chunks, 2, D): came here, goes on
+  view<std::int32_t, 1, memory::device> sorted;     // (T): tokens
+  view<typename E::accum, 3, memory::device> left;  // (chunks, 2, D): came here, goes on
 
   __device__ index_t row(index_t i) const { return op.index(sorted(i)); }
   /// Do sorted tokens i - 1 and i share a row?
@@ -122,7 +122,8 @@ void execute(context<cuda>& ctx, const ops::embedding_backward<E>& op) {
       op, ctx.scratch.template make<std::int32_t>(shape<1>{{tokens}}),
       ctx.scratch.template make<typename E::accum>(shape<3>{{chunks, 2, width}})};
   kernels::launch_elements(ctx, kernels::embedding_sort_kernel<E>, tokens, plan);
-  const index_t threads = std::min<index_t>(kernels::block_threads, (width + warp - 1) / warp * warp);
+  const index_t threads =
+      std::min<index_t>(kernels::block_threads, (width + warp - 1) / warp * warp);
   const unsigned blocks = kernels::blocks_for(chunks * ((width + threads - 1) / threads), 1);
   kernels::embedding_chunk_kernel<E><<<blocks, unsigned(threads), 0, ctx.stream>>>(plan);
   kernels::launched(op.name);

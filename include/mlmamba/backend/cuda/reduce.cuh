@@ -98,8 +98,8 @@ void execute(context<cuda>& ctx, const ops::sum_rows<E>& op) {
   kernels::add_column_sums(ctx, kernels::sum_rows_term<E>{op});
 }
 template <class E>
-requires std::same_as<typename ops::sum_squares<E>::sum_type, double>
-void execute(context<cuda>& ctx, const ops::sum_squares<E>& op) {
+requires std::same_as < typename ops::sum_squares<E>::sum_type,
+double > void execute(context<cuda>& ctx, const ops::sum_squares<E>& op) {
   if (op.x.size[0] == 0) return;
   auto frame = ctx.scratch.make_frame();
   const index_t parts = (op.x.size[0] + op.block - 1) / op.block;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Backward of the selective scan on a GPU: chunks side by side, joined by their states and adjoints.
+// Backward of the selective scan on a GPU: chunks side by side, joined by their states and
+// adjoints.
 #pragma once
 
 #include "mlmamba/backend/cuda/column_sums.cuh"
@@ -16,20 +17,20 @@ inline constexpr int scan_tokens = 16;
 /// Channels of a block, of one group.
 inline constexpr int scan_channels = block_threads / scan_lanes;
 
-/// The backward in launches as of ssd_backward_plan (ssd_backward_chunk.cuh): what chunks leave, the
-/// join, the gradients of each chunk (again for every 16 elements of the state), and sums over the
-/// channels of a group.
+/// The backward in launches as of ssd_backward_plan (ssd_backward_chunk.cuh): what chunks leave,
+/// the join, the gradients of each chunk (again for every 16 elements of the state), and sums over
+/// the channels of a group.
 template <class E>
 struct selective_scan_backward_plan {
   static constexpr const char* name = ops::selective_scan_backward<E>::name;
   template <int R>
   using wide = view<typename E::accum, R, memory::device>;
   ops::selective_scan_backward<E> op;
-  index_t chunks, tiles;                // tiles of channels in a group
-  wide<4> states, adjoints, decay;      // (B, chunks, D, N); decay becomes dA of each chunk
-  wide<3> dx, ddt, v;                   // (B, L, D): sums over n; v only with a gate
-  wide<5> dB, dC;                       // (B, L, G, tiles, N)
-  index_t first_n = 0;                  // the elements of the state of this launch
+  index_t chunks, tiles;            // tiles of channels in a group
+  wide<4> states, adjoints, decay;  // (B, chunks, D, N); decay becomes dA of each chunk
+  wide<3> dx, ddt, v;               // (B, L, D): sums over n; v only with a gate
+  wide<5> dB, dC;                   // (B, L, G, tiles, N)
+  index_t first_n = 0;              // the elements of the state of this launch
 };
 
 template <class E>
@@ -252,8 +253,8 @@ void scan_states(context<cuda>& ctx, const selective_scan_backward_plan<E>& plan
   forward.chunk = scan_tokens, forward.chunks = plan.chunks;
   forward.ends = plan.states, forward.decay = plan.decay;
   launch_selective_scan<constant<1>>(ctx, forward);
-  launch_elements(ctx, selective_scan_join_kernel<E>,
-                  op.x.size[0] * op.x.size[2] * op.A.size[1], forward);
+  launch_elements(ctx, selective_scan_join_kernel<E>, op.x.size[0] * op.x.size[2] * op.A.size[1],
+                  forward);
 }
 
 }  // namespace kernels
@@ -275,13 +276,15 @@ void execute(context<cuda>& ctx, const ops::selective_scan_backward<E>& op) {
   plan.decay = make(shape<4>{{b, c, d, n}});
   plan.dx = make(op.x.shape()), plan.ddt = make(op.x.shape());
   if (op.z) plan.v = make(op.x.shape());
-  plan.dB = make(shape<5>{{b, l, g, plan.tiles, n}}), plan.dC = make(shape<5>{{b, l, g, plan.tiles, n}});
+  plan.dB = make(shape<5>{{b, l, g, plan.tiles, n}}),
+  plan.dC = make(shape<5>{{b, l, g, plan.tiles, n}});
 
   if (c > 0) kernels::scan_states(ctx, plan);
   kernels::launch_elements(ctx, kernels::selective_scan_adjoint_kernel<E>, b * c * d * n, plan);
   kernels::launch_elements(ctx, kernels::selective_scan_adjoint_join_kernel<E>, b * d * n, plan);
   for (plan.first_n = 0; plan.first_n == 0 || plan.first_n < n; plan.first_n += kernels::scan_lanes)
-    kernels::launch_rows(ctx, kernels::selective_scan_chunk_kernel<E>, b * c * g * plan.tiles, plan);
+    kernels::launch_rows(ctx, kernels::selective_scan_chunk_kernel<E>, b * c * g * plan.tiles,
+                         plan);
   kernels::launch_elements(ctx, kernels::selective_scan_finish_kernel<E>, op.x.count(), plan);
   kernels::launch_elements(ctx, kernels::selective_scan_group_kernel<E>, op.dB.count(), plan);
   if (op.dD || op.ddt_bias)

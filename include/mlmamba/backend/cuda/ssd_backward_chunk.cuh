@@ -22,11 +22,11 @@ struct ssd_backward_plan {
   using wide = view<typename E::accum, R, memory::device>;
   ops::ssd_backward<E> op;
   index_t chunk, chunks;
-  wide<5> states, adjoints;        // (B, chunks, H, P, N)
-  wide<3> decay;                   // (B, chunks, H): of a state by the whole chunk
-  wide<4> dB, dC;                  // (B, L, H, N)
-  wide<3> dA, ddt_bias;            // (B, chunks, H)
-  wide<4> dD;                      // (B, chunks, H, P), if wanted
+  wide<5> states, adjoints;  // (B, chunks, H, P, N)
+  wide<3> decay;             // (B, chunks, H): of a state by the whole chunk
+  wide<4> dB, dC;            // (B, L, H, N)
+  wide<3> dA, ddt_bias;      // (B, chunks, H)
+  wide<4> dD;                // (B, chunks, H, P), if wanted
 };
 
 /// A block's chunk of one head: operands at its tokens, 0 outside.
@@ -76,9 +76,9 @@ struct ssd_chunk_view {
 template <class A>
 struct ssd_chunk {
   static constexpr int tokens = tile_rows;
-  A dt[tokens], slope[tokens];             // dt' and its derivative by dt
-  A keep[tokens];                          // exp(dt' A), 0 where a sequence starts
-  A from_start[tokens], to_end[tokens];    // decay before the chunk to here, from here to its end
+  A dt[tokens], slope[tokens];           // dt' and its derivative by dt
+  A keep[tokens];                        // exp(dt' A), 0 where a sequence starts
+  A from_start[tokens], to_end[tokens];  // decay before the chunk to here, from here to its end
 
   template <class E>
   __device__ void load(const ssd_chunk_view<E>& v) {
@@ -124,7 +124,7 @@ using ssd_matrix = A[tile_rows][tile_rows + 1];
 /// where S enters the chunk and G is the adjoint of what leaves it. The gradient by log decay[j] is
 /// the sum over all paths that cross j: nothing is subtracted.
 template <class E>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, 3)
     ssd_chunk_kernel(const ssd_backward_plan<E> plan) {
   using A = typename E::accum;
   using V = typename E::value;
@@ -150,18 +150,17 @@ __global__ void __launch_bounds__(block_threads)
   {
     tile<A, 2> products;
     products.add(
-        operands, v.states, along::depth, [&](int i, index_t n) { return v.C(i, n); },
-        along::depth, [&](index_t n, int j) { return v.B(j, n); });
+        operands, v.states, along::depth, [&](int i, index_t n) { return v.C(i, n); }, along::depth,
+        [&](index_t n, int j) { return v.B(j, n); });
     products.for_each([&](int i, int j, A value) { cb[i][j] = value; });
   }
   {
     tile<A, 2> products;
     products.add(
-        operands, v.width, along::depth, [&](int i, index_t p) { return v.dv(i, p); },
-        along::depth, [&](index_t p, int j) { return v.x(j, p); });
-    products.for_each([&](int i, int j, A value) {
-      xv[i][j] = i < j ? A(0) : decay[i][j] * value;
-    });
+        operands, v.width, along::depth, [&](int i, index_t p) { return v.dv(i, p); }, along::depth,
+        [&](index_t p, int j) { return v.x(j, p); });
+    products.for_each(
+        [&](int i, int j, A value) { xv[i][j] = i < j ? A(0) : decay[i][j] * value; });
   }
   __syncthreads();
 
@@ -186,8 +185,8 @@ __global__ void __launch_bounds__(block_threads)
     if (!op.z) continue;
     tile<A, 2> y;
     y.add(
-        operands, v.states, along::depth, [&](int i, index_t n) { return v.C(i, n); },
-        along::depth, [&](index_t n, int p) { return v.state(p0 + p, n); });
+        operands, v.states, along::depth, [&](int i, index_t n) { return v.C(i, n); }, along::depth,
+        [&](index_t n, int p) { return v.state(p0 + p, n); });
     y.scale_rows(chunk.from_start);
     y.add(
         operands, count, along::depth,
@@ -217,8 +216,8 @@ __global__ void __launch_bounds__(block_threads)
     });
     tile<A, 4> dC;
     dC.add(
-        operands, v.width, along::depth, [&](int i, index_t p) { return v.dv(i, p); },
-        along::other, [&](index_t p, int n) { return v.state(p, n0 + n); });
+        operands, v.width, along::depth, [&](int i, index_t p) { return v.dv(i, p); }, along::other,
+        [&](index_t p, int n) { return v.state(p, n0 + n); });
     dC.scale_rows(chunk.from_start);
     dC.add_row_sums(from_before, [&](int i, int n) { return v.C(i, n0 + n); });
     dC.add(

@@ -37,11 +37,13 @@ struct tile {
     for (index_t k0 = 0; k0 < depth; k0 += tile_depth) {
       const int deep = int(depth - k0 < tile_depth ? depth - k0 : index_t(tile_depth));
       __syncthreads();  // everybody is done with the operands before
+#pragma unroll 2
       for (int e = int(threadIdx.x); e < tile_depth * tile_rows; e += block_threads) {
         const int k = left_is == along::depth ? e % tile_depth : e / tile_rows;
         const int i = left_is == along::depth ? e / tile_depth : e % tile_rows;
         s.left[k][i] = k < deep ? left(i, k0 + k) : A(0);
       }
+#pragma unroll 2
       for (int e = int(threadIdx.x); e < tile_depth * columns; e += block_threads) {
         const int k = right_is == along::depth ? e % tile_depth : e / columns;
         const int j = right_is == along::depth ? e / tile_depth : e % columns;
