@@ -8,7 +8,7 @@
 //   train --config my.json --data chat.json --images pictures --test test.json --out run
 //
 // The same run in pieces (--minutes, or Ctrl-C, then --resume) ends with the same bits as in one
-// go, on any number of threads. For another machine, in one file:
+// go, on any number of threads. (train_cuda: on one kind of GPU.) For another machine, in one file:
 //   g++ -std=c++20 -O3 -static -Iinclude examples/train.cpp -o train -ljpeg -lpng -lz -lutf8proc
 #include <CLI/CLI.hpp>
 #include <atomic>
@@ -17,7 +17,11 @@
 #include <string>
 #include <thread>
 
+#if defined(__CUDACC__)
+#include "mlmamba/cuda.cuh"
+#else
 #include "mlmamba/backend/cpu.hpp"
+#endif
 #include "mlmamba/backend/traced.hpp"
 #include "mlmamba/models/connectors/mlp.hpp"
 #include "mlmamba/models/connectors/scan.hpp"
@@ -35,7 +39,12 @@ using mlmamba::index_t, mlmamba::json;
 
 namespace {
 
-using E = mlmamba::on<mlmamba::backend::traced<mlmamba::backend::cpu>, float>;
+#if defined(__CUDACC__)  // train_cuda: the same file, on a GPU
+using device = mlmamba::backend::cuda;
+#else
+using device = mlmamba::backend::cpu;
+#endif
+using E = mlmamba::on<mlmamba::backend::traced<device>, float>;
 template <class Vision, class Connector>
 using model_of = mlmamba::ml_mamba<Vision, Connector, mlmamba::mamba_lm<E>>;
 using one_tower = mlmamba::vit<E>;
@@ -48,7 +57,7 @@ struct settings {
   std::int64_t steps = 0, batch = 0, micro_batch = 0, profile = 0;
   std::int64_t seed = -1, test_scenes = 0;
   double learning_rate = -1, minutes = 0;
-  int threads = 0, prefetch = 1;
+  int threads = 0, device = 0, prefetch = 1;
   bool resume = false, evaluate = false, no_controls = false;
 };
 
@@ -85,7 +94,13 @@ json short_report(const train::vqa_report& r) {
 
 template <class Model>
 int run(const settings& s, train::recipe r) {
+#if defined(__CUDACC__)
+  mlmamba::context_of<E> ctx(mlmamba::cuda_options{.device = s.device});
+  const std::string where = "GPU " + std::to_string(s.device);
+#else
   mlmamba::context_of<E> ctx(mlmamba::cpu_options{.threads = s.threads});
+  const std::string where = std::to_string(ctx.threads.size()) + " threads";
+#endif
   const std::filesystem::path out = s.out;
   r.training.folder = out;
   r.training.minutes = s.minutes;
@@ -120,9 +135,9 @@ int run(const settings& s, train::recipe r) {
     mlmamba::fail("train: ", out.string(), " has a run; --resume or another --out is wanted");
   if (there) t.resume();
 
-  std::fprintf(stderr, "%s, %lld updates of %lld, %d threads\n", source.name.c_str(),
+  std::fprintf(stderr, "%s, %lld updates of %lld, %s\n", source.name.c_str(),
                static_cast<long long>(r.training.rate.steps), static_cast<long long>(r.batch),
-               ctx.threads.size());
+               where.c_str());
   print_size("vision", mlmamba::nn::parameter_count(model.vision_backbone));
   print_size("connector", mlmamba::nn::parameter_count(model.connector));
   print_size("language", mlmamba::nn::parameter_count(model.llm_backbone));
@@ -256,7 +271,11 @@ int main(int argc, char** argv) {
   app.add_option("--learning-rate", s.learning_rate, "Peak");
   app.add_option("--seed", s.seed, "Of the weights and of the order of data");
   app.add_option("--minutes", s.minutes, "Stop with a checkpoint before this time is over");
+#if defined(__CUDACC__)
+  app.add_option("--device", s.device, "Number of the GPU")->capture_default_str();
+#else
   app.add_option("--threads", s.threads, "Of the model (0: all); never changes a result");
+#endif
   app.add_option("--prefetch", s.prefetch, "Threads that make batches; never changes a result")
       ->check(CLI::Range(0, 64))
       ->capture_default_str();

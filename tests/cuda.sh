@@ -98,13 +98,19 @@ for test in "$programs"/*_cuda_test; do
   check "$(basename "$test" _cuda_test)" 200 "$test"
 done
 
-# --- fixtures. Gradients that the backend has no backward for are not counted.
+# --- fixtures. In bf16 the sensitive ones (tests/CMakeLists.txt says why) may be off by more.
 fixtures() {
-  "$programs/check_fixture_cuda" --engine "$1" tests/golden/*.safetensors > "$log/$1" 2>&1
-  [ $? -le 1 ] || { tail -5 "$log/$1"; return 1; }
-  echo "$(grep -c ' ok$' "$log/$1") passed, $(grep -c 'is not computed)$' "$log/$1") gradients not" \
-    "computed, $(grep ' FAIL' "$log/$1" | grep -vc 'is not computed)$') failed"
-  ! grep ' FAIL' "$log/$1" | grep -v 'is not computed)$'
+  local status=0 files sensitive='train_step|connector_groups2|ml_mamba|ssd_(groups2_gate|head8|tiny_steps)'
+  mapfile -t files < <(ls tests/golden/*.safetensors)
+  if [ "$1" = cuda_bf16 ]; then
+    mapfile -t files < <(ls tests/golden/*.safetensors | grep -E "$sensitive")
+    "$programs/check_fixture_cuda" --engine "$1" --tolerance 0.1 "${files[@]}" > "$log/$1" 2>&1 || status=$?
+    mapfile -t files < <(ls tests/golden/*.safetensors | grep -vE "$sensitive")
+  fi
+  "$programs/check_fixture_cuda" --engine "$1" "${files[@]}" >> "$log/$1" 2>&1 || status=$?
+  [ $status -le 1 ] || { tail -5 "$log/$1"; return 1; }
+  echo "$(grep -c ' ok$' "$log/$1") passed, $(grep -c ' FAIL' "$log/$1") failed"
+  ! grep ' FAIL' "$log/$1"
 }
 export -f fixtures
 for engine in cuda_f32 cuda_bf16; do check "fixtures $engine" 200 bash -c "fixtures $engine"; done

@@ -7,7 +7,10 @@
 #include "engines.hpp"
 #include "ops/attention_cases.hpp"
 #include "ops/causal_conv1d_cases.hpp"
+#include "ops/cross_entropy_cases.hpp"
+#include "ops/embedding_cases.hpp"
 #include "ops/gemm_cases.hpp"
+#include "ops/grid_cases.hpp"
 #include "ops/norm_cases.hpp"
 #include "ops/selective_scan_cases.hpp"
 #include "ops/ssd_cases.hpp"
@@ -23,17 +26,29 @@ namespace {
 /// run, forgets the results, and replays.
 template <class C>
 bool graph_replays(context<backend::cuda>& ctx, C&& c) {
+  using Case = std::remove_cvref_t<C>;
+  const auto work = [&] {
+    c.forward(ctx);
+    if constexpr (has_backward<Case>) c.backward(ctx);
+  };
+  const auto forget = [&] {
+    Case::outputs(c, [](const char*, auto& t, auto&) { verify::detail::fill_nan(t); });
+    Case::inputs(c, [](const char*, auto&, auto& dt, auto...) {
+      if (dt) allocator<memory::device>::fill(dt.data(), 0, dt.bytes());
+    });
+    ctx.synchronize();
+  };
   auto same = c;
   randomise(c, same, 11);
-  c.forward(ctx);  // scratch grows, kernels load, algorithms are chosen
+  forget();
+  work();  // scratch grows, kernels load, algorithms are chosen
   const auto once = results(c);
-  C::outputs(c, [](const char*, auto& t, auto&) { verify::detail::fill_nan(t); });
-  ctx.synchronize();
+  forget();
 
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
   REQUIRE(cudaStreamBeginCapture(ctx.stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
-  c.forward(ctx);
+  work();
   REQUIRE(cudaStreamEndCapture(ctx.stream, &graph) == cudaSuccess);
   REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
   const bool nothing_ran = results(c)[0].values != once[0].values;
@@ -70,6 +85,46 @@ TEST_CASE_TEMPLATE("cuda: ops neither wait nor allocate, so graphs replay them",
   CHECK(graph_replays(ctx, scan_case<E>({.length = 300, .D = true, .final = true})));
   CHECK(graph_replays(ctx, conv_case<E>({.length = 20, .final = true})));
   CHECK(graph_replays(ctx, attention_case<E>({.queries = 40, .keys = 40})));
+  CHECK(graph_replays(ctx, layer_norm_case<E>({.rows = 200, .width = 40})));
+  CHECK(graph_replays(ctx, embedding_case<E>({.tokens = 300, .vocabulary = 7, .width = 5})));
+  CHECK(graph_replays(ctx, cross_entropy_case<E>({.rows = 9, .vocabulary = 500})));
+}
+
+namespace {
+/// Equal to the reference, and the same bits in two runs.
+template <template <class> class Case, class E, class Options>
+void repeats(const Options& o) {
+  context<backend::cuda> one, two;
+  const difference d = compare<Case, E>(one, 5, o);
+  INFO(d.where, " relative ", d.relative, " tolerance ", d.tolerance);
+  CHECK(d.ok);
+  CHECK((same_bits<Case, E>(one, two, 6, o)));
+}
+}  // namespace
+
+TEST_CASE_TEMPLATE("cuda: gradients of many rows, twice with the same bits", E,
+                   MLMAMBA_EVERY_CUDA_ENGINE) {
+  repeats<ssd_case, E>(ssd_options{.batch = 3,
+                                   .length = 150,
+                                   .heads = 12,
+                                   .channels = 32,
+                                   .states = 64,
+                                   .groups = 1,
+                                   .D = skip::per_head,
+                                   .dt_bias = true,
+                                   .final = true});
+  repeats<scan_case, E>(selective_scan_options{
+      .batch = 3, .length = 150, .channels = 96, .states = 16, .D = true, .z = true});
+  repeats<attention_case, E>(
+      attention_options{.batch = 3, .queries = 50, .keys = 50, .heads = 3, .width = 48});
+  repeats<layer_norm_case, E>(norm_options{.rows = 5000, .width = 192});
+  repeats<gated_norm_case, E>(norm_options{.rows = 3000, .width = 384});
+  repeats<conv_case, E>(conv_options{.batch = 20, .length = 150, .channels = 100});
+  repeats<gemm_case, E>(gemm_options{.m = 5000, .n = 96, .k = 64, .bias = true});
+  repeats<embedding_case, E>(embedding_options{.tokens = 5000, .vocabulary = 50, .width = 96});
+  repeats<depthwise_conv2d_case, E>(
+      conv2d_options{.batch = 9, .rows = 14, .columns = 14, .width = 40});
+  repeats<cross_entropy_case, E>(cross_entropy_options{.rows = 300, .vocabulary = 4099});
 }
 
 TEST_CASE("cuda: scratch addresses repeat") {

@@ -23,7 +23,6 @@ struct conv_options {
 template <engine E>
 struct conv_case {
   using engine_type = E;
-  using backward_op = ops::causal_conv1d_backward<E>;
   using A = typename E::accum;
   using memory = typename E::memory;
   conv_options o;

@@ -17,6 +17,8 @@ std::vector<embedding_options> all_cases() {
           {.tokens = 1, .vocabulary = 1, .width = 1},
           {.tokens = 20, .vocabulary = 3, .width = 2},
           {.tokens = 150, .vocabulary = 9, .width = 200},
+          {.tokens = 700, .vocabulary = 2, .width = 40},
+          {.tokens = 192, .vocabulary = 1, .width = 3},
           {.tokens = 40, .vocabulary = 100, .width = 67}};
 }
 }  // namespace

@@ -34,6 +34,7 @@ std::vector<gemm_options> large_cases() {
     all.push_back({.m = k % 2 ? 3 : 11, .n = 20, .k = k, .bias = true});
   all.push_back({.m = 70, .n = 150, .k = 64, .act = activation::gelu});
   all.push_back({.m = 1, .n = 300, .k = 256});
+  all.push_back({.m = 2500, .n = 24, .k = 20, .bias = true});  // long sums of gradients
   return all;
 }
 

@@ -39,8 +39,7 @@ TEST_SUITE("reduce_test") {
 
   TEST_CASE_TEMPLATE("equal to the reference in double", E, MLMAMBA_TEST_ENGINES) {
     verify::check_all<verify::sum_rows_case, E>(all_cases());
-    if constexpr (implements<typename E::backend, ops::sum_squares<E>>)  // CUDA has no training
-      verify::check_all<verify::sum_squares_case, E>(all_cases());
+    verify::check_all<verify::sum_squares_case, E>(all_cases());
   }
 
 #if !defined(__CUDACC__)

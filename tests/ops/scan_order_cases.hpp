@@ -19,7 +19,6 @@ struct scan_order_options {
 template <engine E>
 struct scan_order_case {
   using engine_type = E;
-  using backward_op = ops::scan_order<E>;
   scan_order_options o;
   tensor_of<E, 3> x, dx, y, dy;
 

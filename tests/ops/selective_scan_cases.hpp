@@ -22,7 +22,6 @@ struct selective_scan_options {
 template <engine E>
 struct scan_case {
   using engine_type = E;
-  using backward_op = ops::selective_scan_backward<E>;
   using A = typename E::accum;
   using memory = typename E::memory;
   template <int R>

@@ -26,7 +26,6 @@ struct ssd_options {
 template <engine E>
 struct ssd_case {
   using engine_type = E;
-  using backward_op = ops::ssd_backward<E>;
   using A = typename E::accum;
   using memory = typename E::memory;
   template <int R>

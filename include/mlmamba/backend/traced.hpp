@@ -98,8 +98,13 @@ requires implements<Parent, Op>
 void execute(context<traced<Parent>>& ctx, const Op& op) {
   context<Parent>& inner = ctx;
   if (!ctx.tracing) return execute(inner, op);
+  const auto wait = [&] {  // where ops are enqueued and return at once
+    if constexpr (requires { inner.synchronize(); }) inner.synchronize();
+  };
+  wait();
   const auto begin = std::chrono::steady_clock::now();
   execute(inner, op);
+  wait();
   const double s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   ctx.totals[mlmamba::detail::trace_name(op)].add(s, op.flops(), op.bytes());
 }

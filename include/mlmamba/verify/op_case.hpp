@@ -13,8 +13,7 @@
 //   backward(context_of<E>&);               gradients of inputs from gradients of outputs double
 //   terms() const;                        length of the longest sum, for tolerances
 // Absent operands are empty tensors. dweight-like gradients accumulate: they are zeroed before.
-// A case without gradients (argmax, patchify) leaves dx empty and backward out. On a backend that
-// has no backward passes yet only the forward is run, see forward_only.
+// A case without gradients (argmax, patchify) leaves dx empty and backward out.
 #pragma once
 
 #include <algorithm>
@@ -74,26 +73,8 @@ void fill_nan(Tensor& t) {
 
 }  // namespace detail
 
-/// Backends whose backward passes are not written yet. Their cases are compared forward only, but
-/// for those that name what their backward needs (`using backward_op = ...`) and get it.
-template <class Backend>
-inline constexpr bool forward_only = std::is_same_v<typename Backend::memory, memory::device>;
-
 template <class C>
-constexpr bool backward_runs() {
-  using B = typename C::engine_type::backend;
-  if constexpr (!forward_only<B>) {
-    return true;
-  } else if constexpr (requires { typename C::backward_op; }) {
-    return implements<B, typename C::backward_op>;
-  } else {
-    return false;
-  }
-}
-
-template <class C>
-concept has_backward = backward_runs<C>() &&
-    requires(C& c, context_of<typename C::engine_type>& ctx) {
+concept has_backward = requires(C& c, context_of<typename C::engine_type>& ctx) {
   c.backward(ctx);
 };
 
@@ -240,9 +221,9 @@ inline difference compare_arrays(const std::vector<array>& got, const std::vecto
   return d;
 }
 
-/// Runs Case<E>(args...) and Case<exact>(args...) on the same (rounded) numbers. Gradients are
-/// compared if the backend of E has them. Where values are stored narrower than sums, a chain of
-/// operations is held to what the plain backend with the same types makes of it (compare_arrays).
+/// Runs Case<E>(args...) and Case<exact>(args...) on the same (rounded) numbers. Where values are
+/// stored narrower than sums, a chain of operations is held to what the plain backend with the same
+/// types makes of it (compare_arrays).
 template <template <class> class Case, engine E, class... Args>
 difference compare(context_of<E>& ctx, std::uint64_t seed, const Args&... args) {
   Case<E> c(args...);

@@ -33,11 +33,46 @@ __global__ void cross_entropy_kernel(const ops::cross_entropy<E> op) {
   if (threadIdx.x == 0) op.loss(t) = largest + math::log(sum) - A(op.logits(t, label));
 }
 
+/// dlogits may be logits: nobody writes before all have read for the sum.
+template <class E>
+__global__ void cross_entropy_backward_kernel(const ops::cross_entropy_backward<E> op) {
+  using A = typename E::accum;
+  using V = typename E::value;
+  __shared__ A shared[warp_size];
+  const index_t t = blockIdx.x, classes = op.logits.size[1], label = op.label(t);
+  const bool ignored = label == op.ignore_index;
+  if (ignored || label < 0 || label >= classes) {
+    for (index_t v = threadIdx.x; v < classes; v += blockDim.x)
+      op.dlogits(t, v) = V(ignored ? A(0) : A(NAN));
+    return;
+  }
+  A largest = A(op.logits(t, 0));
+  for (index_t v = threadIdx.x; v < classes; v += blockDim.x) {
+    const A x = A(op.logits(t, v));
+    largest = x > largest ? x : largest;
+  }
+  largest = block_max(largest, shared);
+  A sum = 0;
+  for (index_t v = threadIdx.x; v < classes; v += blockDim.x)
+    sum += math::exp(A(op.logits(t, v)) - largest);
+  sum = block_sum(sum, shared);
+  const A scale = op.dloss ? op.dloss(t) : A(op.scale);
+  for (index_t v = threadIdx.x; v < classes; v += blockDim.x) {
+    const A p = math::exp(A(op.logits(t, v)) - largest) / sum;
+    op.dlogits(t, v) = V(scale * (p - A(v == label ? 1 : 0)));
+  }
+}
+
 }  // namespace kernels
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::cross_entropy<E>& op) {
   kernels::launch_rows(ctx, kernels::cross_entropy_kernel<E>, op.logits.size[0], op);
+}
+
+template <class E>
+void execute(context<cuda>& ctx, const ops::cross_entropy_backward<E>& op) {
+  kernels::launch_rows(ctx, kernels::cross_entropy_backward_kernel<E>, op.logits.size[0], op);
 }
 
 }  // namespace mlmamba::backend

@@ -40,6 +40,10 @@ class matrix_products {
     cudaDataType_t type;
     index_t leading;
   };
+  /// Several products of equal sizes side by side: how far apart their matrices are, in elements.
+  struct batch {
+    index_t count = 1, x = 0, w = 0, y = 0;
+  };
 
   void open(std::size_t workspace_bytes) {
     cublasLtHandle_t h = nullptr;
@@ -52,6 +56,10 @@ class matrix_products {
   /// y = x w^T (+ y if accumulate), all sizes > 0. False: cuBLASLt has no kernel for this.
   bool multiply(cudaStream_t stream, const operand& x, const operand& w, const result& y, index_t m,
                 index_t n, index_t k, bool accumulate) {
+    return multiply(stream, x, w, y, m, n, k, accumulate, batch{});
+  }
+  bool multiply(cudaStream_t stream, const operand& x, const operand& w, const result& y, index_t m,
+                index_t n, index_t k, bool accumulate, const batch& many) {
     // To cuBLAS, which thinks in columns, a row-major y (M, N) is N x M: its A is our w, its B our
     // x.
     cublasLtMatmulDescOpaque_t desc{};
@@ -61,11 +69,12 @@ class matrix_products {
     set(desc, CUBLASLT_MATMUL_DESC_TRANSA, op_a);
     set(desc, CUBLASLT_MATMUL_DESC_TRANSB, op_b);
 
-    const cublasLtMatmulAlgo_t* algorithm = choose(desc, x, w, y, m, n, k);
+    const cublasLtMatmulAlgo_t* algorithm = choose(desc, x, w, y, m, n, k, many);
     if (!algorithm) return false;
 
     layout a = operand_layout(w, n, k, w.leading), b = operand_layout(x, m, k, x.leading);
     layout c = layout_of(y.type, n, m, y.leading);
+    repeat(a, many.count, many.w), repeat(b, many.count, many.x), repeat(c, many.count, many.y);
     const float one = 1, beta = accumulate ? 1.0f : 0.0f;
     const cublasStatus_t s =
         cublasLtMatmul(handle_.get(), &desc, &one, w.data, &a, x.data, &b, &beta, y.data, &c,
@@ -78,7 +87,7 @@ class matrix_products {
  private:
   using layout = cublasLtMatrixLayoutOpaque_t;
   using handle_owner = std::shared_ptr<std::remove_pointer_t<cublasLtHandle_t>>;
-  using key = std::array<index_t, 12>;
+  using key = std::array<index_t, 13>;
   struct choice {
     cublasLtMatmulAlgo_t algorithm;
     bool found;
@@ -101,6 +110,16 @@ class matrix_products {
         "gemm");
     return l;
   }
+  static void repeat(layout& l, index_t count, index_t apart) {
+    if (count == 1) return;
+    const std::int32_t n = std::int32_t(count);
+    cublas_check(
+        cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &n, sizeof n),
+        "gemm");
+    cublas_check(cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                                  &apart, sizeof apart),
+                 "gemm");
+  }
   static layout operand_layout(const operand& v, index_t rows, index_t k, index_t leading) {
     return v.k_contiguous ? layout_of(v.type, k, rows, leading)
                           : layout_of(v.type, rows, k, leading);
@@ -115,8 +134,9 @@ class matrix_products {
 
   const cublasLtMatmulAlgo_t* choose(cublasLtMatmulDescOpaque_t& desc, const operand& x,
                                      const operand& w, const result& y, index_t m, index_t n,
-                                     index_t k) {
-    constexpr index_t usual_rows = 256;  // the M that algorithms are chosen for
+                                     index_t k, const batch& many) {
+    constexpr index_t usual_rows = 256;             // the M that algorithms are chosen for
+    const index_t count = many.count > 1 ? 16 : 1;  // the usual number of products
     const index_t rows = x.k_contiguous ? usual_rows : m;
     const std::uint32_t align_x = alignment(x.data, x.type, x.leading),
                         align_w = alignment(w.data, w.type, w.leading),
@@ -132,7 +152,8 @@ class matrix_products {
                    align_y,
                    x.k_contiguous,
                    w.k_contiguous,
-                   w.leading};
+                   w.leading,
+                   count};
     if (const auto known = choices_.find(what); known != choices_.end())
       return known->second.found ? &known->second.algorithm : nullptr;
 
@@ -148,6 +169,7 @@ class matrix_products {
 
     layout a = operand_layout(w, n, k, w.leading), b = operand_layout(x, rows, k, x.leading);
     layout c = layout_of(y.type, n, rows, y.leading);
+    repeat(a, count, many.w), repeat(b, count, many.x), repeat(c, count, many.y);
     cublasLtMatmulHeuristicResult_t best{};
     int found = 0;
     const cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(handle_.get(), &desc, &a, &b, &c, &c,

@@ -4,7 +4,7 @@
 // Elementwise ops on a GPU: one thread per element.
 #pragma once
 
-#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/backend/cuda/column_sums.cuh"
 #include "mlmamba/ops/elementwise.hpp"
 
 namespace mlmamba::backend {
@@ -89,6 +89,30 @@ __global__ void channel_scale_kernel(const ops::channel_scale<E> op) {
 }
 
 template <class E>
+__global__ void channel_scale_backward_kernel(const ops::channel_scale_backward<E> op) {
+  using A = typename E::accum;
+  index_t t = thread_index();
+  if (t >= op.dx.count()) return;
+  const index_t d = take_index(t, op.dx.size[1]);
+  op.dx(t, d) = typename E::value(A(op.dy(t, d)) * op.gamma(d));
+}
+
+template <class E>
+struct channel_scale_term {
+  static constexpr const char* name = ops::channel_scale_backward<E>::name;
+  static constexpr int outputs = 1;
+  using accum = typename E::accum;
+  ops::channel_scale_backward<E> op;
+
+  index_t rows() const { return op.x.size[0]; }
+  index_t columns() const { return op.x.size[1]; }
+  __device__ void add(index_t t, index_t d, accum (&sums)[outputs]) const {
+    sums[0] = multiply_add(accum(op.dy(t, d)), accum(op.x(t, d)), sums[0]);
+  }
+  __device__ accum* target(int, index_t d) const { return &op.dgamma(d); }
+};
+
+template <class E>
 __global__ void add_position_kernel(const ops::add_position<E> op) {
   using A = typename E::accum;
   index_t b = thread_index();
@@ -98,9 +122,26 @@ __global__ void add_position_kernel(const ops::add_position<E> op) {
 }
 
 template <class E>
+__global__ void add_position_backward_kernel(const ops::add_position_backward<E> op) {
+  using A = typename E::accum;
+  index_t t = thread_index();
+  if (t >= op.dp.count()) return;
+  const index_t d = take_index(t, op.dp.size[1]);
+  A sum = op.dp(t, d);
+  for (index_t b = 0; b < op.dy.size[0]; ++b) sum += A(op.dy(b, t, d));
+  op.dp(t, d) = sum;
+}
+
+template <class E>
 __global__ void negative_exp_kernel(const ops::negative_exp<E> op) {
   const index_t i = thread_index();
   if (i < op.y.size[0]) op.y(i) = -math::exp(op.x(i));
+}
+
+template <class E>
+__global__ void negative_exp_backward_kernel(const ops::negative_exp_backward<E> op) {
+  const index_t i = thread_index();
+  if (i < op.dx.size[0]) op.dx(i) = multiply_add(op.dy(i), op.y(i), op.dx(i));
 }
 
 template <class E, class T>
@@ -140,12 +181,25 @@ void execute(context<cuda>& ctx, const ops::channel_scale<E>& op) {
   kernels::launch_elements(ctx, kernels::channel_scale_kernel<E>, op.y.count(), op);
 }
 template <class E>
+void execute(context<cuda>& ctx, const ops::channel_scale_backward<E>& op) {
+  if (op.dgamma) kernels::add_column_sums(ctx, kernels::channel_scale_term<E>{op});
+  kernels::launch_elements(ctx, kernels::channel_scale_backward_kernel<E>, op.dx.count(), op);
+}
+template <class E>
 void execute(context<cuda>& ctx, const ops::add_position<E>& op) {
   kernels::launch_elements(ctx, kernels::add_position_kernel<E>, op.y.count(), op);
 }
 template <class E>
+void execute(context<cuda>& ctx, const ops::add_position_backward<E>& op) {
+  kernels::launch_elements(ctx, kernels::add_position_backward_kernel<E>, op.dp.count(), op);
+}
+template <class E>
 void execute(context<cuda>& ctx, const ops::negative_exp<E>& op) {
   kernels::launch_elements(ctx, kernels::negative_exp_kernel<E>, op.y.count(), op);
+}
+template <class E>
+void execute(context<cuda>& ctx, const ops::negative_exp_backward<E>& op) {
+  kernels::launch_elements(ctx, kernels::negative_exp_backward_kernel<E>, op.dx.count(), op);
 }
 template <class E, class T>
 void execute(context<cuda>& ctx, const ops::fill<E, T>& op) {

@@ -4,6 +4,8 @@
 // Matrix products on a GPU: cuBLASLt, then bias and activation; a plain kernel for the rest.
 #pragma once
 
+#include <algorithm>
+
 #include "mlmamba/backend/cuda/launch.cuh"
 #include "mlmamba/ops/gemm.hpp"
 
@@ -90,6 +92,80 @@ matrix_products::result cublas_result(const view<T, 2, memory::device>& v) {
   return {v.data, cublas_type<T>, v.size[0] > 1 ? v.stride[0] : v.size[1]};
 }
 
+template <class E, class Y, class W, class X>
+void launch_gemm(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
+  constexpr index_t side = 16;
+  const index_t tiles = (op.x.size[0] + side - 1) / side * ((op.w.size[0] + side - 1) / side);
+  gemm_kernel<E, Y, W, X><<<blocks_for(tiles, 1), side * side, 0, ctx.stream>>>(op);
+  launched(op.name);
+}
+
+/// Sums over many rows, as gradients of weights are, have few elements and long sums: slices of
+/// 1024 terms are summed side by side by cuBLAS, then one after the other.
+inline constexpr index_t gemm_slice = 1024;
+
+template <class Op>
+struct gemm_slices {
+  static constexpr const char* name = Op::name;
+  view<float, 2, memory::device> y;      // (M, N)
+  view<float, 3, memory::device> parts;  // (slices, M, N)
+  bool accumulate;
+};
+
+template <class Op>
+__global__ void gemm_slices_kernel(const gemm_slices<Op> s) {
+  index_t m = thread_index();
+  if (m >= s.y.count()) return;
+  const index_t n = take_index(m, s.y.size[1]);
+  float sum = s.accumulate ? s.y(m, n) : 0.0f;
+  for (index_t k = 0; k < s.parts.size[0]; ++k) sum += s.parts(k, m, n);
+  s.y(m, n) = sum;
+}
+
+/// Sliced product into y. False: nothing but scratch was written.
+template <class E, class W, class X>
+bool gemm_by_slices(context<cuda>& ctx, const ops::gemm<E, float, W, X>& op,
+                    matrix_products::operand x, matrix_products::operand w) {
+  using Op = ops::gemm<E, float, W, X>;
+  const index_t m = op.x.size[0], n = op.w.size[0], k = op.x.size[1];
+  const index_t slices = k / gemm_slice, most_elements = index_t(1) << 25;
+  const index_t round = std::clamp<index_t>(most_elements / (m * n), 1, slices);
+  if (round == 1) return false;  // y is large enough to keep a GPU busy
+  auto frame = ctx.scratch.make_frame();
+  const auto parts = ctx.scratch.template make<float>(shape<3>{{round, m, n}});
+  const matrix_products::result y{parts.data, CUDA_R_32F, n};
+  const auto at = [](const matrix_products::operand& o, index_t k) {
+    matrix_products::operand part = o;
+    const index_t bytes = o.type == CUDA_R_32F ? 4 : 2;
+    part.data = static_cast<const char*>(o.data) + k * (o.k_contiguous ? 1 : o.leading) * bytes;
+    return part;
+  };
+  const auto step = [](const matrix_products::operand& o) {
+    return gemm_slice * (o.k_contiguous ? 1 : o.leading);
+  };
+  gemm_slices<Op> sum{op.y, parts, op.accumulate};
+  for (index_t from = 0; from < slices; from += round) {
+    const index_t count = std::min(round, slices - from);
+    if (!ctx.products.multiply(ctx.stream, at(x, from * gemm_slice), at(w, from * gemm_slice), y, m,
+                               n, gemm_slice, false, {count, step(x), step(w), m * n})) {
+      if (from == 0) return false;
+      fail<device_error>("cuda: gemm: cuBLASLt has no kernel for the last slices of a product");
+    }
+    sum.parts.size[0] = count;
+    launch_elements(ctx, gemm_slices_kernel<Op>, m * n, sum);
+    sum.accumulate = true;
+  }
+  Op rest = op;
+  const index_t done = slices * gemm_slice;
+  if (done == k) return true;
+  rest.x = op.x.slice(1, done, k - done), rest.w = op.w.slice(1, done, k - done);
+  rest.accumulate = true;
+  if (!ctx.products.multiply(ctx.stream, at(x, done), at(w, done), cublas_result(op.y), m, n,
+                             k - done, true))
+    launch_gemm(ctx, rest);
+  return true;
+}
+
 /// Tries cuBLAS. False: nothing was enqueued.
 template <class E, class Y, class W, class X>
 bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
@@ -100,6 +176,9 @@ bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
   if (y.leading < n) return false;
 
   const bool plain = !op.bias && !op.pre_activation && op.activation == activation::none;
+  if constexpr (std::is_same_v<Y, float>)
+    if (plain && !x.k_contiguous && k >= 2 * gemm_slice && gemm_by_slices(ctx, op, x, w))
+      return true;
   if (plain) return ctx.products.multiply(ctx.stream, x, w, y, m, n, k, op.accumulate);
 
   // The epilogue adds the bias to sums that were not rounded yet.
@@ -129,10 +208,7 @@ void execute(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
                  std::is_same_v<Y, float>)&&std::is_same_v<typename E::accum, float>) {
     if (kernels::gemm_by_cublas(ctx, op)) return;
   }
-  constexpr index_t side = 16;
-  const unsigned blocks = kernels::blocks_for((m + side - 1) / side * ((n + side - 1) / side), 1);
-  kernels::gemm_kernel<E, Y, W, X><<<blocks, side * side, 0, ctx.stream>>>(op);
-  kernels::launched(op.name);
+  kernels::launch_gemm(ctx, op);
 }
 
 }  // namespace mlmamba::backend

@@ -43,6 +43,16 @@ void launch_rows(context<cuda>& ctx, void (*kernel)(Op), index_t n, const Op& op
   launched(Op::name);
 }
 
+/// The same with no more warps than rows of `width` elements keep busy.
+template <class Op>
+void launch_rows(context<cuda>& ctx, void (*kernel)(Op), index_t n, index_t width, const Op& op) {
+  if (n <= 0) return;
+  const index_t warps = (width + warp_size - 1) / warp_size;
+  const unsigned threads = unsigned(warps < 1 ? 1 : warps < 8 ? warps : 8) * warp_size;
+  kernel<<<blocks_for(n, 1), threads, 0, ctx.stream>>>(op);
+  launched(Op::name);
+}
+
 __device__ inline index_t thread_index() { return index_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int lane_index() { return int(threadIdx.x) % warp_size; }
 __device__ inline int warp_index() { return int(threadIdx.x) / warp_size; }

@@ -4,7 +4,7 @@
 // Reductions on a GPU.
 #pragma once
 
-#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/backend/cuda/column_sums.cuh"
 #include "mlmamba/ops/reduce.hpp"
 
 namespace mlmamba::backend {
@@ -12,12 +12,51 @@ namespace mlmamba::backend {
 namespace kernels {
 
 template <class E>
-__global__ void sum_rows_kernel(const ops::sum_rows<E> op) {
-  const index_t d = thread_index();
-  if (d >= op.x.size[1]) return;
-  typename E::accum sum = op.y(d);
-  for (index_t t = 0; t < op.x.size[0]; ++t) sum += typename E::accum(op.x(t, d));
-  op.y(d) = sum;
+struct sum_rows_term {
+  static constexpr const char* name = ops::sum_rows<E>::name;
+  static constexpr int outputs = 1;
+  using accum = typename E::accum;
+  ops::sum_rows<E> op;
+
+  index_t rows() const { return op.x.size[0]; }
+  index_t columns() const { return op.x.size[1]; }
+  __device__ void add(index_t t, index_t d, accum (&sums)[outputs]) const {
+    sums[0] += accum(op.x(t, d));
+  }
+  __device__ accum* target(int, index_t d) const { return &op.y(d); }
+};
+
+template <class E>
+struct sum_squares_plan {
+  static constexpr const char* name = ops::sum_squares<E>::name;
+  ops::sum_squares<E> op;
+  view<double, 1, memory::device> parts;  // of ops::sum_squares::block elements each
+};
+
+template <class E>
+__global__ void sum_squares_parts_kernel(const sum_squares_plan<E> plan) {
+  __shared__ double shared[warp_size];
+  constexpr index_t block = ops::sum_squares<E>::block;
+  const auto& x = plan.op.x;
+  const index_t begin = index_t(blockIdx.x) * block;
+  const index_t end = begin + block < x.size[0] ? begin + block : x.size[0];
+  double sum = 0;
+  for (index_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+    const double v = double(x(i));
+    sum = multiply_add(v, v, sum);
+  }
+  sum = block_sum(sum, shared);
+  if (threadIdx.x == 0) plan.parts(index_t(blockIdx.x)) = sum;
+}
+
+/// One block adds the parts.
+template <class E>
+__global__ void sum_squares_kernel(const sum_squares_plan<E> plan) {
+  __shared__ double shared[warp_size];
+  double sum = 0;
+  for (index_t i = threadIdx.x; i < plan.parts.size[0]; i += blockDim.x) sum += plan.parts(i);
+  sum = block_sum(sum, shared);
+  if (threadIdx.x == 0) plan.op.y(0) += sum;
 }
 
 // A candidate beats another if it is larger, or equal and earlier. NaN is no candidate; in a row
@@ -56,7 +95,17 @@ __global__ void argmax_kernel(const ops::argmax<E, X> op) {
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::sum_rows<E>& op) {
-  kernels::launch_elements(ctx, kernels::sum_rows_kernel<E>, op.x.size[1], op);
+  kernels::add_column_sums(ctx, kernels::sum_rows_term<E>{op});
+}
+template <class E>
+requires std::same_as < typename ops::sum_squares<E>::sum_type,
+double > void execute(context<cuda>& ctx, const ops::sum_squares<E>& op) {
+  if (op.x.size[0] == 0) return;
+  auto frame = ctx.scratch.make_frame();
+  const index_t parts = (op.x.size[0] + op.block - 1) / op.block;
+  kernels::sum_squares_plan<E> plan{op, ctx.scratch.template make<double>(shape<1>{{parts}})};
+  kernels::launch_rows(ctx, kernels::sum_squares_parts_kernel<E>, parts, plan);
+  kernels::launch_rows(ctx, kernels::sum_squares_kernel<E>, 1, plan);
 }
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::argmax<E, X>& op) {
