@@ -49,7 +49,7 @@ struct patch_case {
   void backward(context_of<E>& ctx) {
     auto frame = ctx.scratch.make_frame();
     typename nn::patch_embedding<E>::saved s;
-    module.forward(ctx, x, s);
+    this->module.forward(ctx, x, s);
     nn::assign(ctx, dx.view(), module.backward(ctx, dy, s));
   }
   double terms() const { return length; }
