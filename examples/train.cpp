@@ -63,7 +63,7 @@ json recipe_json(const settings& s) {
   set("test", "source", !s.test.empty(), s.test);
   set("test", "images", !s.test_images.empty(), s.test_images);
   set("test", "scenes", s.test_scenes > 0, s.test_scenes);
-  set("training", "steps", s.steps > 0, s.steps);
+  if (s.steps > 0) train::set_steps(j, s.steps, s.config);
   set("training", "batch", s.batch > 0, s.batch);
   set("training", "micro_batch", s.micro_batch > 0, s.micro_batch);
   set("training", "learning_rate", s.learning_rate >= 0, s.learning_rate);
