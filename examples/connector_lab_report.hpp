@@ -141,7 +141,7 @@ inline void write(const std::vector<result>& results, const train::vqa_report* b
              "connector and language model up to the first logits.");
   page.bars("Right answers by type of question, with 95 % intervals", panels,
             "the same language model without a picture");
-  page.curves("Training loss", "update", curves, true);
+  page.curves("Training loss, logarithmic", "update", curves, true);
   mlmamba::write_file(folder / "lab.json", j.dump(1) + "\n");
   mlmamba::write_file(folder / "lab.svg", page.svg());
 }

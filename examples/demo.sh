@@ -4,7 +4,7 @@
 #
 # Installs what is missing, builds, and asks the shipped model about three pictures: scenes of real
 # product photographs that it never saw in training.
-#   demo.sh                     install, build, ask
+#   demo.sh                     install (apt, as root or with sudo), build in build-demo, ask
 #   demo.sh --program FILE      ask with a program that is built already
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +12,10 @@ source=$(dirname "$here")
 program=
 case "${1:-}" in
   "") ;;
-  --program) program=${2:?demo.sh: --program wants a file} ;;
+  --program)
+    program=${2:-}
+    [ $# = 2 ] && [ -x "$program" ] || { echo "demo.sh: --program \"$program\"; one program is wanted" >&2; exit 2; }
+    ;;
   -h | --help) sed -n '5,8p' "$0" | cut -c3-; exit 0 ;;
   *) echo "demo.sh: \"$1\" is not an option; wanted is --program FILE or nothing" >&2; exit 2 ;;
 esac
@@ -21,11 +24,9 @@ if [ -z "$program" ]; then
   install_missing g++ cmake ninja-build pkg-config libhwy-dev nlohmann-json3-dev libjpeg-dev libpng-dev \
     zlib1g-dev libutf8proc-dev libcli11-dev
   echo "Building (about two minutes on two cores)"
-  cmake -S "$source" -B "$source/build-demo" -G Ninja -DMLMAMBA_BUILD_TESTS=OFF > "$source/build-demo.log" 2>&1 || {
-    cat "$source/build-demo.log"
-    exit 1
-  }
-  rm -f "$source/build-demo.log"
+  mkdir -p "$source/build-demo"
+  log="$source/build-demo/configure.log"
+  cmake -S "$source" -B "$source/build-demo" -G Ninja -DMLMAMBA_BUILD_TESTS=OFF > "$log" 2>&1 || { cat "$log" >&2; exit 1; }
   cmake --build "$source/build-demo" --target generate
   program="$source/build-demo/examples/generate"
 fi

@@ -38,7 +38,7 @@ struct settings {
 #endif
   generate_options sampling;
   int threads = 0;
-  bool raw = false;
+  bool raw = false, chat = false;
 };
 
 /// One conversation: the picture is looked at once, its state goes from turn to turn.
@@ -106,7 +106,7 @@ int run(context_of<typename Model::engine_type>& ctx, const checkpoint& files, c
   conversation<Model> c(ctx, model, words, chat_format_of(format.empty() ? "plain" : format),
                         towers);
   c.begin(s.image);
-  if (!s.prompt.empty()) {
+  if (!s.chat) {
     c.ask(s.prompt, now);
     return 0;
   }
@@ -176,6 +176,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
+  s.chat = app.count("--prompt") == 0;
   try {
     if (s.device == "cpu") {
 #if !defined(__CUDACC__)

@@ -9,6 +9,10 @@ install_missing() {
     dpkg-query -W -f='${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get > /dev/null || {
+    echo "There is no apt-get here: going on without having installed ${missing[*]} (or what they are called here)" >&2
+    return 0
+  }
   local as_root=()
   if [ "$(id -u)" != 0 ]; then
     command -v sudo > /dev/null || {
@@ -17,11 +21,7 @@ install_missing() {
     }
     as_root=(sudo)
   fi
-  command -v apt-get > /dev/null || {
-    echo "missing packages: ${missing[*]}; there is no apt-get here: install them by your own means" >&2
-    return 1
-  }
   echo "Installing: ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 }

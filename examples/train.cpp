@@ -72,7 +72,7 @@ json recipe_json(const settings& s) {
   set("test", "source", !s.test.empty(), s.test);
   set("test", "images", !s.test_images.empty(), s.test_images);
   set("test", "scenes", s.test_scenes > 0, s.test_scenes);
-  set("training", "steps", s.steps > 0, s.steps);
+  if (s.steps > 0) train::set_steps(j, s.steps, s.config);
   set("training", "batch", s.batch > 0, s.batch);
   set("training", "micro_batch", s.micro_batch > 0, s.micro_batch);
   set("training", "learning_rate", s.learning_rate >= 0, s.learning_rate);
@@ -118,7 +118,7 @@ int run(const settings& s, train::recipe r) {
     mlmamba::write_file(words_file, words_text);
   }
   const auto words = mlmamba::tokenizer::parse(words_text, words_file.string());
-  if (!words.eos()) mlmamba::fail("train: the tokenizer has no <|endoftext|>; it is needed");
+  if (!words.eos()) mlmamba::fail("the tokenizer has no <|endoftext|>; it is needed");
 
   r.model["llm"]["vocab_size"] = words.size();
   Model model = mlmamba::published<Model>::make(r.model, s.config);
@@ -132,7 +132,7 @@ int run(const settings& s, train::recipe r) {
   train::trainer<Model, train::next_token_gradients> t(ctx, model, {}, r.training);
   const bool there = !train::saved_run(out / "checkpoints").steps().empty();
   if (there && !s.resume && !s.evaluate)
-    mlmamba::fail("train: ", out.string(), " has a run; --resume or another --out is wanted");
+    mlmamba::fail(out.string(), " has a run; --resume or another --out is wanted");
   if (there) t.resume();
 
   std::fprintf(stderr, "%s, %lld updates of %lld, %s\n", source.name.c_str(),
@@ -244,7 +244,7 @@ int choose(const settings& s) {
   if (towers == 1 && kind == mlp::kind) return run<model_of<one_tower, mlp>>(s, r);
   if (towers == 1 && kind == scan::kind) return run<model_of<one_tower, scan>>(s, r);
 #endif
-  mlmamba::fail("train: ", towers, " towers with the connector \"", kind,
+  mlmamba::fail(towers, " towers with the connector \"", kind,
                 "\"; compiled are 1 or 2 towers with ", scan::kind, " or gelu-mlp, and 2 with ",
                 "mamba2_cross_scan_connector");
 }

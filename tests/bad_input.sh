@@ -2,60 +2,147 @@
 # SPDX-License-Identifier: MIT
 # Copyright the mlmamba authors
 #
-# What examples/generate says to bad input: one clear line, exit code 2, never a crash.
-#   bad_input.sh PROGRAM MODEL_FOLDER
+# What the programs say to bad input: one clear line, exit code 2, never a crash, no file left over.
+#   bad_input.sh FOLDER_WITH_THE_PROGRAMS
 set -u
-program=$1 model=$2
+programs=$(cd "$1" && pwd)
+source=$(cd "$(dirname "$0")/.." && pwd)
+model=$source/examples/garment_model pictures=$source/tests/io/pictures
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-bad=0
+bad=0 done=0
 
-# refused WORDS ARGUMENTS...: exits with 2, says WORDS, in one line
+# refused WORDS PROGRAM ARGUMENTS...: exits with 2, says WORDS, in one line (CLI11 adds a hint)
 refused() {
-  local words=$1 output code
-  shift
-  output=$("$program" "$@" 2>&1 < /dev/null)
+  local words=$1 program=$2 arguments="${*:3}" output code
+  shift 2
+  [ -x "$programs/$program" ] || return 0
+  output=$("$programs/$program" "$@" 2>&1 < /dev/null)
   code=$?
-  if [ $code != 2 ] || ! grep -qF -- "$words" <<< "$output" || [ "$(wc -l <<< "$output")" -gt 2 ]; then
-    printf 'bad_input: %s\n  exit code %s, output: %s\n  wanted: exit code 2 and "%s"\n' "$*" $code "$output" "$words"
+  done=$((done + 1))
+  if [ $code != 2 ] || ! grep -qF -- "$words" <<< "$output" ||
+    [ "$(grep -vc '^Run with --help' <<< "$output")" != 1 ]; then
+    printf 'bad_input: %s %s\n  exit code %s, output: %s\n  wanted: exit code 2 and one line with "%s"\n' \
+      "$program" "${arguments:0:300}" $code "${output:0:600}" "$words"
     bad=1
   fi
 }
-# answered ARGUMENTS...: exits with 0
+# answered PROGRAM ARGUMENTS...: exits with 0
 answered() {
-  if ! "$program" "$@" > "$work/out" 2>&1 < /dev/null; then
-    printf 'bad_input: %s\n  %s\n  wanted: an answer\n' "$*" "$(cat "$work/out")"
+  local program=$1 arguments="${*:2}"
+  shift
+  [ -x "$programs/$program" ] || return 0
+  done=$((done + 1))
+  if ! "$programs/$program" "$@" > "$work/out" 2>&1 < /dev/null; then
+    printf 'bad_input: %s %s\n  %s\n  wanted: an answer\n' "$program" "${arguments:0:300}" "$(head -c 600 "$work/out")"
     bad=1
   fi
 }
-picture=$(ls "$(dirname "$0")"/../examples/pictures/*.png | head -1)
+# Nothing but what the test itself has made is there.
+nothing_left() {
+  [ -z "$(ls -A "$work/outputs")" ] && return
+  echo "bad_input: files were left over: $(ls -A "$work/outputs")"
+  bad=1
+}
+mkdir "$work/outputs"
+picture=$source/examples/pictures/1.png out=$work/outputs
 
-refused "no-such-folder" --model "$work/no-such-folder" --prompt hello
-refused "no-such.png" --image "$work/no-such.png" --prompt hello
-refused "cuda" --device cuda --prompt hello
+# --- options
+refused "no-such-folder" generate --model "$work/no-such-folder" --prompt hello
+refused "cuda" generate --device cuda --prompt hello
+refused "--no-such" generate --no-such
+refused "temperature" generate --prompt hello --temperature -1
+refused "top_p" generate --prompt hello --top-p 2 --temperature 1
+refused "max_new_tokens" generate --prompt hello --max-new-tokens -1
+refused "seed" generate --prompt hello --seed x
+
+# --- pictures
+refused "no-such.png" generate --image "$work/no-such.png" --prompt hello
+refused "$work" generate --image "$work" --prompt hello
 printf 'this is no picture' > "$work/text.png"
-refused "text.png" --image "$work/text.png" --prompt hello
+refused "text.png: begins with" generate --image "$work/text.png" --prompt hello
 head -c 300 "$picture" > "$work/cut.png"
-refused "cut.png" --image "$work/cut.png" --prompt hello
+refused "cut.png" generate --image "$work/cut.png" --prompt hello
 : > "$work/empty.png"
-refused "empty.png" --image "$work/empty.png" --prompt hello
-
-# models: missing, cut, of other sizes, not finite
-for part in config.json model.safetensors tokenizer.json; do
-  rm -rf "$work/m" && cp -r "$model" "$work/m" && rm "$work/m/$part"
-  refused "$part" --model "$work/m" --prompt hello
-  rm -rf "$work/m" && cp -r "$model" "$work/m" && head -c 1000 "$model/$part" > "$work/m/$part"
-  refused "$work/m" --model "$work/m" --prompt hello
+refused "empty.png" generate --image "$work/empty.png" --prompt hello
+refused "20000 x 20000 pixels; at most" generate --image "$pictures/20000x20000.png" --prompt hello
+for name in one.png one.jpg 20000x1.png 1x20000.png grey.png grey.jpg grey_alpha.png rgba.png rgb16.png \
+  grey16.png cmyk.jpg ycck.jpg bits.png palette_transparent.png; do
+  answered generate --image "$pictures/$name" --prompt "Is there a bag?" --max-new-tokens 4
 done
-rm -rf "$work/m" && cp -r "$model" "$work/m"
-sed -i 's/"d_model": 192/"d_model": 256/' "$work/m/config.json"
-refused "wants" --model "$work/m" --prompt hello
 
-# odd, but defined
-answered --image "$picture" --prompt "$(printf 'What is \377\376 at the top left?')"
-answered --image "$picture" --prompt "$(head -c 20000 /dev/zero | tr '\0' 'x')"
-answered --image "$picture" --prompt " "
-answered --prompt "Is there a bag?" --max-new-tokens 3
-answered --image "$picture" --prompt "Is there a bag?" --temperature 0.7 --top-k 5 --top-p 0.9 --min-p 0.05 --seed 3 --threads 1
-[ $bad = 0 ] && echo "bad_input: all refused or answered"
+# --- models: missing, cut, of other sizes, of other types, not finite
+changed() { # a copy of the model
+  rm -rf "$work/m"
+  cp -r "$model" "$work/m"
+}
+for part in config.json model.safetensors tokenizer.json; do
+  changed && rm "$work/m/$part"
+  refused "$part" generate --model "$work/m" --prompt hello
+  changed && head -c 1000 "$model/$part" > "$work/m/$part"
+  refused "$work/m" generate --model "$work/m" --prompt hello
+  changed && : > "$work/m/$part"
+  refused "$work/m" generate --model "$work/m" --prompt hello
+done
+changed && truncate -s -2 "$work/m/model.safetensors"
+refused "$work/m" generate --model "$work/m" --prompt hello
+changed && sed -i 's/"d_model": 192/"d_model": 256/' "$work/m/config.json"
+refused "wants" generate --model "$work/m" --prompt hello
+changed && sed -i 's/"d_model": 192/"d_model": 1000000000000/' "$work/m/config.json"
+refused "$work/m" generate --model "$work/m" --prompt hello
+changed && sed -i 's/"d_model": 192/"d_model": "wide"/' "$work/m/config.json"
+refused "an integer is wanted" generate --model "$work/m" --prompt hello
+changed && echo '[1, 2]' > "$work/m/config.json"
+refused "an object is wanted" generate --model "$work/m" --prompt hello
+changed && sed -i 's/"n_layer": 6/"n_layer": 7/' "$work/m/config.json"
+refused "missing" generate --model "$work/m" --prompt hello
+changed && sed -i 's/"n_layer": 6/"n_layer": 5/' "$work/m/config.json"
+refused "none of the model's" generate --model "$work/m" --prompt hello
+changed && LC_ALL=C sed -i '1s/"BF16"/"XY16"/' "$work/m/model.safetensors"
+refused 'dtype "XY16"' generate --model "$work/m" --prompt hello
+changed && LC_ALL=C sed -i '1s/"BF16"/"F64" /' "$work/m/model.safetensors"
+refused "bytes" generate --model "$work/m" --prompt hello
+changed && head -c 4000 /dev/zero | tr '\0' '\377' |
+  dd of="$work/m/model.safetensors" bs=1 conv=notrunc status=none \
+    seek=$(($(stat -c %s "$model/model.safetensors") - 4000))
+refused "nan" generate --model "$work/m" --image "$picture" --prompt hello
+refused "07_inspect_checkpoint:" 07_inspect_checkpoint
+refused "no-such" 07_inspect_checkpoint "$work/no-such"
+refused "text.png" 07_inspect_checkpoint "$work/text.png"
+refused "arguments" 03_describe_image
+refused "text.png" 03_describe_image "$work/text.png"
+refused "no-such" 02_generate "$work/no-such"
+refused "the prompt is empty" 02_generate "$model" ""
+
+# --- texts: odd, but defined
+refused "the prompt is empty" generate --raw --prompt ""
+answered generate --image "$picture" --prompt ""
+answered generate --image "$picture" --prompt " "
+answered generate --image "$picture" --prompt "$(printf 'What is \377\376 at the top left?')"
+answered generate --image "$picture" --prompt "$(head -c 100000 /dev/zero | tr '\0' 'x')"
+answered generate --prompt "Is there a bag?" --max-new-tokens 0
+answered generate --image "$picture" --prompt "Is there a bag?" --temperature 0.7 --top-k 5 --top-p 0.9 --min-p 0.05 --seed 3 --threads 1
+answered generate # a chat in which nothing is said
+
+# --- training and data: refused before anything is written
+recipe=$source/examples/garment_recipe.json
+refused "no-such.json" train --config "$work/no-such.json" --out "$out/run"
+head -c 200 "$recipe" > "$work/cut.json"
+refused "cut.json" train --config "$work/cut.json" --out "$out/run"
+echo '{}' > "$work/nothing.json"
+refused "nothing.json" train --config "$work/nothing.json" --out "$out/run"
+sed 's/"steps": 20000/"stepps": 20000/' "$recipe" > "$work/spelled.json"
+refused "stepps" train --config "$work/spelled.json" --out "$out/run"
+refused "no-such.json" train --config "$recipe" --data "$work/no-such.json" --out "$out/run"
+echo '[{"image": "text.png", "conversations": [{"from": "human", "value": "hello"}]}]' > "$work/data.json"
+refused "data.json" train --config "$recipe" --data "$work/data.json" --images "$work" --out "$out/run"
+refused "$work/no-such" train --config "$recipe" --data "garment:$work/no-such" --out "$out/run"
+refused "--config" train --out "$out/run"
+refused "no-such" garment_data --source "$work/no-such" --out "$out/data"
+refused "97" garment_data --size 97 --out "$out/data"
+refused "nothing to do" garment_data
+refused "nonsense" connector_lab --towers "$model" --out "$out/lab" --connectors nonsense
+refused "no-such" connector_lab --towers "$work/no-such" --out "$out/lab"
+nothing_left
+[ $bad = 0 ] && echo "bad_input: all $done refused or answered"
 exit $bad

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 # Copyright the mlmamba authors
 #
-# Installs what is missing, builds, and runs the tests.
-#   tests/run.sh          build with GCC and run everything
-#   tests/run.sh --all    the same, plus formatting, clang, sanitizers and CUDA compilation
+# Installs what is missing (apt, as root or with sudo), builds in build, and runs the tests.
+#   tests/run.sh          with GCC: all tests but those that compile the library many times over
+#   tests/run.sh --all    these too, formatting, clang, sanitizers, and CUDA compilation (if nvcc is there)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,14 +12,14 @@ all=0
 for argument in "$@"; do
   case "$argument" in
     --all) all=1 ;;
-    -h | --help) sed -n '5,8p' "$0" | cut -c3-; exit 0 ;;
+    -h | --help) sed -n '5,7p' "$0" | cut -c3-; exit 0 ;;
     *) echo "tests/run.sh: \"$argument\" is not an option; wanted is --all or nothing" >&2; exit 2 ;;
   esac
 done
 
 . examples/install.sh
 need="g++ cmake ninja-build pkg-config libhwy-dev doctest-dev nlohmann-json3-dev libjpeg-dev libpng-dev
-      zlib1g-dev libutf8proc-dev libcli11-dev dataset-fashion-mnist"
+      zlib1g-dev libutf8proc-dev libcli11-dev git dataset-fashion-mnist"
 if [ "$all" = 1 ]; then need="$need clang-14 clang-format-14 libclang-rt-14-dev"; fi
 # shellcheck disable=SC2086
 install_missing $need
@@ -28,8 +28,8 @@ step() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 jobs=$(nproc)
 
 step "build"
-cmake -S . -B build -G Ninja > build.log 2>&1 || { cat build.log; exit 1; }
-rm -f build.log
+mkdir -p build
+cmake -S . -B build -G Ninja > build/configure.log 2>&1 || { cat build/configure.log >&2; exit 1; }
 cmake --build build -j "$jobs"
 
 step "tests"

@@ -10,6 +10,7 @@
 
 #include "mlmamba/text/bpe_trainer.hpp"
 #include "mlmamba/text/prompt.hpp"
+#include "mlmamba/text/stream_decoder.hpp"
 #include "mlmamba/text/tokenizer.hpp"
 
 namespace {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "mlmamba/text/stream_decoder.hpp"
 #include "mlmamba/text/tokenizer.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -81,6 +81,9 @@ TEST_CASE("plot: curves keep points that are numbers, and stay inside the axes")
     CHECK(count(svg.substr(at, svg.find('\'', at) - at), ",") == 3);
     CHECK(well_formed(svg));
   }
+  plot_page two("", "", {"one"});
+  two.curves("whole updates", "update", {{{1, 2}, {3, 4}}});
+  CHECK(count(two.svg(), ">1.2</text>") == 0);
   plot_page flat("", "", {"one"});
   flat.curves("one point", "update", {{{1}, {2}}});
   CHECK(flat.svg().find("inf") == std::string::npos);

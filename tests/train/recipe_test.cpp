@@ -86,6 +86,19 @@ TEST_SUITE("recipe_test") {
     CHECK_THROWS_AS(recipe_from(parse_json("{}", "r"), "r"), io_error);
     CHECK_THROWS_AS(recipe_from(parse_json("[]", "r"), "r"), io_error);
   }
+  TEST_CASE("a run of another length keeps the share of its warm-up") {
+    json j{{"training", {{"steps", 200}, {"warmup", 50}}}};
+    set_steps(j, 20, "r");
+    CHECK(j == json{{"training", {{"steps", 20}, {"warmup_ratio", 0.25}}}});
+    set_steps(j, 10, "r");
+    CHECK(j == json{{"training", {{"steps", 10}, {"warmup_ratio", 0.25}}}});
+    json without = json::object();
+    set_steps(without, 3, "r");
+    CHECK(without == json{{"training", {{"steps", 3}}}});
+    json wrong{{"training", {{"steps", "many"}, {"warmup", 50}}}};
+    CHECK_THROWS_AS(set_steps(wrong, 3, "r"), error);
+  }
+
   TEST_CASE("a vocabulary of the data's own texts") {
     const test::temporary_folder folder;
     test::spill(folder / "chat.json", R"([{"conversations":

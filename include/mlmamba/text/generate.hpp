@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "mlmamba/text/sampler.hpp"
+#include "mlmamba/text/stream_decoder.hpp"
 #include "mlmamba/text/text_model.hpp"
 #include "mlmamba/text/tokenizer.hpp"
 

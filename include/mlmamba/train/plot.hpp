@@ -28,7 +28,8 @@ struct bar_panel {
   double reference = -1;  ///< a dashed line, such as chance; negative: none
 };
 
-/// One curve; points that are not finite are left out, and with a log axis those not above 0.
+/// One curve over a count, such as updates; points that are not finite are left out, and with a log
+/// axis those not above 0.
 struct curve {
   std::vector<double> x, y;
 };
@@ -160,7 +161,7 @@ class plot_page {
       text(left - 8, py(up(t)) + 4, short_number(t),
            "font-size='11' text-anchor='end' fill='#555'");
     }
-    for (const double t : even_ticks(x0, x1)) {
+    for (const double t : even_ticks(x0, x1, 1)) {
       line(px(t), top + h, px(t), top + h + 4, "stroke='#999'");
       text(px(t), top + h + 17, short_number(t), "font-size='11' text-anchor='middle' fill='#555'");
     }
@@ -246,9 +247,10 @@ class plot_page {
              "' height='" + number(h, 1) + "' fill='" + std::string(fill) + "'/>\n";
   }
 
-  /// Multiples of 1, 2 or 5 times a power of ten, some six of them.
-  static std::vector<double> even_ticks(double low, double high) {
-    const double rough = (high - low) / 6, power = std::pow(10, std::floor(std::log10(rough)));
+  /// Multiples of 1, 2 or 5 times a power of ten, some six of them, and `least` or more apart.
+  static std::vector<double> even_ticks(double low, double high, double least = 0) {
+    const double rough = std::max(least, (high - low) / 6),
+                 power = std::pow(10, std::floor(std::log10(rough)));
     double step = 10 * power;
     for (const double m : {5.0, 2.0, 1.0})
       if (m * power >= rough) step = m * power;

@@ -108,6 +108,18 @@ struct recipe {
   trainer_options training;
 };
 
+/// The same training in another number of updates: a warm-up that is given in updates keeps its
+/// share of them.
+inline void set_steps(json& recipe, index_t steps, const std::string& who) {
+  json& t = recipe["training"];
+  if (json_has(t, "warmup") && json_has(t, "steps")) {
+    const auto of = json_get<double>(t, "steps", who), warmup = json_get<double>(t, "warmup", who);
+    t["warmup_ratio"] = of > 0 ? std::clamp(warmup / of, 0.0, 1.0) : 0.0;
+    t.erase("warmup");
+  }
+  t["steps"] = steps;
+}
+
 inline recipe recipe_from(const json& j, const std::string& who) {
   using detail::only_keys;
   only_keys(

@@ -35,16 +35,18 @@ def smooth(height, width, channels):
     return np.asarray(coarse.resize((width, height), Image.BICUBIC))
 
 
-def png16(array, colour):
-    """16-bit PNG by hand: Pillow writes no such RGB."""
-    height, width = array.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
-
+def png(width, height, depth, colour, interlaced, rows):
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+            + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b""))
+
+
+def png16(array, colour):
+    """16-bit PNG by hand: Pillow writes no such RGB."""
+    height, width = array.shape[:2]
+    return png(width, height, 16, colour, 0, b"".join(b"\0" + row.astype(">u2").tobytes() for row in array))
 
 
 def adam7(rgb):
@@ -55,12 +57,14 @@ def adam7(rgb):
         part = rgb[y0::dy, x0::dx]
         if part.size:
             rows += b"".join(b"\0" + row.tobytes() for row in part)
+    return png(width, height, 8, 2, 1, rows)
 
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1))
-            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+def long_sides():
+    """As long as is read, and longer than fits: no pixels but the first row of the square."""
+    (HERE / "20000x1.png").write_bytes(png(20000, 1, 8, 0, 0, b"\0" + b"\x60" * 20000))
+    (HERE / "1x20000.png").write_bytes(png(1, 20000, 8, 0, 0, b"\0\x60" * 20000))
+    (HERE / "20000x20000.png").write_bytes(png(20000, 20000, 8, 0, 0, b"\0" + b"\x60" * 20000))
 
 
 def main():
@@ -92,6 +96,7 @@ def main():
     # Pillow clips 16-bit grey at 255; the library keeps the high byte, as Pillow does for colour.
     want["grey16.png"] = np.repeat((wide[..., :1] >> 8).astype(np.uint8), 3, axis=2)
     write("expected.safetensors", want)
+    long_sides()
 
     order = "columns_first" if int(PIL.__version__.split(".")[0]) < 13 else "tall_rows_first"
     tensors = {}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// The connectors that take part, one of one's own among them.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "connector_lab_any.hpp"
+#include "mlmamba/backend/cpu.hpp"
+#include "mlmamba/backend/traced.hpp"
+#include "mlmamba/models/preset.hpp"
+#include "mlmamba/models/published/ml_mamba.hpp"
+
+namespace lab {
+
+using mlmamba::json;
+
+using E = mlmamba::on<mlmamba::backend::traced<mlmamba::backend::cpu>, float>;
+
+/// A connector of one's own (04_custom_connector.cpp proves its backward):
+/// y = down(silu(gate(x)) * up(x))
+struct gated {
+  using engine_type = E;
+  nn::linear<E> gate, up, down;
+
+  explicit gated(mlmamba::connector_shape n)
+      : gate(n.d_vision, n.d_model), up(n.d_vision, n.d_model), down(n.d_model, n.d_model) {}
+  static void fields(auto& self, auto&& f) {
+    f("gate", self.gate), f("up", self.up), f("down", self.down);
+  }
+  struct saved {
+    nn::linear<E>::saved gate, up, down;
+    in<E, 3> g, u;
+  };
+  out<E, 3> forward(context_of<E>& ctx, in<E, 3> x, saved& s) const {
+    s.g = gate.forward(ctx, x, s.gate);
+    s.u = up.forward(ctx, x, s.up);
+    return down.forward(ctx, nn::silu_mul(ctx, s.g, s.u), s.down);
+  }
+  out<E, 3> backward(context_of<E>& ctx, in<E, 3> dy, const saved& s) {
+    auto d = nn::silu_mul_backward(ctx, down.backward(ctx, dy, s.down), s.g, s.u);
+    return nn::add(ctx, gate.backward(ctx, d.gate, s.gate), up.backward(ctx, d.up, s.up));
+  }
+};
+
+/// All that take part.
+inline constexpr std::tuple connectors{
+    named<mlmamba::linear_connector<E>>{"linear"},
+    named<mlmamba::mlp_connector<E>>{"mlp"},
+    named<mlmamba::fused_mlp_connector<E>>{"fused-mlp"},
+    named<mlmamba::average_pool_connector<E>>{"average-pool"},
+    named<mlmamba::pixel_shuffle_connector<E>>{"pixel-shuffle"},
+    named<mlmamba::ldp_connector<E>>{"ldpv2"},
+    named<mlmamba::scan_connector<E>>{"scan"},
+    named<mlmamba::cross_scan_connector<E>>{"cross-scan"},
+    named<gated>{"gated"},  // your own: one line like this
+};
+
+using any_connector = decltype(any_of(connectors));
+
+using maker = std::function<any_connector(const json& config, const json& llm,
+                                          const mlmamba::connector_shape&, const std::string&)>;
+
+/// One that takes part.
+struct entrant {
+  std::string name;
+  maker make;
+};
+/// The connector that the model folder has is made with the folder's options.
+template <class C>
+entrant entrant_of(const named<C>& c) {
+  return {c.name, [](const json& config, const json& llm, const auto& n, const std::string& who) {
+            const auto make = [&] {
+              if constexpr (requires { C::kind; }) {
+                const json part = mlmamba::detail::connector_part(config);
+                if (mlmamba::json_get_or<std::string>(part, "type", "", who) == C::kind)
+                  return mlmamba::detail::make_connector<C>(config, llm, n, who);
+              }
+              return C(n);
+            };
+            return any_connector(decltype(any_connector::chosen)(std::in_place_type<C>, make()));
+          }};
+}
+
+/// Those that are named, or all; error if a name is not known.
+inline std::vector<entrant> chosen_of(const std::vector<std::string>& names) {
+  const auto known = std::apply(
+      [](const auto&... c) { return std::vector<entrant>{entrant_of(c)...}; }, connectors);
+  std::vector<entrant> chosen;
+  for (const std::string& name : names) {
+    const auto is_it = [&](const entrant& k) { return k.name == name; };
+    const auto at = std::find_if(known.begin(), known.end(), is_it);
+    if (at == known.end()) {
+      std::string all;
+      for (const entrant& k : known) all += (all.empty() ? "" : ", ") + k.name;
+      mlmamba::fail("connector \"", name, "\"; wanted are some of ", all);
+    }
+    if (std::any_of(chosen.begin(), chosen.end(), is_it))
+      mlmamba::fail("connector \"", name, "\" is given twice; once is wanted");
+    chosen.push_back(*at);
+  }
+  return chosen.empty() ? known : chosen;
+}
+
+}  // namespace lab
