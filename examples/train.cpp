@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
+#include <map>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -53,7 +54,7 @@ using two_towers = mlmamba::fused<one_tower, one_tower>;
 std::atomic<bool> interrupted{false};
 
 struct settings {
-  std::string config, out, data, images, test, test_images, weights = "bf16";
+  std::string config, out, data, images, test, test_images, commit, weights = "bf16";
   std::int64_t steps = 0, batch = 0, micro_batch = 0, profile = 0;
   std::int64_t seed = -1, test_scenes = 0;
   double learning_rate = -1, minutes = 0;
@@ -206,6 +207,7 @@ int run(const settings& s, train::recipe r) {
   }
 
   nlohmann::ordered_json metrics;
+  if (!s.commit.empty()) metrics["commit"] = s.commit;
   metrics["updates"] = t.state().updates;
   metrics["training_seconds"] = t.state().seconds;
   metrics["text_tokens"] = t.state().text_tokens;
@@ -220,9 +222,11 @@ int run(const settings& s, train::recipe r) {
       metrics[std::string(train::name_of(show))] = train::to_json(report);
     }
   }
+  std::map<std::string, std::string> note{{"updates", std::to_string(t.state().updates)}};
+  if (!s.commit.empty()) note["commit"] = s.commit;
   const auto stored = s.weights == "bf16" ? train::stored::bf16 : train::stored::f32;
   train::export_model(model, out / "model", stored, {{"chat_format", mlmamba::name_of(r.chat)}},
-                      words_text, {{"updates", std::to_string(t.state().updates)}});
+                      words_text, note);
   mlmamba::write_file(out / "model" / "metrics.json", metrics.dump(1) + "\n");
   mlmamba::write_file(out / "model" / "recipe.json", r.whole.dump(1) + "\n");
   std::fprintf(stderr, "train: wrote %s\n", (out / "model").string().c_str());
@@ -282,6 +286,7 @@ int main(int argc, char** argv) {
   app.add_option("--weights", s.weights, "How matrices are written")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
+  app.add_option("--commit", s.commit, "Of the sources: noted in the model and its metrics");
   app.add_option("--profile", s.profile, "Print a table of all ops over this many updates");
   app.add_flag("--resume", s.resume, "Go on from the newest checkpoint in OUT, if there is one");
   app.add_flag("--evaluate", s.evaluate, "Don't train: test and write what the checkpoint has");

@@ -76,7 +76,7 @@ struct row_norm_case {
     f("residual", s.residual, s.dresidual);
   }
   void forward(context_of<E>& ctx) {
-    detail::clear(y);
+    if (o.strided) detail::clear(y);  // the margins
     if constexpr (Kind == 0) {
       run(ctx,
           ops::rms_norm<E, X>{
@@ -162,7 +162,7 @@ struct gated_norm_case {
   }
   static void outputs(auto& s, auto&& f) { f("y", s.y, s.dy); }
   void forward(context_of<E>& ctx) {
-    detail::clear(y);
+    if (o.strided) detail::clear(y);  // the margins
     run(ctx, ops::gated_rms_norm<E>{.x = part(x),
                                     .z = part_if(z),
                                     .weight = weight,

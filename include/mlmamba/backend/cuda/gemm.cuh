@@ -101,8 +101,11 @@ void launch_gemm(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
 }
 
 /// Sums over many rows, as gradients of weights are, have few elements and long sums: slices of
-/// 1024 terms are summed side by side by cuBLAS, then one after the other.
-inline constexpr index_t gemm_slice = 1024;
+/// them are summed side by side by cuBLAS, then one after the other. Terms of a slice, for k in
+/// all:
+inline index_t gemm_slice(index_t k) {
+  return std::clamp<index_t>((k / 16 + 63) / 64 * 64, 128, 1024);
+}
 
 template <class Op>
 struct gemm_slices {
@@ -128,7 +131,7 @@ bool gemm_by_slices(context<cuda>& ctx, const ops::gemm<E, float, W, X>& op,
                     matrix_products::operand x, matrix_products::operand w) {
   using Op = ops::gemm<E, float, W, X>;
   const index_t m = op.x.size[0], n = op.w.size[0], k = op.x.size[1];
-  const index_t slices = k / gemm_slice, most_elements = index_t(1) << 25;
+  const index_t slice = gemm_slice(k), slices = k / slice, most_elements = index_t(1) << 25;
   const index_t round = std::clamp<index_t>(most_elements / (m * n), 1, slices);
   if (round == 1) return false;  // y is large enough to keep a GPU busy
   auto frame = ctx.scratch.make_frame();
@@ -140,14 +143,14 @@ bool gemm_by_slices(context<cuda>& ctx, const ops::gemm<E, float, W, X>& op,
     part.data = static_cast<const char*>(o.data) + k * (o.k_contiguous ? 1 : o.leading) * bytes;
     return part;
   };
-  const auto step = [](const matrix_products::operand& o) {
-    return gemm_slice * (o.k_contiguous ? 1 : o.leading);
+  const auto step = [&](const matrix_products::operand& o) {
+    return slice * (o.k_contiguous ? 1 : o.leading);
   };
   gemm_slices<Op> sum{op.y, parts, op.accumulate};
   for (index_t from = 0; from < slices; from += round) {
     const index_t count = std::min(round, slices - from);
-    if (!ctx.products.multiply(ctx.stream, at(x, from * gemm_slice), at(w, from * gemm_slice), y, m,
-                               n, gemm_slice, false, {count, step(x), step(w), m * n})) {
+    if (!ctx.products.multiply(ctx.stream, at(x, from * slice), at(w, from * slice), y, m, n, slice,
+                               false, {count, step(x), step(w), m * n})) {
       if (from == 0) return false;
       fail<device_error>("cuda: gemm: cuBLASLt has no kernel for the last slices of a product");
     }
@@ -156,7 +159,7 @@ bool gemm_by_slices(context<cuda>& ctx, const ops::gemm<E, float, W, X>& op,
     sum.accumulate = true;
   }
   Op rest = op;
-  const index_t done = slices * gemm_slice;
+  const index_t done = slices * slice;
   if (done == k) return true;
   rest.x = op.x.slice(1, done, k - done), rest.w = op.w.slice(1, done, k - done);
   rest.accumulate = true;
@@ -177,8 +180,7 @@ bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
 
   const bool plain = !op.bias && !op.pre_activation && op.activation == activation::none;
   if constexpr (std::is_same_v<Y, float>)
-    if (plain && !x.k_contiguous && k >= 2 * gemm_slice && gemm_by_slices(ctx, op, x, w))
-      return true;
+    if (plain && !x.k_contiguous && k >= 512 && gemm_by_slices(ctx, op, x, w)) return true;
   if (plain) return ctx.products.multiply(ctx.stream, x, w, y, m, n, k, op.accumulate);
 
   // The epilogue adds the bias to sums that were not rounded yet.
