@@ -153,9 +153,11 @@ struct op_runner {
     back.dz = dz, back.ddt_bias = dbias, back.dinitial_states = dinitial;
     if (!differentiate(back)) return;
     put("du", swapped(dx), true), put("ddelta", swapped(ddt), true), put("dA", da, true);
-    for (auto* p :
-         {&db, &dc})  // (B, L, G, N) -> (B, G, N, L); with one group the values of (B, N, L)
-      put(p == &db ? "dB" : "dC", transposed(transposed(*p, 2, 3), 1, 3), true);
+    for (auto* p : {&db, &dc}) {  // (B, L, G, N) -> (B, G, N, L), or (B, N, L) as they were given
+      const std::string name = p == &db ? "B" : "C";
+      put("d" + name, transposed(transposed(*p, 2, 3), 1, 3), true);
+      out["d" + name].shape = f.shape_of("in." + name);
+    }
     if (d) put("dD", dd, true);
     if (z) put("dz", swapped(dz), true);
     if (bias) put("ddelta_bias", dbias, true);
@@ -237,11 +239,14 @@ struct op_runner {
   }
 
   void rms_norm() {
-    const auto shape_of_x = f.shape_of("in.x");
     if (f.find("in.x") == nullptr) fail<io_error>(f.path(), ": there is no \"in.x\"; it is needed");
-    const auto x = f.optional_rows<V, M>("in.x"), z = f.optional_rows<V, M>("in.z");
+    const auto x = f.optional_rows<V, M>("in.x"), z = f.optional_rows<V, M>("in.z", "in.x");
     const auto weight = f.optional<A, 1, M>("in.weight");
-    const auto dy = f.optional_rows<V, M>("grad.y");
+    const auto dy = f.optional_rows<V, M>("grad.y", "in.x");
+    const auto put_rows = [&](const char* name, const auto& t, bool gradient) {
+      put(name, t, gradient);
+      out[name].shape = f.shape_of("in.x");  // (..., D)
+    };
     const double eps = f.number("eps", 1e-5);
     const index_t group = f.integer("group_size", 0);
     const bool before = f.flag("norm_before_gate", false);
@@ -260,7 +265,7 @@ struct op_runner {
                                     .group_size = group,
                                     .norm_before_gate = before,
                                     .epsilon = real(eps)});
-    put("y", y);
+    put_rows("y", y, false);
     if (!dy) return;
     values<2> dx(x.shape()), dz;
     accums<1> dweight;
@@ -277,8 +282,8 @@ struct op_runner {
                                                        .group_size = group,
                                                        .norm_before_gate = before}))
       return;
-    put("dx", dx, true);
-    if (z) put("dz", dz, true);
+    put_rows("dx", dx, true);
+    if (z) put_rows("dz", dz, true);
     if (weight) put("dweight", dweight, true);
   }
 };
