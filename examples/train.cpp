@@ -93,7 +93,7 @@ int run(const settings& s, train::recipe r) {
   std::error_code code, ignored;
   std::filesystem::create_directories(out, code);
   if (!std::filesystem::is_directory(out, ignored))
-    mlmamba::fail("train: --out ", out.string(), " can't be made a folder (",
+    mlmamba::fail("--out ", out.string(), " can't be made a folder (",
                   code ? code.message() : "a file is there", ")");
   const auto words_file = out / "tokenizer.json";
   std::string words_text;
@@ -223,12 +223,12 @@ int choose(const settings& s) {
 #if defined(MLMAMBA_TRAIN_ONE)  // one composition alone compiles in less time
   using scan = mlmamba::scan_connector<E>;
   if (towers == 2) return run<model_of<two_towers, scan>>(s, r);
-  mlmamba::fail("train: ", towers, " towers; compiled are 2 with ", scan::kind);
+  mlmamba::fail(towers, " towers; compiled are 2 with ", scan::kind);
 #else
   using any = mlmamba::any_connector<E>;
   if (towers == 1) return run<model_of<one_tower, any>>(s, r);
   if (towers == 2) return run<model_of<two_towers, any>>(s, r);
-  mlmamba::fail("train: ", towers, " towers; 1 or 2 are wanted");
+  mlmamba::fail(towers, " towers; 1 or 2 are wanted");
 #endif
 }
 
