@@ -62,7 +62,7 @@ gradcheck_result gradcheck_case(std::uint64_t seed, const Args&... args) {
       const double e =
           std::abs(numeric - dx[which][std::size_t(i)]) / std::max(1.0, std::abs(numeric));
       ++r.checked;
-      if (!(e <= r.worst)) {
+      if (is_worse(e, r.worst)) {
         r.worst = e;
         r.where = names[which] + "[" + std::to_string(i) + "]";
       }
