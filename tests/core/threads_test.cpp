@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "mlmamba/core/error.hpp"
 #include "mlmamba/core/threads.hpp"
 
 using namespace mlmamba;
@@ -22,6 +23,12 @@ TEST_CASE("every task runs exactly once") {
       for (auto& r : runs) CHECK(r == 1);
     }
   }
+}
+
+TEST_CASE("more threads than can be had are an error") {
+  CHECK_THROWS_WITH_AS(thread_pool(100000), "threads: 100000; wanted are at most 4096", error);
+  thread_pool pool(2);
+  CHECK(pool.size() == 2);
 }
 
 TEST_CASE("many short calls in a row do not lose tasks") {

@@ -88,7 +88,8 @@ concept engine = requires {
   typename E::accum;
   typename E::weight;
   typename E::memory;
-};
+}
+&&element<typename E::value>&& element<typename E::accum>;
 
 using reference_f32 = on<backend::reference, float>;
 using exact = on<backend::reference, double>;

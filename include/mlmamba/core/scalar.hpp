@@ -8,6 +8,7 @@
 #include <bit>
 #include <cmath>
 #include <complex>
+#include <concepts>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -113,6 +114,10 @@ template <class T>
 using accum_t = typename scalar_traits<T>::accum;
 template <class T>
 using real_t = typename scalar_traits<T>::real;
+
+/// What activations may be stored as: float, double, bf16, f16, complex numbers.
+template <class T>
+concept element = std::floating_point<real_t<T>>;
 
 #if defined(__CUDACC__)  // on the host these are instantiated with complex numbers too
 #pragma nv_diagnostic push

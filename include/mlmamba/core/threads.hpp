@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "mlmamba/core/engine.hpp"
+#include "mlmamba/core/error.hpp"
 
 namespace mlmamba {
 
@@ -22,17 +23,23 @@ namespace mlmamba {
 /// serially. The first exception of a task is rethrown by the caller after all tasks have ended.
 class thread_pool {
  public:
+  static constexpr int most = 4096;
+
+  /// 0: as many as the machine runs at once. Throws mlmamba::error if the system has not so many.
   explicit thread_pool(int threads = 0) {
     if (threads <= 0) threads = int(std::thread::hardware_concurrency());
     if (threads < 1) threads = 1;
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    if (threads > most) fail<error>("threads: ", threads, "; wanted are at most ", most);
+    try {
+      workers_.reserve(std::size_t(threads - 1));
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::exception& e) {
+      const std::size_t there = workers_.size() + 1;
+      join();
+      fail<error>("threads: ", threads, " are wanted, and only ", there, " can be had: ", e.what());
+    }
   }
-  ~thread_pool() {
-    stop_.store(true);
-    generation_.fetch_add(1);
-    generation_.notify_all();
-    for (std::thread& t : workers_) t.join();
-  }
+  ~thread_pool() { join(); }
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
 
@@ -71,6 +78,12 @@ class thread_pool {
   // About 20 us: longer than the gap between two ops of a decode step, short against a sleep.
   static constexpr int spins = 4000;
 
+  void join() {
+    stop_.store(true);
+    generation_.fetch_add(1);
+    generation_.notify_all();
+    for (std::thread& t : workers_) t.join();
+  }
   static bool& inside() {
     thread_local bool in = false;
     return in;
