@@ -239,14 +239,15 @@ struct op_runner {
   }
 
   void rms_norm() {
+    rms_norm_of_rows();
+    for (const char* like_x : {"y", "dx", "dz"})
+      if (out.contains(like_x)) out[like_x].shape = f.shape_of("in.x");  // (..., D)
+  }
+  void rms_norm_of_rows() {
     if (f.find("in.x") == nullptr) fail<io_error>(f.path(), ": there is no \"in.x\"; it is needed");
     const auto x = f.optional_rows<V, M>("in.x"), z = f.optional_rows<V, M>("in.z", "in.x");
     const auto weight = f.optional<A, 1, M>("in.weight");
     const auto dy = f.optional_rows<V, M>("grad.y", "in.x");
-    const auto put_rows = [&](const char* name, const auto& t, bool gradient) {
-      put(name, t, gradient);
-      out[name].shape = f.shape_of("in.x");  // (..., D)
-    };
     const double eps = f.number("eps", 1e-5);
     const index_t group = f.integer("group_size", 0);
     const bool before = f.flag("norm_before_gate", false);
@@ -265,7 +266,7 @@ struct op_runner {
                                     .group_size = group,
                                     .norm_before_gate = before,
                                     .epsilon = real(eps)});
-    put_rows("y", y, false);
+    put("y", y);
     if (!dy) return;
     values<2> dx(x.shape()), dz;
     accums<1> dweight;
@@ -282,8 +283,8 @@ struct op_runner {
                                                        .group_size = group,
                                                        .norm_before_gate = before}))
       return;
-    put_rows("dx", dx, true);
-    if (z) put_rows("dz", dz, true);
+    put("dx", dx, true);
+    if (z) put("dz", dz, true);
     if (weight) put("dweight", dweight, true);
   }
 };
