@@ -43,17 +43,18 @@ TEST_SUITE("reduce_test") {
                          "argmax: x has no columns; wanted is at least 1", shape_error);
   }
 
+  TEST_CASE_TEMPLATE("the largest of a row: as the reference has it, and the same alone", E,
+                     MLMAMBA_TEST_ENGINES) {
+    verify::check_all<verify::argmax_case, E>(cases_with_columns());
+    std::vector<reduce_options> few;
+    for (index_t width : {1, 17, 333}) few.push_back({.rows = 9, .width = width, .strided = true});
+    verify::check_alone<verify::argmax_case, E>(few, &reduce_options::rows);
+  }
+
   TEST_CASE_TEMPLATE("equal to the reference in double", E, MLMAMBA_TEST_ENGINES) {
     verify::check_all<verify::sum_rows_case, E>(all_cases());
     if constexpr (implements<typename E::backend, ops::sum_squares<E>>)  // CUDA has no training
       verify::check_all<verify::sum_squares_case, E>(all_cases());
-    verify::check_all<verify::argmax_case, E>(cases_with_columns());
-  }
-
-  TEST_CASE_TEMPLATE("the largest of a row is the same alone", E, MLMAMBA_TEST_ENGINES) {
-    std::vector<reduce_options> few;
-    for (index_t width : {1, 17, 333}) few.push_back({.rows = 9, .width = width, .strided = true});
-    verify::check_alone<verify::argmax_case, E>(few, &reduce_options::rows);
   }
 
 #if !defined(__CUDACC__)
