@@ -13,8 +13,8 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
-#include <map>
 #include <cstdio>
+#include <map>
 #include <string>
 #include <thread>
 
@@ -24,8 +24,7 @@
 #include "mlmamba/backend/cpu.hpp"
 #endif
 #include "mlmamba/backend/traced.hpp"
-#include "mlmamba/models/connectors/mlp.hpp"
-#include "mlmamba/models/connectors/scan.hpp"
+#include "mlmamba/models/connectors/any.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
 #include "mlmamba/text/tokenizer.hpp"
 #include "mlmamba/train/evaluate.hpp"
@@ -107,7 +106,11 @@ int run(const settings& s, train::recipe r) {
   r.training.minutes = s.minutes;
 
   const train::data_source source = train::source_of(r);
-  std::filesystem::create_directories(out);
+  std::error_code code, ignored;
+  std::filesystem::create_directories(out, code);
+  if (!std::filesystem::is_directory(out, ignored))
+    mlmamba::fail("--out ", out.string(), " can't be made a folder (",
+                  code ? code.message() : "a file is there", ")");
   const auto words_file = out / "tokenizer.json";
   std::string words_text;
   if (std::filesystem::exists(words_file)) {
@@ -236,21 +239,16 @@ int run(const settings& s, train::recipe r) {
 int choose(const settings& s) {
   const train::recipe r = train::recipe_from(recipe_json(s), s.config);
   const auto towers = mlmamba::towers_from(r.model, s.config).size();
-  const json c = mlmamba::detail::connector_part(r.model);
-  const auto kind = mlmamba::json_get_or<std::string>(c, "type", "mamba2_scan_connector", s.config);
+#if defined(MLMAMBA_TRAIN_ONE)  // one composition alone compiles in less time
   using scan = mlmamba::scan_connector<E>;
-  if (towers == 2 && kind == scan::kind) return run<model_of<two_towers, scan>>(s, r);
-#if !defined(MLMAMBA_TRAIN_ONE)  // one composition alone compiles in a fifth of the time
-  using mlp = mlmamba::mlp_connector<E>;
-  using cross = mlmamba::cross_scan_connector<E>;
-  if (towers == 2 && kind == mlp::kind) return run<model_of<two_towers, mlp>>(s, r);
-  if (towers == 2 && kind == cross::kind) return run<model_of<two_towers, cross>>(s, r);
-  if (towers == 1 && kind == mlp::kind) return run<model_of<one_tower, mlp>>(s, r);
-  if (towers == 1 && kind == scan::kind) return run<model_of<one_tower, scan>>(s, r);
+  if (towers == 2) return run<model_of<two_towers, scan>>(s, r);
+  mlmamba::fail(towers, " towers; compiled are 2 with ", scan::kind);
+#else
+  using any = mlmamba::any_connector<E>;
+  if (towers == 1) return run<model_of<one_tower, any>>(s, r);
+  if (towers == 2) return run<model_of<two_towers, any>>(s, r);
+  mlmamba::fail(towers, " towers; 1 or 2 are wanted");
 #endif
-  mlmamba::fail(towers, " towers with the connector \"", kind,
-                "\"; compiled are 1 or 2 towers with ", scan::kind, " or gelu-mlp, and 2 with ",
-                "mamba2_cross_scan_connector");
 }
 
 }  // namespace

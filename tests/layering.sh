@@ -12,7 +12,7 @@ allow() {
   local folder=$1; shift
   local pattern; pattern=$(printf '%s|' "$@")
   local found
-  found=$(grep -rnoE '#include "mlmamba/[^"]+"' "$folder" 2> /dev/null |
+  found=$(grep -HrnoE '#include "mlmamba/[^"]+"' "$folder" 2> /dev/null |
     grep -vE "\"mlmamba/(${pattern%|})[^\"]*\"")
   if [ -n "$found" ]; then
     printf 'layering: %s may include only %s:\n%s\n' "$folder" "$*" "$found"
@@ -36,6 +36,9 @@ allow ops core/ ops/
 allow backend/reference core/ ops/ backend/reference/
 allow backend/cpu core/ ops/ backend/cpu
 allow backend/cuda core/ ops/ backend/cuda/
+for header in backend/*.hpp backend/*.cuh; do # one for each backend: its own folder and what all know
+  allow "$header" core/ ops/ "${header%.*}/"
+done
 allow nn core/ ops/ nn/
 allow models core/ ops/ nn/ models/ io/
 allow io core/ nn/ io/

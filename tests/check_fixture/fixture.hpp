@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// One fixture file: its options and arrays with types, and the judgement of what was computed.
+// One fixture file: its options and arrays with types.
 #pragma once
 
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -26,6 +25,7 @@ struct result {
   std::vector<std::int64_t> shape;
   std::vector<double> values;
   bool gradient = false;  // judged by the wider default tolerance
+  bool integer = false;   // must be equal
 };
 using results = std::map<std::string, result>;
 
@@ -75,6 +75,13 @@ class fixture {
     if (v != std::floor(v) || std::fabs(v) > 1e15) wrong(key, "an integer");
     return index_t(v);
   }
+  /// A number above zero, as tolerances are; nothing if the option is not there.
+  std::optional<double> positive(const std::string& key) const {
+    if (!has_option(key)) return std::nullopt;
+    const double v = number(key, -1);
+    if (!(v > 0) || std::isinf(v)) wrong(key, "a finite number above 0");
+    return v;
+  }
   bool flag(const std::string& key, bool fallback) const {
     const std::string v = option(key, fallback ? "true" : "false");
     if (v == "true" || v == "True" || v == "1") return true;
@@ -106,12 +113,15 @@ class fixture {
       fail<io_error>(path(), ": there is no \"", name, "\"; ", op_, " needs it");
     return optional<T, R, M>(name);
   }
-  /// (..., D) as (T, D).
+  /// (..., D) as (T, D); of the shape of `like`, if that is given.
   template <class T, class M = memory::host>
-  tensor<T, 2, M> optional_rows(const std::string& name) {
+  tensor<T, 2, M> optional_rows(const std::string& name, const std::string& like = "") {
     const safetensors_entry* e = find(name);
     if (e == nullptr) return {};
     if (e->shape.empty()) fail<io_error>(path(), ": \"", name, "\" is one number; wanted are rows");
+    if (!like.empty() && e->shape != shape_of(like))
+      fail<io_error>(path(), ": \"", name, "\" is ", shape_text(e->shape), "; wanted is ",
+                     shape_text(shape_of(like)), " as \"", like, "\"");
     std::int64_t t = 1;
     for (std::size_t i = 0; i + 1 < e->shape.size(); ++i) t *= e->shape[i];
     return read<T, 2, M>(*e, shape<2>{{t, e->shape.back()}});
@@ -126,6 +136,21 @@ class fixture {
   std::vector<std::int64_t> shape_of(const std::string& name) {
     const safetensors_entry* e = find(name);
     return e == nullptr ? std::vector<std::int64_t>{} : e->shape;
+  }
+  /// Floating arrays are F32 and indices I32 or I64 (images U8): what else an array could be
+  /// converted from is another question than the file's author asked.
+  template <class T>
+  void check_type(const safetensors_entry& e) const {
+    constexpr bool index = std::is_same_v<T, std::int32_t>, byte = std::is_same_v<T, std::uint8_t>;
+    const bool ok = index  ? e.type == dtype::i32 || e.type == dtype::i64
+                    : byte ? e.type == dtype::u8
+                           : e.type == dtype::f32;
+    if (!ok)
+      fail<io_error>(path(), ": \"", e.name, "\" is ", name_of(e.type), "; ",
+                     index  ? "I32 or I64"
+                     : byte ? "U8"
+                            : "F32",
+                     " is wanted");
   }
   void ask_prefix(const std::string& prefix) { prefixes_.push_back(prefix); }
 
@@ -144,6 +169,7 @@ class fixture {
  private:
   template <class T, int R, class M>
   tensor<T, R, M> read(const safetensors_entry& e, shape<R> n) const {
+    check_type<T>(e);
     tensor<T, R> host(n);
     try {
       read_values(e, std::span<T>(host.data(), std::size_t(host.count())));
@@ -168,65 +194,5 @@ class fixture {
   std::set<std::string> asked_;
   std::vector<std::string> prefixes_;
 };
-
-/// What passes: a relative error over the whole array.
-struct tolerances {
-  double output = 2e-5, gradient = 1e-4;
-  bool explicit_wins = false;  // given on the command line
-  double floor = 0;            // of the engine: a file's tolerance is meant for f32
-};
-
-struct verdict {
-  int passed = 0, failed = 0;
-};
-
-/// Compares every out.* of the file with what was computed and prints a line for each.
-inline verdict judge(const fixture& f, const results& got, const tolerances& t) {
-  verdict v;
-  for (const safetensors_entry& want : f.file().entries()) {
-    if (!want.name.starts_with("out.")) continue;
-    const std::string name = want.name.substr(4);
-    const std::string head = f.path() + " " + f.op() + " " + want.name;
-    const auto at = got.find(name);
-    if (at == got.end()) {
-      if (f.op() == "vit" && name == "final_tokens") continue;  // said to be ignored
-      std::printf("%s rel=nan max=nan FAIL (this output is not computed)\n", head.c_str());
-      ++v.failed;
-      continue;
-    }
-    if (at->second.values.size() != std::size_t(want.count())) {
-      std::printf("%s rel=nan max=nan FAIL (it has shape %s, wanted is %s)\n", head.c_str(),
-                  shape_text(at->second.shape).c_str(), shape_text(want.shape).c_str());
-      ++v.failed;
-      continue;
-    }
-    const bool integers =
-        want.type == dtype::i64 || want.type == dtype::i32 || want.type == dtype::u8;
-    const auto values = read_values<double>(want);
-    double error = 0, norm = 0, worst = 0;
-    bool nan = false;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const double g = at->second.values[i], e = std::fabs(g - values[i]);
-      if (g == values[i]) continue;  // equal infinities too
-      nan = nan || std::isnan(e);
-      error += e * e;
-      worst = std::max(worst, e);
-    }
-    for (const double w : values) norm += w * w;
-    const double relative = nan         ? std::numeric_limits<double>::quiet_NaN()
-                            : norm > 0  ? std::sqrt(error / norm)
-                            : error > 0 ? std::numeric_limits<double>::infinity()
-                                        : 0;
-    double limit = at->second.gradient ? t.gradient : t.output;
-    if (!t.explicit_wins) limit = std::max(t.floor, f.number("tolerance", limit));
-    const bool ok = integers   ? worst == 0 && !nan
-                    : norm > 0 ? relative <= limit
-                               : worst < 1e-6 && !nan;
-    std::printf("%s rel=%.1e max=%.1e %s\n", head.c_str(), relative,
-                nan ? std::numeric_limits<double>::quiet_NaN() : worst, ok ? "ok" : "FAIL");
-    ++(ok ? v.passed : v.failed);
-  }
-  return v;
-}
 
 }  // namespace mlmamba::check_fixture

@@ -41,7 +41,7 @@ inline results image_transform_results(fixture& f) {
   }
   const std::vector<float> pixels = transform(picture);
   results out;
-  out["image"] = {{size, size, 3}, {square.rgb.begin(), square.rgb.end()}};
+  out["image"] = {{size, size, 3}, {square.rgb.begin(), square.rgb.end()}, false, true};
   out["pixels"] = {{3, size, size}, {pixels.begin(), pixels.end()}};
   return out;
 }

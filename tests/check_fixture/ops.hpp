@@ -140,9 +140,11 @@ struct op_runner {
     back.dz = dz, back.ddt_bias = dbias, back.dinitial_states = dinitial;
     run(ctx, back);
     put("du", swapped(dx), true), put("ddelta", swapped(ddt), true), put("dA", da, true);
-    for (auto* p :
-         {&db, &dc})  // (B, L, G, N) -> (B, G, N, L); with one group the values of (B, N, L)
-      put(p == &db ? "dB" : "dC", transposed(transposed(*p, 2, 3), 1, 3), true);
+    for (auto* p : {&db, &dc}) {  // (B, L, G, N) -> (B, G, N, L), or (B, N, L) as they were given
+      const std::string name = p == &db ? "B" : "C";
+      put("d" + name, transposed(transposed(*p, 2, 3), 1, 3), true);
+      out["d" + name].shape = f.shape_of("in." + name);
+    }
     if (d) put("dD", dd, true);
     if (z) put("dz", swapped(dz), true);
     if (bias) put("ddelta_bias", dbias, true);
@@ -224,11 +226,15 @@ struct op_runner {
   }
 
   void rms_norm() {
-    const auto shape_of_x = f.shape_of("in.x");
+    rms_norm_of_rows();
+    for (const char* like_x : {"y", "dx", "dz"})
+      if (out.contains(like_x)) out[like_x].shape = f.shape_of("in.x");  // (..., D)
+  }
+  void rms_norm_of_rows() {
     if (f.find("in.x") == nullptr) fail<io_error>(f.path(), ": there is no \"in.x\"; it is needed");
-    const auto x = f.optional_rows<V, M>("in.x"), z = f.optional_rows<V, M>("in.z");
+    const auto x = f.optional_rows<V, M>("in.x"), z = f.optional_rows<V, M>("in.z", "in.x");
     const auto weight = f.optional<A, 1, M>("in.weight");
-    const auto dy = f.optional_rows<V, M>("grad.y");
+    const auto dy = f.optional_rows<V, M>("grad.y", "in.x");
     const double eps = f.number("eps", 1e-5);
     const index_t group = f.integer("group_size", 0);
     const bool before = f.flag("norm_before_gate", false);

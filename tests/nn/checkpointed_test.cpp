@@ -10,6 +10,7 @@
 
 #include "mlmamba/backend/reference.hpp"
 #include "mlmamba/models/mamba_lm.hpp"
+#include "mlmamba/verify/gradcheck.hpp"
 
 using namespace mlmamba;
 
@@ -38,9 +39,20 @@ mamba_config small() {
   c.d_intermediate = 12;
   return c;
 }
+/// By engine alone, so that the check can put it on another one.
+template <engine E>
+struct checkpointed_mixer : nn::checkpointed<nn::mamba2<E>> {
+  using nn::checkpointed<nn::mamba2<E>>::checkpointed;
+};
 }  // namespace
 
 TEST_SUITE("checkpointed_test") {
+  TEST_CASE("the gradient is exact") {
+    const auto g = verify::gradcheck<checkpointed_mixer<exact>>({2, 5, 8}, small().mixer);
+    INFO("worst at ", g.where, ": ", g.worst);
+    CHECK(g.worst < 1e-12);
+    CHECK(g.checked > 400);
+  }
   TEST_CASE("a mixer in a wrapper: same names, outputs and gradients") {
     nn::mamba2<E> plain(small().mixer);
     nn::checkpointed<nn::mamba2<E>> wrapped(small().mixer);

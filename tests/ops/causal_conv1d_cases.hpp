@@ -15,7 +15,7 @@ struct conv_options {
   bool bias = true, initial = false, final = false, fused = false, token_major_states = false;
   sequences seq = sequences::one;
   activation act = activation::silu;
-  index_t period = 3;
+  index_t period = 3, first = 0;
 };
 
 /// fused: x is a slice of a wider array, at an odd offset, and so is its gradient.
@@ -39,7 +39,7 @@ struct conv_case {
         dy(y.shape()),
         weight({o.channels, o.width}),
         dweight({o.channels, o.width}),
-        seq_idx(make_sequences<memory>(o.seq, o.batch, o.length, o.period)) {
+        seq_idx(make_sequences<memory>(o.seq, o.batch, o.length, o.period, o.first)) {
     const shape<3> state = o.token_major_states ? shape<3>{{o.batch, o.width - 1, o.channels}}
                                                 : shape<3>{{o.batch, o.channels, o.width - 1}};
     if (o.bias)
@@ -85,6 +85,28 @@ struct conv_case {
                                             .activation = o.act});
   }
   double terms() const { return double(o.batch * o.length + o.width); }
+};
+
+/// One token: the state moves from initial to final.
+template <engine E>
+struct conv_step_case : conv_case<E> {
+  explicit conv_step_case(conv_options o) : conv_case<E>(one_token(o)) {}
+  void forward(context_of<E>& ctx) {
+    this->last = this->initial;
+    run(ctx, ops::causal_conv1d_step<E>{.x = in<E, 3>(this->part(this->x)).select(1, 0),
+                                        .state = this->state(this->last),
+                                        .weight = this->weight,
+                                        .bias = this->bias,
+                                        .y = this->y.view().select(1, 0),
+                                        .activation = this->o.act});
+  }
+  void backward(context_of<E>&) = delete;
+
+ private:
+  static conv_options one_token(conv_options o) {
+    o.length = 1, o.initial = o.final = true, o.seq = sequences::one;
+    return o;
+  }
 };
 
 }  // namespace mlmamba::verify

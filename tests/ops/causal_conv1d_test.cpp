@@ -3,11 +3,9 @@
 //
 // Causal convolution: gradients, boundaries, sequences, states and decoding.
 #include "ops/causal_conv1d_cases.hpp"
-#include "ops/neighbours.hpp"
 
-#include "engines.hpp"
-#include "mlmamba/mlmamba.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
 using namespace mlmamba::verify;
@@ -18,6 +16,17 @@ void exact_gradient(conv_options o) {
   const gradcheck_result r = gradcheck_case<conv_case>(7, o);
   INFO("length ", o.length, " width ", o.width, " at ", r.where);
   CHECK(r.worst < 1e-12);
+}
+
+/// Larger than vectors and tasks, with and without several sequences in a row.
+std::vector<conv_options> some_cases() {
+  const conv_options wide{
+      .batch = 3, .length = 150, .channels = 90, .initial = true, .final = true, .fused = true};
+  conv_options packed = wide, padded = wide, narrow = wide;
+  packed.batch = 4, packed.length = 40, packed.seq = sequences::packed, packed.width = 5;
+  padded.length = 70, padded.seq = sequences::padded, padded.token_major_states = true;
+  narrow.channels = 7, narrow.width = 2, narrow.bias = false, narrow.act = activation::none;
+  return {wide, packed, padded, narrow};
 }
 
 template <class T>
@@ -166,31 +175,17 @@ TEST_CASE("causal_conv1d: wrong operands are named") {
   CHECK_THROWS_WITH_AS(run(ctx, op), "causal_conv1d: bias is (4); wanted is (5)", shape_error);
 }
 
-TEST_CASE_TEMPLATE("causal_conv1d: neither threads nor the other rows change a bit", E,
-                   MLMAMBA_TEST_ENGINES) {
-  const conv_options all{
-      .batch = 3, .length = 150, .channels = 90, .initial = true, .final = true, .fused = true};
-  if constexpr (std::is_same_v<typename E::backend, backend::cpu>) {
-    context_of<E> one(cpu_options{1}), two(cpu_options{2}), three(cpu_options{3});
-    CHECK(same_bits<conv_case, E>(one, two, 4, all));
-    CHECK(same_bits<conv_case, E>(one, three, 4, all));
-  }
-  // the last row alone gives the bits it gives among three
-  context_of<E> ctx;
-  conv_options o = all;
-  o.batch = 1;
-  conv_case<E> many(all), alone(o), unused(o);
-  randomise(many, many, 6);
-  randomise(alone, unused, 6);
-  alone.weight = many.weight, alone.bias = many.bias;
-  copy_row(many.x, 2, alone.x), copy_row(many.initial, 2, alone.initial);
-  copy_row(many.dy, 2, alone.dy), copy_row(many.dlast, 2, alone.dlast);
-  run_case(many, ctx);
-  run_case(alone, ctx);
-  CHECK(is_row(many.y, 2, alone.y));
-  CHECK(is_row(many.last, 2, alone.last));
-  if constexpr (has_backward<conv_case<E>>) {
-    CHECK(is_row(many.dx, 2, alone.dx));
-    CHECK(is_row(many.dinitial, 2, alone.dinitial));
-  }
+TEST_CASE_TEMPLATE("causal_conv1d: a row of a batch is the same alone", E, MLMAMBA_TEST_ENGINES) {
+  check_alone<conv_case, E>(some_cases(), &conv_options::batch);
+  check_alone<conv_step_case, E>(some_cases(), &conv_options::batch);
+  check_all<conv_step_case, E>(some_cases());
 }
+
+#if !defined(__CUDACC__)
+TEST_CASE_TEMPLATE("causal_conv1d: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {
+  check_threads<conv_case, E>(some_cases());
+  check_threads<conv_step_case, E>(some_cases());
+  check_levels<conv_case, E>(some_cases());
+  check_levels<conv_step_case, E>(some_cases());
+}
+#endif

@@ -207,4 +207,60 @@ struct add_case {
   double terms() const { return 2; }
 };
 
+/// Copies between all pairs of types, one of them transposed; no backward.
+template <engine E>
+struct copy_case {
+  using engine_type = E;
+  using V = typename E::value;
+  using A = typename E::accum;
+  using memory = typename E::memory;
+  elementwise_options o;
+  tensor_of<E, 2> x, none, y_value, y_narrow;
+  tensor<A, 2, memory> wide, y_wide, y_turned, no_accum;
+
+  explicit copy_case(elementwise_options o)
+      : o(o),
+        x({o.rows, o.width + (o.strided ? 3 : 0)}),
+        y_value({o.rows, o.width}),
+        y_narrow(y_value.shape()),
+        wide(x.shape()),
+        y_wide(y_value.shape()),
+        y_turned({o.width, o.rows}) {}
+  static void inputs(auto& s, auto&& f) {
+    f("x", s.x, s.none);
+    f("wide", s.wide, s.no_accum);
+  }
+  static void outputs(auto& s, auto&& f) {
+    f("value to value", s.y_value, s.none);
+    f("accum to value", s.y_narrow, s.none);
+    f("value to accum", s.y_wide, s.no_accum);
+    f("transposed", s.y_turned, s.no_accum);
+  }
+  void forward(context_of<E>& ctx) {
+    using B = typename E::backend;
+    const auto some = detail::columns(x, o.width);
+    const auto some_wide = detail::columns(wide, o.width);
+    run(ctx, ops::copy<B, V, V, 2>{.x = some, .y = y_value});
+    run(ctx, ops::copy<B, V, A, 2>{.x = some_wide, .y = y_narrow});
+    run(ctx, ops::copy<B, A, V, 2>{.x = some, .y = y_wide});
+    run(ctx, ops::copy<B, A, A, 2>{.x = some_wide.transposed(), .y = y_turned});
+  }
+  double terms() const { return 1; }
+};
+
+template <engine E>
+struct fill_case {
+  using engine_type = E;
+  elementwise_options o;
+  tensor_of<E, 1> y, none;
+
+  explicit fill_case(elementwise_options o) : o(o), y({o.rows * o.width}) {}
+  static void inputs(auto&, auto&&) {}
+  static void outputs(auto& s, auto&& f) { f("y", s.y, s.none); }
+  void forward(context_of<E>& ctx) {
+    run(ctx, ops::fill<E, typename E::value>{.y = y, .value = typename E::real(o.scale)});
+  }
+  double terms() const { return 1; }
+};
+
 }  // namespace mlmamba::verify

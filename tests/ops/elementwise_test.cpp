@@ -48,7 +48,7 @@ double worst_gradient() {
   double worst = 0;
   for (const elementwise_options& o : small_cases()) {
     const auto g = verify::gradcheck_case<Case>(4, o);
-    if (!(g.worst <= worst)) worst = g.worst;
+    if (verify::is_worse(g.worst, worst)) worst = g.worst;
     CHECK_MESSAGE(g.worst < 1e-12, g.where, " activation ", to_string(o.act));
   }
   return worst;
@@ -95,34 +95,38 @@ TEST_SUITE("elementwise_test") {
       verify::check_all<verify::add_position_case, E>(all);
       verify::check_all<verify::negative_exp_case, E>(all);
       verify::check_all<verify::add_case, E>(all);
+      verify::check_all<verify::copy_case, E>(all);
+      verify::check_all<verify::fill_case, E>(all);
     }
   }
 
   TEST_CASE_TEMPLATE("a row is the same alone", E, MLMAMBA_TEST_ENGINES) {
-    context_of<E> ctx;
-    for (index_t width : {5, 70, 300}) {
-      for (activation act : activations) {
-        const elementwise_options whole{.rows = 6, .width = width, .act = act};
-        auto one = [&](index_t) {
-          elementwise_options o = whole;
-          o.rows = 1;
-          return o;
-        };
-        CHECK(verify::alone_is_the_same<verify::activate_case, E>(ctx, 1, 6, whole, one));
-        CHECK(verify::alone_is_the_same<verify::gated_case, E>(ctx, 2, 6, whole, one));
-        CHECK(verify::alone_is_the_same<verify::channel_scale_case, E>(ctx, 3, 6, whole, one));
-      }
-    }
+    std::vector<elementwise_options> all;
+    for (index_t width : {5, 70, 300})
+      for (activation act : activations) all.push_back({.rows = 6, .width = width, .act = act});
+    constexpr auto rows = &elementwise_options::rows;
+    verify::check_alone<verify::activate_case, E>(all, rows);
+    verify::check_alone<verify::gated_case, E>(all, rows);
+    verify::check_alone<verify::channel_scale_case, E>(all, rows);
+    verify::check_alone<verify::add_position_case, E>(all, rows);
+    verify::check_alone<verify::negative_exp_case, E>(all, rows);
+    verify::check_alone<verify::add_case, E>(all, rows);
   }
 
 #if !defined(__CUDACC__)
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
+    verify::check_threads<verify::activate_case, E>(large_cases());
+    verify::check_threads<verify::add_case, E>(large_cases());
+    verify::check_threads<verify::copy_case, E>(large_cases());
+    verify::check_threads<verify::fill_case, E>(large_cases());
+    verify::check_threads<verify::negative_exp_case, E>(large_cases());
     verify::check_threads<verify::gated_case, E>(large_cases());
     verify::check_threads<verify::channel_scale_case, E>(large_cases());
     verify::check_threads<verify::add_position_case, E>(large_cases());
     verify::check_levels<verify::activate_case, E>(large_cases());
     verify::check_levels<verify::gated_case, E>(large_cases());
     verify::check_levels<verify::add_case, E>(large_cases());
+    verify::check_levels<verify::copy_case, E>(large_cases());
     verify::check_levels<verify::negative_exp_case, E>(large_cases());
   }
 

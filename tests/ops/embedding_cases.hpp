@@ -10,16 +10,20 @@
 namespace mlmamba::verify {
 
 struct embedding_options {
-  index_t tokens = 7, vocabulary = 4, width = 5;
+  index_t tokens = 7, vocabulary = 4, width = 5, first = 0;
 };
 
 namespace detail {
-/// Indices below n that repeat and miss some, in no order.
+/// Indices below n that repeat and miss some, in no order: those of a longer row from `first` on.
 template <class Memory>
-tensor<std::int32_t, 1, Memory> draw_indices(index_t count, index_t n, std::uint64_t seed) {
+tensor<std::int32_t, 1, Memory> draw_indices(index_t count, index_t n, std::uint64_t seed,
+                                             index_t first = 0) {
   tensor<std::int32_t, 1> host({count});
   random_stream s{seed, 7, 0};
-  for (index_t t = 0; t < count; ++t) host(t) = std::int32_t(s.below(std::uint64_t(n)));
+  for (index_t t = -first; t < count; ++t) {
+    const auto drawn = std::int32_t(s.below(std::uint64_t(n)));
+    if (t >= 0) host(t) = drawn;
+  }
   tensor<std::int32_t, 1, Memory> r({count});
   from_host(r.view(), std::as_const(host).view());
   return r;
@@ -38,7 +42,7 @@ struct embedding_case {
 
   explicit embedding_case(embedding_options o)
       : o(o),
-        index(detail::draw_indices<typename E::memory>(o.tokens, o.vocabulary, 3)),
+        index(detail::draw_indices<typename E::memory>(o.tokens, o.vocabulary, 3, o.first)),
         table({o.vocabulary, o.width}),
         dtable(table.shape()),
         y({o.tokens, o.width}),

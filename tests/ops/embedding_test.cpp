@@ -45,6 +45,10 @@ TEST_SUITE("embedding_test") {
     verify::check_all<verify::embedding_case, E>(all_cases());
   }
 
+  TEST_CASE_TEMPLATE("a token is the same alone", E, MLMAMBA_TEST_ENGINES) {
+    verify::check_alone<verify::embedding_case, E>(all_cases(), &verify::embedding_options::tokens);
+  }
+
 #if !defined(__CUDACC__)
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
     verify::check_threads<verify::embedding_case, E>(all_cases());

@@ -37,7 +37,7 @@ void check_threads(const std::vector<Options>& all) {
 template <template <class> class Case, engine E, class Options>
 void check_levels(const std::vector<Options>& all) {
   using backend::simd::cpu_level;
-  for (cpu_level l : {cpu_level::baseline, cpu_level::avx2, cpu_level::avx512}) {
+  for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512}) {
     backend::simd::limit_cpu_level(l);
     check_all<Case, E>(all);
   }
@@ -92,6 +92,23 @@ bool alone_is_the_same(context_of<E>& ctx, std::uint64_t seed, index_t batch, co
     if (!equal) return false;
   }
   return true;
+}
+
+/// The bits of every element of the batch are those that it has alone. `size` is the member of the
+/// options that counts them; a member `first`, if there is one, tells a case which of them it is.
+template <template <class> class Case, engine E, class Options>
+void check_alone(const std::vector<Options>& all, index_t Options::*size) {
+  context_of<E> ctx;
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    const auto one = [&](index_t b) {
+      Options o = all[k];
+      o.*size = 1;
+      if constexpr (requires { o.first; }) o.first = b;
+      return o;
+    };
+    CHECK_MESSAGE((alone_is_the_same<Case, E>(ctx, 200 + k, all[k].*size, all[k], one)), "options ",
+                  k);
+  }
 }
 
 }  // namespace mlmamba::verify

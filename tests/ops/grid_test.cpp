@@ -129,16 +129,13 @@ TEST_SUITE("grid_test") {
   }
 
   TEST_CASE_TEMPLATE("a picture is the same alone", E, MLMAMBA_TEST_ENGINES) {
-    context_of<E> ctx;
-    pool_options pool{
-        .batch = 3, .rows = 5, .columns = 4, .out_rows = 3, .out_columns = 3, .width = 19};
-    auto one = pool;
-    one.batch = 1;
-    CHECK(verify::alone_is_the_same<verify::adaptive_pool_case, E>(ctx, 1, 3, pool,
-                                                                   [&](index_t) { return one; }));
-    conv2d_options conv{.batch = 3, .width = 19}, alone{.batch = 1, .width = 19};
-    CHECK(verify::alone_is_the_same<verify::depthwise_conv2d_case, E>(
-        ctx, 1, 3, conv, [&](index_t) { return alone; }));
+    verify::check_alone<verify::adaptive_pool_case, E>(
+        std::vector<pool_options>{
+            {.batch = 3, .rows = 5, .columns = 4, .out_rows = 3, .out_columns = 3, .width = 19}},
+        &pool_options::batch);
+    verify::check_alone<verify::depthwise_conv2d_case, E>(
+        std::vector<conv2d_options>{{.batch = 3, .width = 19}}, &conv2d_options::batch);
+    verify::check_alone<verify::pixel_shuffle_case, E>(large_shuffles(), &shuffle_options::batch);
   }
 
 #if !defined(__CUDACC__)

@@ -51,7 +51,7 @@ double worst_gradient(const std::vector<norm_options>& all) {
   double worst = 0;
   for (const norm_options& o : all) {
     const auto g = verify::gradcheck_case<Case>(11, o);
-    if (!(g.worst <= worst)) worst = g.worst;
+    if (verify::is_worse(g.worst, worst)) worst = g.worst;
     CHECK_MESSAGE(g.worst < 1e-12, g.where, " rows ", o.rows, " width ", o.width, " group ",
                   o.group_size);
   }

@@ -60,6 +60,12 @@ TEST_SUITE("patchify_test") {
     verify::check_all<verify::patchify_case, E>(large_cases());
   }
 
+  TEST_CASE_TEMPLATE("a picture is the same alone", E, MLMAMBA_TEST_ENGINES) {
+    verify::check_alone<verify::patchify_case, E>(
+        std::vector<patchify_options>{{.batch = 3, .height = 50, .width = 37, .patch = 7}},
+        &patchify_options::batch);
+  }
+
 #if !defined(__CUDACC__)
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
     verify::check_threads<verify::patchify_case, E>(large_cases());

@@ -58,4 +58,29 @@ struct sum_squares_case {
   double terms() const { return double(x.count()); }
 };
 
+/// The index as a number of accum, in which every column is exact.
+template <engine E>
+struct argmax_case {
+  using engine_type = E;
+  using A = typename E::accum;
+  using memory = typename E::memory;
+  reduce_options o;
+  tensor_of<E, 2> x, none;
+  tensor<std::int32_t, 1, memory> index;
+  tensor<A, 1, memory> y, no_accum;
+
+  explicit argmax_case(reduce_options o)
+      : o(o), x({o.rows, o.width + (o.strided ? 3 : 0)}), index({o.rows}), y({o.rows}) {}
+  static void inputs(auto& s, auto&& f) { f("x", s.x, s.none); }
+  static void outputs(auto& s, auto&& f) { f("y", s.y, s.no_accum); }
+  void forward(context_of<E>& ctx) {
+    run(ctx, ops::argmax<E>{.x = x.view().slice(1, 0, o.width), .index = index});
+    const auto got = to_host(index.view());
+    tensor<A, 1> host({o.rows});
+    for (index_t i = 0; i < o.rows; ++i) host(i) = A(real_t<A>(got(i)));
+    from_host(y.view(), std::as_const(host).view());
+  }
+  double terms() const { return 1; }
+};
+
 }  // namespace mlmamba::verify

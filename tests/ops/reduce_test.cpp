@@ -20,6 +20,12 @@ std::vector<reduce_options> all_cases() {
   all.push_back({.rows = 300, .width = 333, .strided = true});
   return all;
 }
+std::vector<reduce_options> cases_with_columns() {
+  std::vector<reduce_options> all;
+  for (const reduce_options& o : all_cases())
+    if (o.width > 0) all.push_back(o);
+  return all;
+}
 }  // namespace
 
 TEST_SUITE("reduce_test") {
@@ -37,6 +43,14 @@ TEST_SUITE("reduce_test") {
                          "argmax: x has no columns; wanted is at least 1", shape_error);
   }
 
+  TEST_CASE_TEMPLATE("the largest of a row: as the reference has it, and the same alone", E,
+                     MLMAMBA_TEST_ENGINES) {
+    verify::check_all<verify::argmax_case, E>(cases_with_columns());
+    std::vector<reduce_options> few;
+    for (index_t width : {1, 17, 333}) few.push_back({.rows = 9, .width = width, .strided = true});
+    verify::check_alone<verify::argmax_case, E>(few, &reduce_options::rows);
+  }
+
   TEST_CASE_TEMPLATE("equal to the reference in double", E, MLMAMBA_TEST_ENGINES) {
     verify::check_all<verify::sum_rows_case, E>(all_cases());
     verify::check_all<verify::sum_squares_case, E>(all_cases());
@@ -46,6 +60,8 @@ TEST_SUITE("reduce_test") {
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
     verify::check_threads<verify::sum_rows_case, E>(all_cases());
     verify::check_threads<verify::sum_squares_case, E>(all_cases());
+    verify::check_threads<verify::argmax_case, E>(cases_with_columns());
+    verify::check_levels<verify::argmax_case, E>(cases_with_columns());
     verify::check_levels<verify::sum_rows_case, E>(all_cases());
     verify::check_levels<verify::sum_squares_case, E>(all_cases());
   }

@@ -93,6 +93,10 @@ TEST_SUITE("scan_order_test") {
     verify::check_all<verify::scan_order_case, E>(large_cases());
   }
 
+  TEST_CASE_TEMPLATE("a picture is the same alone", E, MLMAMBA_TEST_ENGINES) {
+    verify::check_alone<verify::scan_order_case, E>(large_cases(), &scan_order_options::batch);
+  }
+
 #if !defined(__CUDACC__)
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
     verify::check_threads<verify::scan_order_case, E>(large_cases());

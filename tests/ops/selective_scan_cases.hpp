@@ -13,8 +13,9 @@ namespace mlmamba::verify {
 struct selective_scan_options {
   index_t batch = 2, length = 6, channels = 4, states = 3, groups = 2;
   bool D = false, z = false, dt_bias = false, initial = false, final = false, softplus = true;
+  bool large_steps = false;  ///< dt_bias about 20
   sequences seq = sequences::one;
-  index_t period = 3;
+  index_t period = 3, first = 0;
   ops::scan_algorithm algorithm = ops::scan_algorithm::automatic;
 };
 
@@ -43,7 +44,7 @@ struct scan_case {
         dy(y.shape()),
         rate({o.channels, o.states}),
         drate(rate.shape()),
-        seq_idx(make_sequences<memory>(o.seq, o.batch, o.length, o.period)) {
+        seq_idx(make_sequences<memory>(o.seq, o.batch, o.length, o.period, o.first)) {
     const shape<3> state{{o.batch, o.channels, o.states}};
     if (o.D) D = wide<1>({o.channels}), dD = wide<1>({o.channels});
     if (o.dt_bias) dt_bias = wide<1>({o.channels}), ddt_bias = wide<1>({o.channels});
@@ -54,7 +55,7 @@ struct scan_case {
     f("fused", s.fused, s.dfused);
     f("A", s.rate, s.drate, range::negative);
     f("D", s.D, s.dD);
-    f("dt_bias", s.dt_bias, s.ddt_bias);
+    f("dt_bias", s.dt_bias, s.ddt_bias, s.o.large_steps ? range::about_20 : range::normal);
     f("initial_states", s.initial, s.dinitial);
   }
   static void outputs(auto& s, auto&& f) {
@@ -120,6 +121,34 @@ struct scan_case {
                                              .dt_softplus = o.softplus});
   }
   double terms() const { return double(o.batch * o.length + o.states + o.channels / o.groups); }
+};
+
+/// One token: the state moves from initial to final.
+template <engine E>
+struct scan_step_case : scan_case<E> {
+  explicit scan_step_case(selective_scan_options o) : scan_case<E>(one_token(o)) {}
+  void forward(context_of<E>& ctx) {
+    this->last = this->initial;
+    const auto s = this->cut(this->fused);
+    run(ctx, ops::selective_scan_step<E>{.state = this->last,
+                                         .x = s.x.select(1, 0),
+                                         .dt = s.dt.select(1, 0),
+                                         .A = this->rate,
+                                         .B = s.B.select(1, 0),
+                                         .C = s.C.select(1, 0),
+                                         .D = this->D,
+                                         .z = this->o.z ? s.z.select(1, 0) : in<E, 2>{},
+                                         .dt_bias = this->dt_bias,
+                                         .y = this->y.view().select(1, 0),
+                                         .dt_softplus = this->o.softplus});
+  }
+  void backward(context_of<E>&) = delete;
+
+ private:
+  static selective_scan_options one_token(selective_scan_options o) {
+    o.length = 1, o.initial = o.final = true, o.seq = sequences::one;
+    return o;
+  }
 };
 
 }  // namespace mlmamba::verify

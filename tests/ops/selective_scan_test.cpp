@@ -3,11 +3,9 @@
 //
 // Selective scan: gradients, sequences, states, decoding, extreme steps.
 #include "ops/selective_scan_cases.hpp"
-#include "ops/neighbours.hpp"
 
-#include "engines.hpp"
-#include "mlmamba/mlmamba.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
 using namespace mlmamba::verify;
@@ -18,6 +16,20 @@ void exact_gradient(selective_scan_options o) {
   const gradcheck_result r = gradcheck_case<scan_case>(7, o);
   INFO("length ", o.length, " channels ", o.channels, " groups ", o.groups, " at ", r.where);
   CHECK(r.worst < 1e-12);
+}
+
+const selective_scan_options all{
+    .D = true, .z = true, .dt_bias = true, .initial = true, .final = true};
+
+/// Larger than vectors and tasks, with and without several sequences in a row.
+std::vector<selective_scan_options> some_cases() {
+  selective_scan_options wide = all, packed = all, padded = all, plain;
+  wide.batch = 3, wide.length = 50, wide.channels = 300, wide.states = 5;
+  packed.batch = 4, packed.length = 40, packed.channels = 34, packed.states = 17;
+  packed.seq = sequences::packed, packed.period = 7;
+  padded.batch = 3, padded.length = 30, padded.seq = sequences::padded, padded.initial = false;
+  plain.batch = 3, plain.length = 20, plain.channels = 18;
+  return {wide, packed, padded, plain};
 }
 
 }  // namespace
@@ -37,6 +49,7 @@ TEST_CASE("selective_scan: gradients are exact with each operand present and abs
   exact_gradient({.groups = 1, .initial = true});
   exact_gradient({.groups = 4, .final = true});
   exact_gradient({.channels = 3, .states = 1, .groups = 1});
+  exact_gradient({.length = 4, .dt_bias = true, .large_steps = true});
 }
 
 TEST_CASE("selective_scan: gradients are exact with several sequences, and at the ends") {
@@ -148,72 +161,44 @@ TEST_CASE_TEMPLATE("selective_scan: steps of zero keep the state, huge ones forg
 }
 
 TEST_CASE_TEMPLATE("selective_scan: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
-  context_of<E> ctx;
-  auto agrees = [&](selective_scan_options o) {
-    const difference d = compare<scan_case, E>(ctx, 3, o);
-    INFO("length ", o.length, " channels ", o.channels, " states ", o.states, ": ", d.where,
-         " relative ", d.relative, " tolerance ", d.tolerance);
-    CHECK(d.ok);
-  };
-  const selective_scan_options all{
-      .D = true, .z = true, .dt_bias = true, .initial = true, .final = true};
+  std::vector<selective_scan_options> cases;
   for (index_t length : {0, 1, 2, 31, 32, 33, 100}) {
     selective_scan_options o = all;
     o.length = length;
-    agrees(o);
+    cases.push_back(o);
   }
   for (auto [d, n] : {std::pair{64, 16}, {34, 7}, {2, 1}, {18, 64}, {100, 16}}) {
     selective_scan_options o = all;
     o.length = 40, o.channels = d, o.states = n;
-    agrees(o);
+    cases.push_back(o);
   }
   for (index_t groups : {1, 3, 12}) {
     selective_scan_options o = all;
     o.length = 20, o.channels = 36, o.groups = groups;
-    agrees(o);
+    cases.push_back(o);
   }
   for (sequences s : {sequences::packed, sequences::later, sequences::padded})
     for (index_t period : {5, 16}) {
       selective_scan_options o = all;
       o.length = 50, o.channels = 20, o.seq = s, o.period = period;
-      agrees(o);
+      cases.push_back(o);
     }
-  agrees({.batch = 0});
-  agrees({.length = 20, .channels = 20, .softplus = false});
+  cases.push_back({.batch = 0});
+  cases.push_back({.length = 20, .channels = 20, .softplus = false});
+  check_all<scan_case, E>(cases);
+  check_all<scan_step_case, E>(some_cases());
 }
 
-TEST_CASE_TEMPLATE("selective_scan: neither threads nor the other rows change a bit", E,
-                   MLMAMBA_TEST_ENGINES) {
-  const selective_scan_options all{.batch = 3,
-                                   .length = 50,
-                                   .channels = 300,
-                                   .states = 5,
-                                   .D = true,
-                                   .z = true,
-                                   .dt_bias = true,
-                                   .initial = true,
-                                   .final = true};
-  if constexpr (std::is_same_v<typename E::backend, backend::cpu>) {
-    context_of<E> one(cpu_options{1}), two(cpu_options{2}), three(cpu_options{3});
-    CHECK(same_bits<scan_case, E>(one, two, 4, all));
-    CHECK(same_bits<scan_case, E>(one, three, 4, all));
-  }
-  // the last row alone gives the bits it gives among three
-  context_of<E> ctx;
-  selective_scan_options o = all;
-  o.batch = 1;
-  scan_case<E> many(all), alone(o), unused(o);
-  randomise(many, many, 6);
-  randomise(alone, unused, 6);
-  alone.rate = many.rate, alone.D = many.D, alone.dt_bias = many.dt_bias;
-  copy_row(many.fused, 2, alone.fused), copy_row(many.initial, 2, alone.initial);
-  copy_row(many.dy, 2, alone.dy), copy_row(many.dlast, 2, alone.dlast);
-  run_case(many, ctx);
-  run_case(alone, ctx);
-  CHECK(is_row(many.y, 2, alone.y));
-  CHECK(is_row(many.last, 2, alone.last));
-  if constexpr (has_backward<scan_case<E>>) {
-    CHECK(is_row(many.dfused, 2, alone.dfused));
-    CHECK(is_row(many.dinitial, 2, alone.dinitial));
-  }
+TEST_CASE_TEMPLATE("selective_scan: a row of a batch is the same alone", E, MLMAMBA_TEST_ENGINES) {
+  check_alone<scan_case, E>(some_cases(), &selective_scan_options::batch);
+  check_alone<scan_step_case, E>(some_cases(), &selective_scan_options::batch);
 }
+
+#if !defined(__CUDACC__)
+TEST_CASE_TEMPLATE("selective_scan: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {
+  check_threads<scan_case, E>(some_cases());
+  check_threads<scan_step_case, E>(some_cases());
+  check_levels<scan_case, E>(some_cases());
+  check_levels<scan_step_case, E>(some_cases());
+}
+#endif

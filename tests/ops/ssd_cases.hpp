@@ -16,9 +16,10 @@ struct ssd_options {
   index_t batch = 2, length = 6, heads = 4, channels = 3, states = 2, groups = 2;
   skip D = skip::none;
   bool z = false, dt_bias = false, initial = false, final = false, softplus = true;
+  bool large_steps = false;  ///< dt_bias about 20
   sequences seq = sequences::one;
   double dt_min = 0, dt_max = std::numeric_limits<double>::infinity();
-  index_t chunk_size = 0, period = 3;
+  index_t chunk_size = 0, period = 3, first = 0;
   ops::scan_algorithm algorithm = ops::scan_algorithm::automatic;
 };
 
@@ -48,7 +49,7 @@ struct ssd_case {
         dy(y.shape()),
         rate({o.heads}),
         drate({o.heads}),
-        seq_idx(make_sequences<memory>(o.seq, o.batch, o.length, o.period)) {
+        seq_idx(make_sequences<memory>(o.seq, o.batch, o.length, o.period, o.first)) {
     const shape<4> state{{o.batch, o.heads, o.channels, o.states}};
     if (o.dt_bias) dt_bias = wide<1>({o.heads}), ddt_bias = wide<1>({o.heads});
     if (o.D != skip::none) {
@@ -62,7 +63,7 @@ struct ssd_case {
     f("zxbcdt", s.zxbcdt, s.dzxbcdt);
     f("A", s.rate, s.drate, range::negative);
     f("D", s.D, s.dD);
-    f("dt_bias", s.dt_bias, s.ddt_bias);
+    f("dt_bias", s.dt_bias, s.ddt_bias, s.o.large_steps ? range::about_20 : range::normal);
     f("initial_states", s.initial, s.dinitial);
   }
   static void outputs(auto& s, auto&& f) {
@@ -117,6 +118,38 @@ struct ssd_case {
   }
   double terms() const {
     return double(o.batch * o.length * o.channels + o.states * o.heads / o.groups);
+  }
+};
+
+/// One token: the state moves from initial to final.
+template <engine E>
+struct ssd_step_case : ssd_case<E> {
+  explicit ssd_step_case(ssd_options o) : ssd_case<E>(one_token(o)) {}
+  void forward(context_of<E>& ctx) {
+    this->last = this->initial;
+    const auto s = this->cut(this->zxbcdt);
+    const auto& o = this->o;
+    using R = typename E::real;
+    run(ctx, ops::ssd_step<E>{.state = this->last,
+                              .x = s.x.select(1, 0),
+                              .dt = s.dt.select(1, 0),
+                              .A = this->rate,
+                              .B = s.B.select(1, 0),
+                              .C = s.C.select(1, 0),
+                              .D = this->broadcast(this->D),
+                              .z = o.z ? s.z.select(1, 0) : in<E, 3>{},
+                              .dt_bias = this->dt_bias,
+                              .y = this->y.view().select(1, 0),
+                              .dt_softplus = o.softplus,
+                              .dt_min = R(o.dt_min),
+                              .dt_max = R(o.dt_max)});
+  }
+  void backward(context_of<E>&) = delete;
+
+ private:
+  static ssd_options one_token(ssd_options o) {
+    o.length = 1, o.initial = o.final = true, o.seq = sequences::one;
+    return o;
   }
 };
 

@@ -3,11 +3,9 @@
 //
 // SSD: gradients, sequences, states, decoding, extreme steps.
 #include "ops/ssd_cases.hpp"
-#include "ops/neighbours.hpp"
 
-#include "engines.hpp"
-#include "mlmamba/mlmamba.hpp"
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
 using namespace mlmamba::verify;
@@ -18,6 +16,20 @@ void exact_gradient(ssd_options o) {
   const gradcheck_result r = gradcheck_case<ssd_case>(7, o);
   INFO("length ", o.length, " heads ", o.heads, " groups ", o.groups, " at ", r.where);
   CHECK(r.worst < 1e-12);
+}
+
+const ssd_options all{
+    .D = skip::per_channel, .z = true, .dt_bias = true, .initial = true, .final = true};
+
+/// Larger than tiles, chunks and tasks, with and without several sequences in a row.
+std::vector<ssd_options> some_cases() {
+  ssd_options wide = all, packed = all, padded = all, plain;
+  wide.batch = 3, wide.length = 100, wide.heads = 10, wide.channels = 20, wide.states = 24;
+  packed.batch = 4, packed.length = 45, packed.chunk_size = 16, packed.period = 7;
+  packed.seq = sequences::packed, packed.channels = 17, packed.states = 33;
+  padded.batch = 3, padded.length = 40, padded.seq = sequences::padded, padded.initial = false;
+  plain.batch = 3, plain.length = 20, plain.algorithm = ops::scan_algorithm::sequential;
+  return {wide, packed, padded, plain};
 }
 
 }  // namespace
@@ -37,6 +49,7 @@ TEST_CASE("ssd: gradients are exact with each operand present and absent") {
   exact_gradient({.heads = 3, .groups = 3, .final = true});
   exact_gradient({.D = skip::per_head, .dt_bias = true, .dt_min = 0.4, .dt_max = 0.9});
   exact_gradient({.softplus = false, .dt_min = -1});
+  exact_gradient({.length = 4, .dt_bias = true, .large_steps = true});
 }
 
 TEST_CASE("ssd: gradients are exact with several sequences, and at the ends") {
@@ -153,76 +166,46 @@ TEST_CASE_TEMPLATE("ssd: steps of zero keep the state, huge ones forget it", E,
 }
 
 TEST_CASE_TEMPLATE("ssd: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
-  context_of<E> ctx;
-  auto agrees = [&](ssd_options o) {
-    const difference d = compare<ssd_case, E>(ctx, 3, o);
-    INFO("length ", o.length, " channels ", o.channels, " states ", o.states, " chunk ",
-         o.chunk_size, " algorithm ", int(o.algorithm), ": ", d.where, " relative ", d.relative,
-         " tolerance ", d.tolerance);
-    CHECK(d.ok);
-  };
-  const ssd_options all{
-      .D = skip::per_channel, .z = true, .dt_bias = true, .initial = true, .final = true};
+  std::vector<ssd_options> cases;
   for (auto algorithm : {ops::scan_algorithm::sequential, ops::scan_algorithm::chunked})
     for (index_t length : {0, 1, 15, 16, 17, 33}) {
       ssd_options o = all;
       o.length = length, o.chunk_size = 16, o.algorithm = algorithm;
-      agrees(o);
+      cases.push_back(o);
     }
   for (auto [p, n] : {std::pair{64, 16}, {16, 64}, {17, 33}, {1, 1}, {5, 128}, {40, 24}}) {
     ssd_options o = all;
     o.batch = 1, o.length = 75, o.channels = p, o.states = n, o.D = skip::per_head;
-    agrees(o);
+    cases.push_back(o);
   }
   for (index_t chunk : {1, 7, 64, 1000}) {
     ssd_options o = all;
     o.batch = 1, o.length = 90, o.chunk_size = chunk, o.heads = 3, o.groups = 1;
-    agrees(o);
+    cases.push_back(o);
   }
   for (sequences s : {sequences::packed, sequences::later, sequences::padded})
     for (index_t period : {5, 16}) {
       ssd_options o = all;
       o.length = 50, o.chunk_size = 16, o.seq = s, o.period = period;
-      agrees(o);
+      cases.push_back(o);
     }
-  agrees({.batch = 0});
-  agrees({.length = 20, .dt_min = 0.4, .dt_max = 0.9});
-  agrees({.length = 20, .softplus = false, .dt_min = -0.5});  // decays above 1
+  cases.push_back({.batch = 0});
+  cases.push_back({.length = 20, .dt_min = 0.4, .dt_max = 0.9});
+  cases.push_back({.length = 20, .softplus = false, .dt_min = -0.5});  // decays above 1
+  check_all<ssd_case, E>(cases);
+  check_all<ssd_step_case, E>(some_cases());
 }
 
-TEST_CASE_TEMPLATE("ssd: neither threads nor the other rows change a bit", E,
-                   MLMAMBA_TEST_ENGINES) {
-  const ssd_options all{.batch = 3,
-                        .length = 100,
-                        .heads = 10,
-                        .channels = 20,
-                        .states = 24,
-                        .D = skip::per_channel,
-                        .z = true,
-                        .dt_bias = true,
-                        .initial = true,
-                        .final = true};
-  if constexpr (std::is_same_v<typename E::backend, backend::cpu>) {
-    context_of<E> one(cpu_options{1}), two(cpu_options{2}), three(cpu_options{3});
-    CHECK(same_bits<ssd_case, E>(one, two, 4, all));
-    CHECK(same_bits<ssd_case, E>(one, three, 4, all));
-  }
-  // the last row alone gives the bits it gives among three
-  context_of<E> ctx;
-  ssd_options o = all;
-  o.batch = 1;
-  ssd_case<E> many(all), alone(o), unused(o);
-  randomise(many, many, 6);
-  randomise(alone, unused, 6);
-  alone.rate = many.rate, alone.D = many.D, alone.dt_bias = many.dt_bias;
-  copy_row(many.zxbcdt, 2, alone.zxbcdt), copy_row(many.initial, 2, alone.initial);
-  copy_row(many.dy, 2, alone.dy), copy_row(many.dlast, 2, alone.dlast);
-  run_case(many, ctx);
-  run_case(alone, ctx);
-  CHECK(is_row(many.y, 2, alone.y));
-  CHECK(is_row(many.last, 2, alone.last));
-  if constexpr (has_backward<ssd_case<E>>) {
-    CHECK(is_row(many.dzxbcdt, 2, alone.dzxbcdt));
-    CHECK(is_row(many.dinitial, 2, alone.dinitial));
-  }
+TEST_CASE_TEMPLATE("ssd: a row of a batch is the same alone", E, MLMAMBA_TEST_ENGINES) {
+  check_alone<ssd_case, E>(some_cases(), &ssd_options::batch);
+  check_alone<ssd_step_case, E>(some_cases(), &ssd_options::batch);
 }
+
+#if !defined(__CUDACC__)
+TEST_CASE_TEMPLATE("ssd: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {
+  check_threads<ssd_case, E>(some_cases());
+  check_threads<ssd_step_case, E>(some_cases());
+  check_levels<ssd_case, E>(some_cases());
+  check_levels<ssd_step_case, E>(some_cases());
+}
+#endif

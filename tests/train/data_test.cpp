@@ -115,6 +115,15 @@ TEST_SUITE("data_test") {
             {"from": "gpt", "value": "yes it is"}]},
             {"id": "b", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}])");
     CHECK(s.size == 2);
+    const auto named = [&](const char* answer) {
+      return with((std::string(R"([{"conversations": [{"from": "human", "value": "Q"},
+                                   {"from": "gpt", "value": ")") +
+                   answer + "\"}]}]")
+                      .c_str())
+          .name;
+    };
+    CHECK(named("A") == named("A"));
+    CHECK(named("A") != named("B"));  // an edited file of as many records is another source
     CHECK(s.has_picture(0));
     CHECK_FALSE(s.has_picture(1));
     CHECK(s.words(0) == 6);

@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <string>
 
 #include "train/bigram.hpp"
 
@@ -67,6 +68,12 @@ TEST_SUITE("optimizer_test") {
     for (const char* path : {"mixer.A_log", "mixer.D", "mixer.dt_bias", "in_proj.bias",
                              "norm.weight", "norm_f.weight", "norm1.weight", "ls1.gamma"})
       CHECK_FALSE_MESSAGE(train::decays(path, 2, all), path);
+    for (const char* name : {"A_log", "D", "dt_bias"})  // of each direction, whatever its rank
+      for (const char* direction : {"", "_b", "_c", "_d"})
+        CHECK_FALSE_MESSAGE(train::decays("mixer." + std::string(name) + direction, 2, all), name,
+                            direction);
+    CHECK(train::decays("mixer.D_e", 2, all));
+    CHECK(train::decays("mixer.A_b_log", 2, all));
     CHECK_FALSE(train::decays("anything.weight", 1, all));
     const optimizer_options some{.decay_convolutions = false, .decay_embeddings = false};
     CHECK_FALSE(train::decays("mixer.conv1d.weight", 3, some));

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <utility>
@@ -60,9 +61,7 @@ class tensor {
 
   tensor() = default;
   explicit tensor(mlmamba::shape<R> n) {
-    for (index_t s : n.n)
-      if (s < 0) fail<shape_error>("tensor: size ", s, " is negative");
-    const std::size_t size = std::size_t(n.count()) * sizeof(T);
+    const std::size_t size = byte_count(n);
     if constexpr (requires { allocator<Memory>::allocate_zeroed(size); }) {
       owner_ = allocator<Memory>::allocate_zeroed(size);
       view_ = {reinterpret_cast<T*>(owner_.get()), n};
@@ -115,6 +114,23 @@ class tensor {
   explicit operator bool() const { return view_.data != nullptr; }
 
  private:
+  /// Sizes may come from a file: their product must be a number that memory can have.
+  static std::size_t byte_count(const mlmamba::shape<R>& n) {
+    constexpr std::size_t most = std::size_t(std::numeric_limits<index_t>::max()) / 2;
+    std::size_t size = sizeof(T);
+    bool empty = false, fits = true;
+    for (const index_t s : n.n) {
+      if (s < 0) fail<shape_error>("tensor: size ", s, " is negative");
+      empty = empty || s == 0;
+      if (s == 0) continue;
+      fits = fits && size <= most / std::size_t(s);
+      size *= std::size_t(s);
+    }
+    if (!empty && !fits)
+      fail<shape_error>("tensor: ", to_string(mlmamba::view<T, R, Memory>(nullptr, n)),
+                        " is more than can be addressed");
+    return empty ? 0 : size;
+  }
   mlmamba::view<T, R, Memory> view_;
   bytes_owner owner_;
 };

@@ -33,6 +33,8 @@ enum class scan_algorithm : std::uint8_t {
 /// Numerics  h, dt', exponentials and the sum over n in accum; softplus is the identity above 20
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros. final_states: not wanted
 /// Errors    shape_error; D not a multiple of G
+/// Left out  complex A; B or C that are constant over time, (D, N); cu_seqlens (seq_idx says as
+///           much); states of another type than accum
 /// Source    Gu and Dao 2023, arXiv:2312.00752, eq. 2 and algorithm 2
 template <engine E>
 struct selective_scan {

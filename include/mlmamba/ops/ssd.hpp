@@ -12,10 +12,11 @@ namespace mlmamba::ops {
 
 /// What the forward and the backward of SSD both read.
 ///
-///   dt'[b,t,h]  = clamp(softplus(dt[b,t,h] + dt_bias[h]), dt_min, dt_max)   (softplus if
-///   dt_softplus) S[b,t,h]    = exp(dt'[b,t,h] A[h]) S[b,t-1,h] + dt'[b,t,h] x[b,t,h,:]
-///   B[b,t,g,:]^T    (P, N) v[b,t,h,:]  = S[b,t,h] C[b,t,g,:] + D[h,:] x[b,t,h,:] y[b,t,h,:]  =
-///   v[b,t,h,:] silu(z[b,t,h,:])                                (v if there is no z)
+///   dt'[b,t,h]  = clamp(softplus(dt[b,t,h] + dt_bias[h]), dt_min, dt_max)
+///                                                              (softplus only if dt_softplus)
+///   S[b,t,h]    = exp(dt'[b,t,h] A[h]) S[b,t-1,h] + dt'[b,t,h] x[b,t,h,:] B[b,t,g,:]^T  (P, N)
+///   v[b,t,h,:]  = S[b,t,h] C[b,t,g,:] + D[h,:] x[b,t,h,:]
+///   y[b,t,h,:]  = v[b,t,h,:] silu(z[b,t,h,:])                  (v if there is no z)
 ///
 /// with g = h / (H / G). Where seq_idx[b,t] != seq_idx[b,t-1] the carried state is dropped; the
 /// index before token 0 counts as 0, so the initial state is dropped if seq_idx[b,0] != 0.
@@ -28,6 +29,9 @@ namespace mlmamba::ops {
 ///           that are never positive; softplus is the identity above 20; dt_max may be infinite
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros
 /// Errors    shape_error; H not a multiple of G; dt_min > dt_max; chunk_size < 0
+/// Left out  complex A; B or C that are constant over time; cu_seqlens (seq_idx says as much);
+/// states
+///           of another type than accum
 /// Source    Dao and Gu 2024, arXiv:2405.21060, section 6
 template <engine E>
 struct ssd_inputs {
@@ -83,6 +87,7 @@ struct ssd_inputs {
 ///
 /// Shapes    y like x; final_states (B, H, P, N), may be empty
 /// Aliases   final_states may be initial_states: a state is continued in place
+/// Speed     `automatic` walks token by token below 8 tokens (CPU), in chunks from there on
 template <engine E>
 struct ssd : ssd_inputs<E> {
   static constexpr const char* name = "ssd";

@@ -51,8 +51,13 @@ inline bool path_below(std::string_view path, std::string_view prefix) {
 /// rank: not on biases, norms, gains, nor the recurrence's own A_log, D and dt_bias.
 inline bool decays(std::string_view path, int rank, const optimizer_options& o) {
   const std::string_view leaf = path.substr(path.rfind('.') + 1);
-  for (std::string_view name : {"bias", "A_log", "A_b_log", "D", "D_b", "dt_bias", "gamma"})
+  for (std::string_view name : {"bias", "gamma", "A_log", "D", "dt_bias"})
     if (leaf == name) return false;
+  // A mixer of several directions has those of the recurrence once for each: A_log_b, D_c, ...
+  for (std::string_view name : {"A_log", "D", "dt_bias"})
+    if (leaf.size() == name.size() + 2 && leaf.starts_with(name) && leaf[name.size()] == '_' &&
+        leaf.back() >= 'b' && leaf.back() <= 'd')
+      return false;
   if (rank < 2) return false;
   std::string_view parent = path.substr(0, path.size() - std::min(path.size(), leaf.size() + 1));
   parent = parent.substr(parent.rfind('.') + 1);

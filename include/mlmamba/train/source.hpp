@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -13,8 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include "mlmamba/core/random.hpp"
 #include "mlmamba/io/image.hpp"
 #include "mlmamba/io/json.hpp"
+#include "mlmamba/io/mapped_file.hpp"
 #include "mlmamba/train/conversation.hpp"
 
 namespace mlmamba::train {
@@ -57,6 +60,8 @@ inline std::string checked_picture(const json& record, const std::string& who) {
 
 /// A LLaVA-style data set: a list of {"image"?: path below `images`, "conversations": [...]}. The
 /// JSON is read at once; pictures when they are asked for. Records without an image are text only.
+/// Its name has a hash of the JSON's bytes, so that a run is not resumed with edited texts;
+/// pictures are not looked at for that.
 ///
 /// Errors    io_error naming file and record; a picture path that leaves `images` is refused
 inline data_source read_llava(const std::filesystem::path& file,
@@ -67,8 +72,11 @@ inline data_source read_llava(const std::filesystem::path& file,
   };
   const std::string who = file.string();
   auto records = std::make_shared<std::vector<record>>();
+  std::uint64_t bytes = 0;
   {
-    const json list = read_json(file);
+    const mapped_file mapped(file);
+    bytes = hash(mapped.text());
+    const json list = parse_json(mapped.text(), who);
     if (!list.is_array()) fail<io_error>(who, ": not a list; a list of conversations is wanted");
     for (std::size_t i = 0; i < list.size(); ++i) {
       const std::string here = who + ": record " + std::to_string(i);
@@ -77,7 +85,9 @@ inline data_source read_llava(const std::filesystem::path& file,
   }
   if (records->empty()) fail<io_error>(who, ": an empty list; at least one record is wanted");
   data_source out;
-  out.name = file.filename().string() + ":" + std::to_string(records->size());
+  char digest[24];
+  std::snprintf(digest, sizeof digest, ":%016llx", static_cast<unsigned long long>(bytes));
+  out.name = file.filename().string() + ":" + std::to_string(records->size()) + digest;
   out.size = records->size();
   out.get = [records, images](std::uint64_t i) {
     const record& r = records->at(static_cast<std::size_t>(i));

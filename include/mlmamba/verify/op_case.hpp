@@ -33,6 +33,7 @@ enum class range {
   negative,  ///< -exp(normal): decay rates
   positive,  ///< exp(normal) / 4: steps, scales
   small,     ///< normal / 4: weights
+  about_20,  ///< 20 + 2 normal: where softplus becomes its argument
 };
 
 inline double sample(range r, random_stream& s) {
@@ -43,11 +44,16 @@ inline double sample(range r, random_stream& s) {
       return 0.25 * std::exp(s.normal());
     case range::small:
       return 0.25 * s.normal();
+    case range::about_20:
+      return 20 + 2 * s.normal();
     case range::normal:
       break;
   }
   return s.normal();
 }
+
+/// Is one error worse than another? NaN is the worst; std::max would lose it.
+inline bool is_worse(double error, double than) { return !(error <= than) && !std::isnan(than); }
 
 namespace detail {
 
@@ -192,7 +198,7 @@ inline difference compare_arrays(const std::vector<array>& got, const std::vecto
       const double e = std::abs(g[i] - w[i]);
       error += e * e;
       norm += w[i] * w[i];
-      if (!(e <= worst)) worst = e, at = i;
+      if (is_worse(e, worst)) worst = e, at = i;
     }
     if (w.empty()) continue;
     double tolerance = op_tolerance;

@@ -6,6 +6,7 @@
 
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "mlmamba/models/connectors/mlp.hpp"
 #include "mlmamba/models/connectors/pool.hpp"
@@ -64,6 +65,11 @@ inline json connector_part(const json& config) {
   return c.is_string() ? json{{"type", c}} : c;
 }
 
+/// One of several (connectors/any.hpp): the one that "type" names, else the first.
+template <class Any>
+Any make_any(const json& whole, const json& part, const json& llm, const connector_shape& n,
+             const std::string& who);
+
 template <class Connector>
 Connector make_connector(const json& whole, const json& llm, const connector_shape& n,
                          const std::string& who) {
@@ -71,6 +77,8 @@ Connector make_connector(const json& whole, const json& llm, const connector_sha
   const json j = connector_part(config);
   if (!j.is_object())
     fail<io_error>(who, ": \"connector\" is ", json_excerpt(j), "; a name or an object is wanted");
+  if constexpr (requires { typename Connector::choices; })
+    return make_any<Connector>(whole, j, llm, n, who);
   if constexpr (requires { Connector::kind; }) {
     const auto kind = json_get_or<std::string>(j, "type", std::string(Connector::kind), who);
     if (kind != Connector::kind)
@@ -101,8 +109,29 @@ Connector make_connector(const json& whole, const json& llm, const connector_sha
   }
 }
 
+template <class Any>
+Any make_any(const json& whole, const json& part, const json& llm, const connector_shape& n,
+             const std::string& who) {
+  using choices = typename Any::choices;
+  const auto make = [&]<class T>(std::in_place_type_t<T> t) {
+    return choices(t, make_connector<T>(whole, llm, n, who));
+  };
+  if (!json_has(part, "type"))
+    return Any(n, make(std::in_place_type<std::variant_alternative_t<0, choices>>));
+  const auto kind = json_get<std::string>(part, "type", who);
+  try {
+    return Any(n, Any::choose(kind, make));
+  } catch (const io_error&) {
+    throw;
+  } catch (const error& e) {
+    fail<io_error>(who, ": ", e.what());
+  }
+}
+
 template <class Connector>
 json connector_json(const Connector& c) {
+  if constexpr (requires { c.chosen; })
+    return std::visit([](const auto& one) { return connector_json(one); }, c.chosen);
   json j = json::object();
   if constexpr (requires { Connector::kind; }) j["type"] = Connector::kind;
   if constexpr (requires { c.made_with(); }) {
