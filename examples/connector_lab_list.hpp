@@ -11,15 +11,16 @@
 #include <utility>
 #include <vector>
 
-#include "connector_lab_any.hpp"
 #include "mlmamba/backend/cpu.hpp"
 #include "mlmamba/backend/traced.hpp"
+#include "mlmamba/models/connectors/any.hpp"
 #include "mlmamba/models/preset.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
 
 namespace lab {
 
-using mlmamba::json;
+namespace nn = mlmamba::nn;
+using mlmamba::context_of, mlmamba::in, mlmamba::out, mlmamba::json;
 
 using E = mlmamba::on<mlmamba::backend::traced<mlmamba::backend::cpu>, float>;
 
@@ -49,6 +50,13 @@ struct gated {
   }
 };
 
+/// A connector and what it is called on the command line.
+template <mlmamba::connector C>
+struct named {
+  using type = C;
+  const char* name;
+};
+
 /// All that take part.
 inline constexpr std::tuple connectors{
     named<mlmamba::linear_connector<E>>{"linear"},
@@ -62,6 +70,8 @@ inline constexpr std::tuple connectors{
     named<gated>{"gated"},  // your own: one line like this
 };
 
+template <class... N>
+mlmamba::one_of_connectors<typename N::type...> any_of(const std::tuple<N...>&);
 using any_connector = decltype(any_of(connectors));
 
 using maker = std::function<any_connector(const json& config, const json& llm,
@@ -84,7 +94,7 @@ entrant entrant_of(const named<C>& c) {
               }
               return C(n);
             };
-            return any_connector(decltype(any_connector::chosen)(std::in_place_type<C>, make()));
+            return any_connector(n, any_connector::choices(std::in_place_type<C>, make()));
           }};
 }
 

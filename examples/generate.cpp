@@ -20,7 +20,7 @@
 #endif
 #include "mlmamba/io/checkpoint.hpp"
 #include "mlmamba/io/image.hpp"
-#include "mlmamba/models/connectors/scan.hpp"
+#include "mlmamba/models/connectors/any.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
 #include "mlmamba/text/generate.hpp"
 #include "mlmamba/text/prompt.hpp"
@@ -57,29 +57,35 @@ class conversation {
         state_(model.make_state(1)),
         builder_(format) {}
 
-  /// Starts anew; with a picture, if a file is named.
+  /// Starts anew; with a picture, if a file is named. If it can't be read, all stays as it was.
   void begin(const std::string& file) {
+    std::vector<tensor<float, 4>> pixels;
+    if (!file.empty()) {
+      if (towers_.empty())
+        fail<error>("generate: this model can't see; a prompt without picture is wanted");
+      pixels = pixels_of(read_image(file), towers_);
+    }
+    pixels_ = std::move(pixels);
     state_ = model_.make_state(1);
     builder_ = prompt_builder(format_);
-    pixels_.clear();
-    if (file.empty()) return;
-    if (towers_.empty())
-      fail<error>("generate: this model can't see; a prompt without picture is wanted");
-    pixels_ = pixels_of(read_image(file), towers_);
   }
+  /// After an error the question was not asked: state, turns and picture are those before it.
   void ask(const std::string& question, const settings& s) {
+    auto state = state_;
+    prompt_builder builder = builder_;
     prompt p;
-    p.pixels = std::move(pixels_);
-    pixels_.clear();
-    p.text = s.raw ? question : builder_.add_turn(chat_role::human, question);
-    auto text = generate_after(ctx_, model_, words_, state_, p, s.sampling);
+    p.pixels = pixels_;
+    p.text = s.raw ? question : builder.add_turn(chat_role::human, question);
+    auto text = generate_after(ctx_, model_, words_, state, p, s.sampling);
     std::string answer;
     for (std::string_view piece : text) {
       std::cout << piece << std::flush;
       answer += piece;
     }
     std::cout << std::endl;
-    if (!s.raw) builder_.add_turn(chat_role::gpt, answer);
+    if (!s.raw) builder.add_turn(chat_role::gpt, answer);
+    state_ = std::move(state), builder_ = std::move(builder);
+    pixels_.clear();
   }
 
  private:
@@ -127,25 +133,34 @@ int run(context_of<typename Model::engine_type>& ctx, const checkpoint& files, c
   return 0;
 }
 
-template <class E>
-int choose(context_of<E>& ctx, const settings& s) {
-  const checkpoint files(s.model);
+/// Structure is chosen here, sizes by the model's config.
+template <class Language>
+int choose(context_of<typename Language::engine_type>& ctx, const checkpoint& files,
+           const settings& s) {
+  using E = typename Language::engine_type;
   const json& config = files.config();
   if (!json_has(config, "vision")) {
     if (!s.image.empty())
       fail<error>("generate: this model can't see; a prompt without picture is wanted");
-    return run<mamba_lm<E>>(ctx, files, s, {});
+    return run<Language>(ctx, files, s, {});
   }
   const auto towers = towers_from(config, files.who()).size();
-  const auto kind = json_get_or<std::string>(mlmamba::detail::connector_part(config), "type",
-                                             std::string(scan_connector<E>::kind), files.who());
-  if (towers != 2 || kind != scan_connector<E>::kind)
-    fail<error>("generate: ", files.who(), " has ", towers, " towers and the connector \"", kind,
-                "\"; this program is compiled for 2 and ", scan_connector<E>::kind,
-                " (and for language models alone)");
-  using vision = fused<vit<E>, vit<E>>;
-  return run<ml_mamba<vision, scan_connector<E>, mamba_lm<E>>>(ctx, files, s,
-                                                               picture_rule(config, files.who()));
+  const auto rule = picture_rule(config, files.who());
+  using any = any_connector<E>;
+  if (towers == 1) return run<ml_mamba<vit<E>, any, Language>>(ctx, files, s, rule);
+  if (towers == 2) return run<ml_mamba<fused<vit<E>, vit<E>>, any, Language>>(ctx, files, s, rule);
+  fail<error>("generate: ", files.who(), " has ", towers, " towers; 1 or 2 are wanted");
+}
+
+template <class E>
+int choose(context_of<E>& ctx, const settings& s) {
+  const checkpoint files(s.model);
+  const json language = json_has(files.config(), "vision")
+                            ? language_config_from(files.config(), files.who())
+                            : files.config();
+  if (mamba_config_from(language, files.who()).layer == "Mamba1")
+    return choose<mamba_lm<E, nn::mamba1>>(ctx, files, s);
+  return choose<mamba_lm<E>>(ctx, files, s);
 }
 
 }  // namespace

@@ -231,7 +231,7 @@ int run(const settings& s, train::recipe r) {
   train::export_model(model, out / "model", stored, {{"chat_format", mlmamba::name_of(r.chat)}},
                       words_text, note);
   mlmamba::write_file(out / "model" / "metrics.json", metrics.dump(1) + "\n");
-  mlmamba::write_file(out / "model" / "recipe.json", r.whole.dump(1) + "\n");
+  mlmamba::write_file(out / "model" / "recipe.json", recipe_json(s).dump(1) + "\n");
   std::fprintf(stderr, "train: wrote %s\n", (out / "model").string().c_str());
   return 0;
 }
