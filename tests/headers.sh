@@ -4,6 +4,7 @@
 #
 # Each header compiles alone.   headers.sh COMPILER PART PARTS FLAGS...
 # (every PARTS-th header, from PART on, so that a test runner can do the parts in parallel)
+# The SIMD kernels are left to kernels.cpp here; other tests compile them inside programs.
 set -u
 compiler=$1 part=$2 parts=$3
 shift 3
@@ -21,7 +22,7 @@ while read -r header; do
   [ $((n % parts)) = "$part" ] || continue
   case "$header" in *-inl.hpp) continue ;; esac  # re-included per target by dispatch.hpp only
   if ! printf '#include "%s"\n' "$header" |
-    "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wconversion -I "$include" "$@" -x c++ -; then
+    "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wconversion -DMLMAMBA_CPU_COMPILED -I "$include" "$@" -x c++ -; then
     echo "headers: $header does not compile alone"
     bad=1
   fi

@@ -33,9 +33,9 @@ cmake -S . -B build -G Ninja > build/configure.log 2>&1 || { cat build/configure
 cmake --build build -j "$jobs"
 
 step "tests"
-# each header alone and two of the package tests compile the library again and again: --all only
+# what compiles the library again and again: --all only
 leave_out=()
-[ "$all" = 1 ] || leave_out=(-E '^(headers|package/(find_package|add_subdirectory))')
+[ "$all" = 1 ] || leave_out=(-E '^(headers|readme|package/(find_package|add_subdirectory))')
 ctest --test-dir build --output-on-failure -j "$jobs" "${leave_out[@]}"
 
 if [ "$all" = 1 ]; then
@@ -48,16 +48,18 @@ if [ "$all" = 1 ]; then
   done
   tests/package/run.sh bare clang++-14 build
 
-  step "sanitizers: core, ops, io, text"
+  step "sanitizers: memory, threads, kernels, files, text"
   cmake -S . -B build-sanitize -G Ninja -DMLMAMBA_SANITIZE=ON -DMLMAMBA_BUILD_EXAMPLES=OFF > /dev/null
   cmake --build build-sanitize -j "$jobs" --target mlmamba_sanitized_tests
   ctest --test-dir build-sanitize --output-on-failure -j "$jobs" -L sanitized
 
   if command -v nvcc > /dev/null; then
-    step "CUDA compilation (sm_80, sm_90) of every op, the models and a program"
-    cmake -S . -B build-cuda -G Ninja -DMLMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="80;90" > /dev/null
-    cmake --build build-cuda -j "$jobs" --target ops_elementwise_cuda_test ops_gemm_cuda_test \
-      ops_ssd_cuda_test models_mamba_lm_cuda_test models_ml_mamba_cuda_test generate_cuda
+    step "CUDA compilation (sm_80, sm_90)"
+    # check_fixture/cuda.cu has every op, forward and backward, in f32 and bf16
+    cmake -S . -B build-cuda -G Ninja -DMLMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="80;90" \
+      -DMLMAMBA_TRAIN_ONE=ON > /dev/null
+    cmake --build build-cuda -j "$jobs" --target backend_cuda_cuda_test train_cuda \
+      tests/CMakeFiles/check_fixture_cuda.dir/check_fixture/cuda.cu.o
   else
     step "CUDA compilation: skipped, there is no nvcc"
   fi
