@@ -15,6 +15,13 @@ template <class T>
 HWY_INLINE void fetch(const T* p) {
   hwy::Prefetch(p);
 }
+/// The same for what will be written: else each line of a stream of stores waits for the memory.
+template <class T>
+HWY_INLINE void fetch_to_write([[maybe_unused]] T* p) {
+#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
+  __builtin_prefetch(p, 1);
+#endif
+}
 
 /// v with all lanes from n on set to `rest`; n may be outside [0, lanes].
 template <class D>
