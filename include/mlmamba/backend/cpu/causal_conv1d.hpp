@@ -16,32 +16,22 @@ namespace detail {
 inline constexpr index_t conv_tokens = 64;     // of a forward task
 inline constexpr index_t conv_channels = 512;  // weights and rows of this fit the first cache
 
-/// Weights as (W, D), and the bias in a row.
-template <class A>
-struct conv_weights {
-  view<A, 2> weight;
-  const A* bias = nullptr;
-};
+/// Weights and bias as kernels read them: (W + 1, channels in the order of the lanes).
 template <class E, class Op>
-conv_weights<typename E::accum> pack_conv_weights(context<cpu>& ctx, const Op& op) {
+view<typename E::accum, 2> pack_conv_weights(context<cpu>& ctx, const Op& op) {
   using A = typename E::accum;
   const index_t D = op.weight.size[0], W = op.weight.size[1];
-  conv_weights<A> p;
-  p.weight = ctx.scratch.template make<A, 2>({{W, D}});
-  if (op.weight.stride[1] == 1) {
-    simd::cpu_kernels<simd::conv_entries<typename E::value>>().pack(
-        op.weight.data, op.weight.stride[0], D, W, p.weight.data);
-  } else {
-    for (index_t w = 0; w < W; ++w)
-      for (index_t d = 0; d < D; ++d) p.weight(w, d) = op.weight(d, w);
-  }
-  if (op.bias && op.bias.stride[0] == 1) {
-    p.bias = op.bias.data;
-  } else if (op.bias) {
-    auto bias = ctx.scratch.template make<A, 1>({{D}});
-    for (index_t d = 0; d < D; ++d) bias(d) = op.bias(d);
-    p.bias = bias.data;
-  }
+  const index_t pitch = (D + simd::conv_unit - 1) / simd::conv_unit * simd::conv_unit;
+  const view<A, 2> p = ctx.scratch.template make<A, 2>({{W + 1, pitch}});
+  simd::cpu_kernels<simd::conv_entries<typename E::value>>().pack(
+      {.weight = op.weight.data,
+       .weight_stride = {op.weight.stride[0], op.weight.stride[1]},
+       .channels = D,
+       .width = W,
+       .bias = op.bias ? op.bias.data : nullptr,
+       .bias_stride = op.bias.stride[0],
+       .to = p.data,
+       .pitch = pitch});
   return p;
 }
 
@@ -78,7 +68,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d<E>& op) {
   const index_t batch = op.x.size[0], L = op.x.size[1], D = op.x.size[2], W = op.weight.size[1];
   const auto kernel = simd::cpu_kernels<simd::conv_entries<T>>().forward;
   auto frame = ctx.scratch.make_frame();
-  const detail::conv_weights<A> packed = detail::pack_conv_weights<E>(ctx, op);
+  const view<A, 2> packed = detail::pack_conv_weights<E>(ctx, op);
   const view<T, 3> before = detail::pack_conv_states<T>(ctx, op.initial_states);
   const index_t tiles = (L + detail::conv_tokens - 1) / detail::conv_tokens;
 
@@ -87,7 +77,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d<E>& op) {
     simd::conv_rows<T> r;
     r.tokens = tokens, r.channels = std::min(detail::conv_channels, D - d), r.taps = 0;
     r.x_row = op.x.stride[1], r.y_row = op.y.stride[1];
-    r.bias = packed.bias ? packed.bias + d : nullptr;
+    r.bias = &packed(W, d);
     r.y = op.y.data + b * op.y.stride[0] + t * r.y_row + d;
     r.silu = op.activation == activation::silu;
     if (counts == 0) {
@@ -97,7 +87,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d<E>& op) {
     for (index_t w = 0; w < W; ++w) {
       const index_t s = t + w - (W - 1);
       if (!(counts >> w & 1u) || (s < 0 && !before)) continue;
-      r.weight[r.taps] = &packed.weight.data[w * D + d];
+      r.weight[r.taps] = &packed(w, d);
       r.x[r.taps++] = s >= 0 ? op.x.data + b * op.x.stride[0] + s * r.x_row + d
                              : before.data + (b * (W - 1) + s + W - 1) * D + d;
     }
@@ -132,7 +122,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_backward<E>& op) {
   const index_t batch = op.x.size[0], L = op.x.size[1], D = op.x.size[2], W = op.weight.size[1];
   const auto kernel = simd::cpu_kernels<simd::conv_backward_entries<T>>().backward;
   auto frame = ctx.scratch.make_frame();
-  const detail::conv_weights<A> packed = detail::pack_conv_weights<E>(ctx, op);
+  const view<A, 2> packed = detail::pack_conv_weights<E>(ctx, op);
   const view<T, 3> before = detail::pack_conv_states<T>(ctx, op.initial_states);
   const view<T, 3> dlast = detail::pack_conv_states<T>(ctx, op.dfinal_states);
   view<T, 3> dbefore;
@@ -144,19 +134,23 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_backward<E>& op) {
       for (index_t t = 0; t < L; ++t) counts(b, t) = detail::conv_counts(op.seq_idx, b, t, W);
   }
   const auto sums = ctx.scratch.template make<A, 3>({{batch, W + 1, D}});
-  constexpr index_t block = 64;
+  // As wide as rows are read best, unless threads would have nothing to do.
+  const index_t share = batch * D / (4 * index_t(ctx.threads.size()));
+  const index_t block =
+      std::clamp(share / simd::conv_unit * simd::conv_unit, simd::conv_unit, simd::conv_block);
   const index_t blocks = (D + block - 1) / block;
   ctx.parallel_for(batch * blocks, [&](index_t i) {
     const index_t b = i / blocks, d = i % blocks * block;
     simd::conv_backward_task<T> t{};
     t.length = L, t.width = W, t.channels = std::min(block, D - d), t.pitch = D;
+    t.packed_pitch = packed.stride[0];
     t.x = op.x.data + b * op.x.stride[0] + d, t.x_row = op.x.stride[1];
     t.dy = op.dy.data + b * op.dy.stride[0] + d, t.dy_row = op.dy.stride[1];
     t.dx = op.dx.data + b * op.dx.stride[0] + d, t.dx_row = op.dx.stride[1];
     if (before) t.before = &before(b, 0, d);
     if (dlast) t.dlast = &dlast(b, 0, d);
     if (dbefore) t.dbefore = &dbefore(b, 0, d);
-    t.weight = packed.weight.data + d, t.bias = packed.bias ? packed.bias + d : nullptr;
+    t.weight = &packed(0, d);
     if (counts) t.counts = counts.data + b * L;
     t.dweight = &sums(b, 0, d), t.dbias = &sums(b, W, d);
     t.silu = op.activation == activation::silu;
@@ -187,7 +181,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_step<E>& op) {
   const index_t batch = op.x.size[0], D = op.x.size[1], W = op.weight.size[1];
   const auto kernel = simd::cpu_kernels<simd::conv_entries<T>>().forward;
   auto frame = ctx.scratch.make_frame();
-  const detail::conv_weights<A> packed = detail::pack_conv_weights<E>(ctx, op);
+  const view<A, 2> packed = detail::pack_conv_weights<E>(ctx, op);
   const bool in_rows = op.state.stride[1] == 1 || D <= 1;
   const index_t blocks = (D + detail::conv_channels - 1) / detail::conv_channels;
   detail::for_each_with_scratch<T>(
@@ -199,7 +193,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_step<E>& op) {
         T* state = op.state.data + b * op.state.stride[0] + d * op.state.stride[1];
         const index_t by_d = op.state.stride[1], by_w = op.state.stride[2];
         for (index_t w = 0; w < W; ++w) {
-          r.weight[w] = &packed.weight.data[w * D + d];
+          r.weight[w] = &packed(w, d);
           if (w == W - 1) {
             r.x[w] = op.x.data + b * op.x.stride[0] + d;
           } else if (in_rows) {
@@ -210,7 +204,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_step<E>& op) {
             r.x[w] = row;
           }
         }
-        r.bias = packed.bias ? packed.bias + d : nullptr;
+        r.bias = &packed(W, d);
         r.y = op.y.data + b * op.y.stride[0] + d;
         r.silu = op.activation == activation::silu;
         kernel(r);

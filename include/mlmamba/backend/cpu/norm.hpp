@@ -132,7 +132,8 @@ void execute(context<cpu>& ctx, const ops::gated_rms_norm<E>& op) {
   const auto kernel = simd::cpu_kernels<simd::gated_norm_entries<typename E::value>>().forward;
   const index_t group = op.group(), rows = op.x.size[0];
   const index_t size = std::max<index_t>(1, detail::rows_per_task(op.x.size[1]));
-  detail::for_each_with_scratch<A>(ctx, (rows + size - 1) / size, group, [&](index_t k, A* buffer) {
+  const index_t room = simd::gated_norm_buffer(group, op.x.size[1]);
+  detail::for_each_with_scratch<A>(ctx, (rows + size - 1) / size, room, [&](index_t k, A* buffer) {
     const index_t from = k * size;
     kernel({.x = op.x.data + from * op.x.stride[0],
             .x_stride = op.x.stride[0],
@@ -160,7 +161,8 @@ void execute(context<cpu>& ctx, const ops::gated_rms_norm_backward<E>& op) {
       simd::cpu_kernels<simd::gated_norm_backward_entries<typename E::value>>().backward;
   const index_t group = op.group();
   auto frame = ctx.scratch.make_frame();
-  const view<A, 2> buffers = ctx.scratch.template make<A, 2>({{detail::norm_blocks, group}});
+  const index_t room = simd::gated_norm_buffer(group, op.x.size[1]);
+  const view<A, 2> buffers = ctx.scratch.template make<A, 2>({{detail::norm_blocks, room}});
   detail::norm_backward_blocks<A>(
       ctx, op.x.size[0], op.x.size[1], {op.dweight, {}},
       [&](index_t k, index_t from, index_t to, A* dweight, A*) {
@@ -178,7 +180,7 @@ void execute(context<cpu>& ctx, const ops::gated_rms_norm_backward<E>& op) {
                 .dz = op.dz ? op.dz.data + from * op.dz.stride[0] : nullptr,
                 .dz_stride = op.dz.stride[0],
                 .dweight = dweight,
-                .buffer = buffers.data + k * group,
+                .buffer = buffers.data + k * room,
                 .rows = to - from,
                 .width = op.x.size[1],
                 .group = group,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Causal convolution kernels.
-#include <hwy/cache_control.h>
+// Causal convolution kernels: channels in lanes, a pair of vectors at a time.
 
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
@@ -23,48 +22,63 @@ struct conv_ops {
   using A = accum_t<T>;
   using D = tag_for<T>;
   using V = hn::Vec<D>;
+  using P = pair<V>;
 
-  static void pack(const A* weight, index_t row, index_t channels, index_t width, A* to) {
+  static void pack(const conv_pack<A>& p) {
+    static_assert(conv_unit % (2 * hn::MaxLanes(D())) == 0);
     index_t done = 0;
-    if (width % tile_rows == 0) {
-      done = channels / tile_rows * tile_rows;
-      transpose(weight, row, done, width, to, channels);
+    if (p.width % tile_rows == 0 && p.weight_stride[1] == 1) {
+      done = p.channels / tile_rows * tile_rows;
+      transpose(p.weight, p.weight_stride[0], done, p.width, p.to, p.pitch);
     }
-    for (index_t w = 0; w < width; ++w)
-      for (index_t c = done; c < channels; ++c) to[w * channels + c] = weight[c * row + w];
+    for (index_t w = 0; w <= p.width; ++w) {
+      A* row = p.to + w * p.pitch;
+      for (index_t c = w < p.width ? done : 0; c < p.channels; ++c)
+        row[c] = w < p.width ? p.weight[c * p.weight_stride[0] + w * p.weight_stride[1]]
+                 : p.bias    ? p.bias[c * p.bias_stride]
+                             : A(0);
+      std::fill(row + p.channels, row + p.pitch, A(0));
+      in_order_of_lanes<T>(row, p.pitch);
+    }
   }
 
   // ------------------------------------------------------------ forward
 
+  static HWY_INLINE P times_add(const P& w, const P& x, const P& v) {
+    return {hn::MulAdd(w.a, x.a, v.a), hn::MulAdd(w.b, x.b, v.b)};
+  }
+  static HWY_INLINE P activated(const P& v, bool with_silu) {
+    const D d;
+    return with_silu ? P{silu(d, v.a), silu(d, v.b)} : v;
+  }
   template <int known_taps>
   HWY_FLATTEN static void row(const conv_rows<T>& r, const T* const* x, const T* ahead, T* y) {
     const D d;
-    for_each_vector(d, r.channels, [&](auto part, index_t i) HWY_ATTR {
-      auto v = r.bias ? part.load(d, r.bias + i) : hn::Zero(d);
-      if (ahead) hwy::Prefetch(ahead + i);
+    for_each_pair(d, r.channels, [&](auto part, index_t i) HWY_ATTR {
+      auto v = load_pair(d, r.bias + i);
+      if (ahead) fetch(ahead + i);
       for_taps<known_taps>(r.taps, [&](index_t w) HWY_ATTR {
-        v = hn::MulAdd(part.load(d, r.weight[w] + i), part.load(d, x[w] + i), v);
+        v = times_add(load_pair(d, r.weight[w] + i), part.load(d, x[w] + i), v);
       });
-      if (r.silu) v = hn::Mul(v, sigmoid(d, v));
-      part.store(v, d, y + i);
+      part.store(activated(v, r.silu), d, y + i);
     });
   }
   /// Four tokens of four taps: each input is loaded once, not four times.
   HWY_FLATTEN static void square(const conv_rows<T>& r, const T* x, bool more, T* y) {
     const D d;
-    for_each_vector(d, r.channels, [&](auto part, index_t i) HWY_ATTR {
-      const auto bias = r.bias ? part.load(d, r.bias + i) : hn::Zero(d);
-      V weight[4], in[7];
-      HWY_UNROLL(4) for (int w = 0; w < 4; ++w) weight[w] = part.load(d, r.weight[w] + i);
+    for_each_pair(d, r.channels, [&](auto part, index_t i) HWY_ATTR {
+      const auto bias = load_pair(d, r.bias + i);
+      P weight[4], in[7];
+      HWY_UNROLL(4) for (int w = 0; w < 4; ++w) weight[w] = load_pair(d, r.weight[w] + i);
       HWY_UNROLL(7) for (int k = 0; k < 7; ++k) {
         in[k] = part.load(d, x + k * r.x_row + i);
-        if (k >= 3 && more) hwy::Prefetch(x + (k + 4) * r.x_row + i);
+        if (k >= 3 && more) fetch_pair(x + (k + 4) * r.x_row + i);
       }
       HWY_UNROLL(4) for (int t = 0; t < 4; ++t) {
         auto v = bias;
-        HWY_UNROLL(4) for (int w = 0; w < 4; ++w) v = hn::MulAdd(weight[w], in[t + w], v);
-        if (r.silu) v = hn::Mul(v, sigmoid(d, v));
-        part.store(v, d, y + t * r.y_row + i);
+        HWY_UNROLL(4) for (int w = 0; w < 4; ++w) v = times_add(weight[w], in[t + w], v);
+        part.store(activated(v, r.silu), d, y + t * r.y_row + i);
+        if (more) fetch_pair_to_write(y + (t + 4) * r.y_row + i);
       }
     });
   }
@@ -92,84 +106,132 @@ struct conv_ops {
 
   // ------------------------------------------------------------ backward
 
-  /// The channels of one vector. x_at[w] is the input that tap w meets at the current token, dx_at
-  /// the gradient of the same so far.
-  template <int known_width, class Part>
-  HWY_FLATTEN static void walk(const conv_backward_task<T>& t, Part part, index_t i) {
-    const D d;
-    constexpr int most = known_width ? known_width : int(conv_widest);
-    const index_t width = known_width ? known_width : t.width;
-    const index_t old = width - 1;
-    V x_at[most], dx_at[most], weight[most], dweight[most];
-    auto dbias = hn::Zero(d);
-    const auto bias = t.bias ? part.load(d, t.bias + i) : dbias;
-    for_taps<most>(most, [&](index_t w) HWY_ATTR {
-      weight[w] = dweight[w] = dx_at[w] = x_at[w] = hn::Zero(d);
-    });
-    for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
-      weight[w] = part.load(d, t.weight + w * t.pitch + i);
-      if (t.before && w > 0) x_at[w] = part.load(d, t.before + (w - 1) * t.pitch + i);
-    });
-    const auto shift = [&](V* v, V newest) HWY_ATTR {
-      for_taps<known_width ? known_width - 1 : 0>(old,
-                                                  [&](index_t w) HWY_ATTR { v[w] = v[w + 1]; });
-      v[old] = newest;
-    };
-    for (index_t s = 0; s < t.length; ++s) {
-      shift(x_at, part.load(d, t.x + s * t.x_row + i));
-      shift(dx_at, hn::Zero(d));
-      if (s + 16 < t.length) {
-        hwy::Prefetch(t.x + (s + 16) * t.x_row + i);
-        hwy::Prefetch(t.dy + (s + 16) * t.dy_row + i);
-      }
-      const unsigned counts = t.counts ? t.counts[s] : 0xffu;
-      if (counts) {
-        auto v = bias;
-        for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
-          if (counts >> w & 1u) v = hn::MulAdd(weight[w], x_at[w], v);
-        });
-        auto g = part.load(d, t.dy + s * t.dy_row + i);
-        if (t.silu) {
-          const auto one = hn::Set(d, A(1)), sig = sigmoid(d, v);
-          g = hn::Mul(g, hn::Mul(sig, hn::MulAdd(v, hn::Sub(one, sig), one)));
-        }
-        dbias = hn::Add(dbias, g);
-        for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
-          if (!(counts >> w & 1u)) return;
-          dweight[w] = hn::MulAdd(g, x_at[w], dweight[w]);
-          dx_at[w] = hn::MulAdd(g, weight[w], dx_at[w]);
-        });
-      }
-      put(t, part, i, s, dx_at[0]);
-    }
-    for (index_t k = 0; k < old; ++k) {  // the last inputs
-      shift(dx_at, hn::Zero(d));
-      const auto last = t.dlast ? part.load(d, t.dlast + k * t.pitch + i) : hn::Zero(d);
-      put(t, part, i, t.length + k, hn::Add(dx_at[0], last));
-    }
-    for_taps<known_width>(
-        width, [&](index_t w) HWY_ATTR { part.store(dweight[w], d, t.dweight + w * t.pitch + i); });
-    part.store(dbias, d, t.dbias + i);
+  static constexpr index_t tokens = 8;  // of a step through time: their rows fit the first cache
+  static constexpr index_t most = tokens + conv_widest - 1;
+  static constexpr index_t step = 2 * index_t(hn::MaxLanes(D()));
+
+  /// What a task keeps from step to step, in the order of the lanes.
+  struct sums {
+    HWY_ALIGN A g[conv_widest - 1][conv_block];  // of the last tokens
+    HWY_ALIGN A dweight[conv_widest][conv_block];
+    HWY_ALIGN A dbias[conv_block];
+  };
+
+  static HWY_INLINE bool counted(const conv_backward_task<T>& t, index_t s, index_t w) {
+    return !t.counts || (t.counts[s] >> w & 1);
   }
-  /// The gradient of input k of (before, x).
+  /// Input k of (before, x).
   template <class Part>
-  static HWY_INLINE void put(const conv_backward_task<T>& t, Part part, index_t i, index_t k, V g) {
+  static HWY_INLINE P input(const conv_backward_task<T>& t, Part part, index_t i, index_t k) {
     const D d;
     const index_t old = t.width - 1;
-    if (k >= old) {
-      part.store(g, d, t.dx + (k - old) * t.dx_row + i);
-    } else if (t.dbefore) {
-      part.store(g, d, t.dbefore + k * t.pitch + i);
+    if (k >= old) return part.load(d, t.x + (k - old) * t.x_row + i);
+    if (t.before) return part.load(d, t.before + k * t.pitch + i);
+    return {hn::Zero(d), hn::Zero(d)};
+  }
+
+  /// Tokens [from, to) of the channels of one pair, and dx of those that no later token meets.
+  template <int known_width, class Part>
+  HWY_FLATTEN static void walk(const conv_backward_task<T>& t, sums& kept, Part part, index_t i,
+                               index_t from, index_t to) {
+    const D d;
+    const index_t width = known_width ? known_width : t.width, old = width - 1, n = to - from;
+    HWY_ALIGN A x[most][step];  // x[k]: input from + k of (before, x)
+    HWY_ALIGN A g[most][step];  // g[k]: token from + k - old
+    P weight[conv_widest];
+    for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
+      weight[w] = load_pair(d, t.weight + w * t.packed_pitch + i);
+      if (w < old) store_pair(load_pair(d, kept.g[w] + i), d, g[w]);
+      if (w < old) store_pair(input(t, part, i, from + w), d, x[w]);
+    });
+    const auto bias = load_pair(d, t.weight + width * t.packed_pitch + i);
+    auto dbias = load_pair(d, kept.dbias + i);
+    const bool more = to + tokens <= t.length;
+    for (index_t k = 0; k < n; ++k) {
+      const index_t s = from + k;
+      store_pair(part.load(d, t.x + s * t.x_row + i), d, x[k + old]);
+      if (more) {
+        fetch_pair(t.x + (s + tokens) * t.x_row + i);
+        fetch_pair(t.dy + (s + tokens) * t.dy_row + i);
+        fetch_pair_to_write(t.dx + (s + tokens - old) * t.dx_row + i);
+      }
+      auto v = bias;
+      for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
+        if (known_width || counted(t, s, w)) v = times_add(weight[w], load_pair(d, x[k + w]), v);
+      });
+      auto slope = P{hn::Zero(d), hn::Zero(d)};
+      if (known_width || !t.counts || t.counts[s]) {
+        slope = part.load(d, t.dy + s * t.dy_row + i);
+        if (t.silu) {
+          slope.a = hn::Mul(slope.a, silu_derivative(d, v.a));
+          slope.b = hn::Mul(slope.b, silu_derivative(d, v.b));
+        }
+      }
+      store_pair(slope, d, g[k + old]);
+      dbias = {hn::Add(dbias.a, slope.a), hn::Add(dbias.b, slope.b)};
+    }
+    store_pair(dbias, d, kept.dbias + i);
+    P sum[conv_widest];
+    for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
+      sum[w] = load_pair(d, kept.dweight[w] + i);
+      if (w < old) store_pair(load_pair(d, g[n + w]), d, kept.g[w] + i);
+    });
+    for (index_t k = 0; k < n; ++k) {
+      const auto now = load_pair(d, g[k + old]);
+      for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
+        if (known_width || counted(t, from + k, w))
+          sum[w] = times_add(now, load_pair(d, x[k + w]), sum[w]);
+      });
+    }
+    for_taps<known_width>(width,
+                          [&](index_t w) HWY_ATTR { store_pair(sum[w], d, kept.dweight[w] + i); });
+    // Tokens k, k + 1, ... of g meet input k of x by the last tap, the one before it, ...
+    const index_t last = to == t.length ? n + old : n;
+    for (index_t k = 0; k < last; ++k) {
+      const index_t input = from + k;
+      P dx{hn::Zero(d), hn::Zero(d)};
+      if (known_width && input >= old && k < n) {
+        for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
+          dx = times_add(load_pair(d, g[k + w]), weight[old - w], dx);
+        });
+      } else {
+        for (index_t w = 0; w < width; ++w) {
+          const index_t s = input - old + w;
+          if (s >= 0 && s < t.length && counted(t, s, old - w))
+            dx = times_add(load_pair(d, g[k + w]), weight[old - w], dx);
+        }
+      }
+      if (t.dlast && input >= t.length) {
+        const auto v = part.load(d, t.dlast + (input - t.length) * t.pitch + i);
+        dx = {hn::Add(dx.a, v.a), hn::Add(dx.b, v.b)};
+      }
+      if (input >= old) {
+        part.store(dx, d, t.dx + (input - old) * t.dx_row + i);
+      } else if (t.dbefore) {
+        part.store(dx, d, t.dbefore + input * t.pitch + i);
+      }
     }
   }
   static void backward(const conv_backward_task<T>& t) {
-    for_each_vector(D(), t.channels, [&](auto part, index_t i) HWY_ATTR {
-      if (t.width == 4) {
-        walk<4>(t, part, i);
-      } else {
-        walk<0>(t, part, i);
-      }
-    });
+    sums kept;
+    const index_t padded = (t.channels + step - 1) / step * step;
+    for (index_t w = 0; w < t.width; ++w) {
+      std::fill_n(kept.dweight[w], padded, A(0));
+      std::fill_n(w < t.width - 1 ? kept.g[w] : kept.dbias, padded, A(0));
+    }
+    for (index_t from = 0; from == 0 || from < t.length; from += tokens) {
+      const index_t to = std::min(t.length, from + tokens);
+      for_each_pair(D(), t.channels, [&](auto part, index_t i) HWY_ATTR {
+        if (t.width == 4 && !t.counts) {
+          walk<4>(t, kept, part, i, from, to);
+        } else {
+          walk<0>(t, kept, part, i, from, to);
+        }
+      });
+    }
+    for (index_t w = 0; w < t.width; ++w)
+      in_order_of_channels<T>(kept.dweight[w], t.channels, t.dweight + w * t.pitch);
+    in_order_of_channels<T>(kept.dbias, t.channels, t.dbias);
   }
 };
 

@@ -32,30 +32,34 @@ struct norms {
       const A rstd = A(1) / std::sqrt(square / A(n) + o.epsilon);
       if (o.rstd) o.rstd[t] = rstd;
       if (centred && o.mean) o.mean[t] = mean;
-      write(x, t + 1 < o.rows ? x + o.x_stride : x, m, hn::Set(d, rstd), o.weight, o.bias,
+      const index_t more = t + 1 < o.rows;
+      write(x, x + more * o.x_stride, more * o.y_stride, m, hn::Set(d, rstd), o.weight, o.bias,
             o.y + t * o.y_stride, n);
     }
   }
 
   /// y = (x - m) r weight + bias
-  static HWY_INLINE void write(const X* x, const X* next, hn::Vec<D> m, hn::Vec<D> r,
-                               const A* weight, const A* bias, T* y, index_t n) {
+  static HWY_INLINE void write(const X* x, const X* next, index_t y_next, hn::Vec<D> m,
+                               hn::Vec<D> r, const A* weight, const A* bias, T* y, index_t n) {
     const D d;
     if (weight && bias) {
       for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
         fetch(next + i);
+        fetch_to_write(y + y_next + i);
         const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
         part.store(hn::MulAdd(v, part.load(d, weight + i), part.load(d, bias + i)), d, y + i);
       });
     } else if (weight) {
       for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
         fetch(next + i);
+        fetch_to_write(y + y_next + i);
         const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
         part.store(hn::Mul(v, part.load(d, weight + i)), d, y + i);
       });
     } else {
       for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
         fetch(next + i);
+        fetch_to_write(y + y_next + i);
         const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
         part.store(bias ? hn::Add(v, part.load(d, bias + i)) : v, d, y + i);
       });
@@ -99,7 +103,7 @@ struct norms {
       const X* next_x = x + more * o.x_stride;
       const T* next_dy = dy + more * o.dy_stride;
       for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
-        fetch(next_x + i), fetch(next_dy + i);
+        fetch(next_x + i), fetch(next_dy + i), fetch_to_write(dx + more * o.dx_stride + i);
         const auto u = xhat(part, i), v = part.load(d, dy + i);
         auto s = o.weight ? hn::Mul(v, part.load(d, o.weight + i)) : v;
         if (centred) s = hn::Sub(s, mg);

@@ -37,7 +37,14 @@ struct norm_backward_rows {
   index_t rows, width;
   bool accumulate;
 };
-/// Rows of the gated group RMSNorm. `buffer` has room for one group; z, weight, rstd may be null.
+/// A group of n in buffers: whole pairs of vectors on every target.
+inline index_t gated_norm_padded(index_t n) { return (n + 63) / 64 * 64; }
+inline index_t gated_norm_buffer(index_t group, index_t width) {
+  return (1 + 2 * (width / group)) * gated_norm_padded(group);
+}
+
+/// Rows of the gated group RMSNorm. `buffer` has gated_norm_buffer numbers; z, weight, rstd and
+/// dweight may be null. dweight is overwritten.
 template <class T>
 struct gated_norm_rows {
   using A = accum_t<T>;
