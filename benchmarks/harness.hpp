@@ -7,55 +7,28 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstring>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "mlmamba/mlmamba.hpp"
 #include "mlmamba/verify/op_case.hpp"
+#include "probes.hpp"
 
 namespace bench {
 
-using namespace mlmamba;
-
-inline double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// Seconds that f takes, with what it started on a device.
-template <class Context, class F>
-double seconds_of(Context& ctx, F&& f) {
-  auto wait = [&] {
-    if constexpr (requires { ctx.synchronize(); }) ctx.synchronize();
-  };
-  wait();
-  const double from = seconds();
-  f();
-  wait();
-  return seconds() - from;
-}
-
-/// Copies the same number of bytes as an op moves, half of them read and half written, with the
-/// threads of a context: what memory lets an op do at best.
-class same_copy {
+/// Times of one thing; the median is what neighbours disturb least.
+class times {
  public:
-  explicit same_copy(double bytes) : from_(shape<1>{{index_t(bytes / 2) + 1}}), to_(from_.shape()) {
-    std::memset(from_.data(), 1, from_.bytes());
-  }
-  template <class Context>
-  double seconds(Context& ctx) {
-    const index_t parts = 64, size = (from_.count() + parts - 1) / parts;
-    return seconds_of(ctx, [&] {
-      ctx.parallel_for(parts, [&](index_t i) {
-        const index_t at = std::min(i * size, from_.count());
-        const index_t n = std::min(size, from_.count() - at);
-        std::memcpy(to_.data() + at, from_.data() + at, std::size_t(n));
-      });
-    });
+  void add(double s) { all_.push_back(s); }
+  double median() const {
+    std::vector<double> s = all_;
+    std::sort(s.begin(), s.end());
+    return s.empty() ? 0 : (s[(s.size() - 1) / 2] + s[s.size() / 2]) / 2;
   }
 
  private:
-  tensor<std::uint8_t, 1> from_, to_;
+  std::vector<double> all_;
 };
 
 /// Is what an op wrote to `outputs` what the reference writes? Runs both; outputs that an op adds
@@ -78,6 +51,17 @@ verify::difference against_reference(Context& ctx, const Op& op, double toleranc
   return verify::compare_arrays(got, results(), tolerance);
 }
 
+/// What a check says is kept per set of `axes` arguments: a benchmark function is called for every
+/// repetition, and the reference may take seconds.
+template <class F>
+const verify::difference& once(const benchmark::State& state, int axes, F check) {
+  static std::map<std::vector<std::int64_t>, verify::difference> done;
+  std::vector<std::int64_t> key;
+  for (int i = 0; i < axes; ++i) key.push_back(state.range(std::size_t(i)));
+  const auto at = done.find(key);
+  return at != done.end() ? at->second : done.emplace(key, check()).first->second;
+}
+
 /// Rivals of an op: what each iteration also times, in turns, so that a noisy machine is noisy for
 /// all. The counter `of <name>` is the rival's time over the op's: above 1, the op is faster.
 template <class F>
@@ -90,35 +74,50 @@ rival<F> against(const char* name, F f) {
   return {name, std::move(f)};
 }
 
+/// Where operands are when an op begins: `warm`, where the iteration before left them (a copy and
+/// the rivals ran since then), or `cold`, in memory.
+enum class cache : bool { warm, cold };
+
 /// Times an op (register with UseManualTime). `check` says whether it is right: without that there
-/// is no time. Reports GB/s of op.bytes(), GFLOP/s of op.flops(), the fraction of a copy of the
-/// same bytes, and rivals.
+/// is no time. Medians of all iterations: GB/s of op.bytes(), GFLOP/s of op.flops(), the fraction
+/// of a copy of the same bytes, and rivals.
 template <class Context, class Op, class... F>
 void time(benchmark::State& state, Context& ctx, const Op& op, const verify::difference& check,
-          rival<F>... rivals) {
+          cache operands, rival<F>... rivals) {
   if (!check.ok) {
     state.SkipWithError(("wrong: " + check.where).c_str());
     return;
   }
   same_copy copy(op.bytes());
-  double own = 0, copied = 0, others[sizeof...(F) + 1] = {};
+  times own, copied, others[sizeof...(F) + 1];
+  auto begin = [&] {
+    if (operands == cache::cold) evict(ctx);
+  };
   for (int warm = 0; warm < 2; ++warm) run(ctx, op);
   copy.seconds(ctx);
   (rivals.run(), ...);
   for (auto _ : state) {
+    begin();
     const double t = seconds_of(ctx, [&] { run(ctx, op); });
     state.SetIterationTime(t);
-    own += t;
-    copied += copy.seconds(ctx);
+    own.add(t);
+    begin();
+    copied.add(copy.seconds(ctx));
     std::size_t k = 0;
-    ((others[k++] += seconds_of(ctx, rivals.run)), ...);
+    ((begin(), others[k++].add(seconds_of(ctx, rivals.run))), ...);
   }
-  using benchmark::Counter;
-  state.counters["GB/s"] = Counter(op.bytes() * 1e-9, Counter::kIsIterationInvariantRate);
-  state.counters["GFLOP/s"] = Counter(op.flops() * 1e-9, Counter::kIsIterationInvariantRate);
-  state.counters["of copy"] = copied / own;
+  const double t = std::max(own.median(), 1e-12);
+  state.counters["GB/s"] = op.bytes() * 1e-9 / t;
+  state.counters["GFLOP/s"] = op.flops() * 1e-9 / t;
+  state.counters["MB"] = op.bytes() * 1e-6;
+  state.counters["of copy"] = copied.median() / t;
   std::size_t k = 0;
-  ((state.counters[std::string("of ") + rivals.name] = others[k++] / own), ...);
+  ((state.counters[std::string("of ") + rivals.name] = others[k++].median() / t), ...);
+}
+template <class Context, class Op, class... F>
+void time(benchmark::State& state, Context& ctx, const Op& op, const verify::difference& check,
+          rival<F>... rivals) {
+  time(state, ctx, op, check, cache::warm, std::move(rivals)...);
 }
 
 /// Normal numbers, the same in each run.

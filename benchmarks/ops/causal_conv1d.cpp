@@ -1,75 +1,68 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Causal convolution on the CPU against a copy of the same bytes in the same run; backward.
-#include <benchmark/benchmark.h>
-
-#include <chrono>
-#include <cstring>
-
-#include "mlmamba/mlmamba.hpp"
+// Does the causal convolution run at the speed of memory, forward and backward? `of copy` is the
+// time of a copy of the same bytes over its own.
+#include "harness.hpp"
 #include "ops/causal_conv1d_cases.hpp"
 
 namespace {
 
 using namespace mlmamba;
-using namespace mlmamba::verify;
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// Arguments: batch, length, channels, threads.
-conv_options options_of(const benchmark::State& s) {
-  return {.batch = s.range(0), .length = s.range(1), .channels = s.range(2)};
-}
-
+/// Arguments: batch, length, channels, threads, cold.
 template <class E>
-void forward(benchmark::State& state) {
-  const conv_options o = options_of(state);
-  context_of<E> ctx(cpu_options{int(state.range(3))});
-  conv_case<E> c(o);
-  randomise(c, c, 1);
-  double conv = 0, copy = 0;
-  const index_t parts = 64, bytes = index_t(c.x.bytes()) / parts;
-  for (auto _ : state) {  // in turns, so that a noisy machine is noisy for both
-    const double t0 = seconds();
-    c.forward(ctx);
-    const double t1 = seconds();
-    ctx.parallel_for(parts, [&](index_t i) {
-      std::memcpy(reinterpret_cast<char*>(c.y.data()) + i * bytes,
-                  reinterpret_cast<const char*>(c.x.data()) + i * bytes, std::size_t(bytes));
-    });
-    const double t2 = seconds();
-    state.SetIterationTime(t1 - t0);
-    conv += t1 - t0, copy += t2 - t1;
+struct conv : verify::conv_case<E> {
+  context_of<E> ctx;
+
+  explicit conv(const benchmark::State& s)
+      : verify::conv_case<E>(
+            {.batch = s.range(0), .length = s.range(1), .channels = s.range(2), .final = false}),
+        ctx(cpu_options{int(s.range(3))}) {
+    bench::fill_normal(this->x, 1);
+    bench::fill_normal(this->dy, 2);
+    bench::fill_normal(this->weight, 3);
+    bench::fill_normal(this->bias, 4);
   }
-  state.counters["of copy"] = copy / conv;
-  state.counters["GB/s"] =
-      benchmark::Counter(2e-9 * double(c.x.bytes()), benchmark::Counter::kIsIterationInvariantRate);
-}
+  double tolerance() const { return verify::tolerance<E>(this->terms()); }
+};
 
 template <class E>
-void backward(benchmark::State& state) {
-  context_of<E> ctx(cpu_options{int(state.range(3))});
-  conv_case<E> c(options_of(state));
-  randomise(c, c, 1);
-  for (auto _ : state) c.backward(ctx);
-  state.counters["GB/s"] =
-      benchmark::Counter(3e-9 * double(c.x.bytes()), benchmark::Counter::kIsIterationInvariantRate);
+void causal_conv1d(benchmark::State& state) {
+  conv<E> c(state);
+  const ops::causal_conv1d<E> op{.x = c.x, .weight = c.weight, .bias = c.bias, .y = c.y};
+  const auto& check = bench::once(
+      state, 4, [&] { return bench::against_reference(c.ctx, op, c.tolerance(), c.y); });
+  bench::time(state, c.ctx, op, check, bench::cache(state.range(4)));
+}
+template <class E>
+void causal_conv1d_backward(benchmark::State& state) {
+  conv<E> c(state);
+  const ops::causal_conv1d_backward<E> op{.x = c.x,
+                                          .weight = c.weight,
+                                          .bias = c.bias,
+                                          .dy = c.dy,
+                                          .dx = c.dx,
+                                          .dweight = c.dweight,
+                                          .dbias = c.dbias};
+  const auto& check = bench::once(state, 4, [&] {
+    return bench::against_reference(c.ctx, op, c.tolerance(), c.dx, c.dweight, c.dbias);
+  });
+  bench::time(state, c.ctx, op, check, bench::cache(state.range(4)));
 }
 
 void shapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"B", "L", "D", "threads"})->Unit(benchmark::kMillisecond);
+  b->ArgNames({"B", "L", "D", "threads", "cold"})->Unit(benchmark::kMicrosecond)->UseManualTime();
   for (int threads : {1, 2}) {
-    b->Args({1, 2048, 5376, threads});  // mamba2-2.7b
-    b->Args({16, 300, 640, threads});   // a small model in training
+    for (int cold : {0, 1}) b->Args({1, 2048, 5376, threads, cold});  // mamba2-2.7b
+    b->Args({16, 300, 640, threads, 0});                              // a small model in training
   }
 }
 
-BENCHMARK_TEMPLATE(forward, cpu_f32)->Apply(shapes)->UseManualTime();
-BENCHMARK_TEMPLATE(forward, cpu_bf16)->Apply(shapes)->UseManualTime();
-BENCHMARK_TEMPLATE(backward, cpu_f32)->Apply(shapes)->UseRealTime();
+BENCHMARK_TEMPLATE(causal_conv1d, cpu_f32)->Apply(shapes);
+BENCHMARK_TEMPLATE(causal_conv1d, cpu_bf16)->Apply(shapes);
+BENCHMARK_TEMPLATE(causal_conv1d_backward, cpu_f32)->Apply(shapes);
+BENCHMARK_TEMPLATE(causal_conv1d_backward, cpu_bf16)->Apply(shapes);
 
 }  // namespace
 

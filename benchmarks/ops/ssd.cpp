@@ -1,83 +1,87 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// SSD on the CPU: forward against the sequential algorithm in the same run, backward, one token.
-// GFLOP/s count the useful work of the recurrence (ops::ssd::flops), whatever the algorithm does.
-#include <benchmark/benchmark.h>
-
-#include <chrono>
-
-#include "mlmamba/mlmamba.hpp"
+// How much faster is SSD in chunks than token by token? `of sequential` is the time of the
+// sequential algorithm, with the same threads, over that of the op. GFLOP/s count the useful work
+// of the recurrence (ops::ssd::flops), whatever the algorithm does. Backward, and one token beside
+// a copy.
+#include "harness.hpp"
 #include "ops/ssd_cases.hpp"
 
 namespace {
 
 using namespace mlmamba;
-using namespace mlmamba::verify;
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// Arguments: batch, length, heads, channels, states, threads.
-ssd_options options_of(const benchmark::State& s) {
-  return {.batch = s.range(0),
-          .length = s.range(1),
-          .heads = s.range(2),
-          .channels = s.range(3),
-          .states = s.range(4),
-          .groups = 1,
-          .D = skip::per_head,
-          .dt_bias = true};
-}
+/// Arguments: batch, length, heads, channels, states, threads, forgets. Steps and rates are as a
+/// model has them before training: half-lives of 0.4 to 700 tokens. With `forgets` many are below
+/// one token, as some of trained heads are: decays over a chunk leave the range of float.
 template <class E>
-double useful(const ssd_options& o) {
-  const double x = double(o.batch * o.length * o.heads * o.channels);
-  return (5.0 * double(o.states) + 4.0) * x;
-}
+struct scan : verify::ssd_case<E> {
+  context_of<E> ctx;
 
-template <class E>
-void forward(benchmark::State& state) {
-  const ssd_options o = options_of(state);
-  context_of<E> ctx(cpu_options{int(state.range(5))});
-  ssd_case<E> c(o);
-  randomise(c, c, 1);
-  double chunked = 0, sequential = 0;
-  for (auto _ : state) {  // in turns, so that a noisy machine is noisy for both
-    const double t0 = seconds();
-    c.o.algorithm = ops::scan_algorithm::chunked;
-    c.forward(ctx);
-    const double t1 = seconds();
-    c.o.algorithm = ops::scan_algorithm::sequential;
-    c.forward(ctx);
-    const double t2 = seconds();
-    state.SetIterationTime(t1 - t0);
-    chunked += t1 - t0, sequential += t2 - t1;
+  explicit scan(const benchmark::State& s, bool final = false)
+      : verify::ssd_case<E>({.batch = s.range(0),
+                             .length = s.range(1),
+                             .heads = s.range(2),
+                             .channels = s.range(3),
+                             .states = s.range(4),
+                             .groups = 1,
+                             .D = verify::skip::per_head,
+                             .dt_bias = true,
+                             .final = final}),
+        ctx(cpu_options{int(s.range(5))}) {
+    verify::randomise(*this, *this, 1);
+    if (s.range(6) != 0) return;
+    random_stream r{2, 0, 0};
+    const auto dt = this->cut(this->zxbcdt).dt;
+    for (index_t b = 0; b < dt.size[0]; ++b)
+      for (index_t t = 0; t < dt.size[1]; ++t)
+        for (index_t h = 0; h < dt.size[2]; ++h)
+          dt(b, t, h) = typename E::value(float(0.5 * r.normal()));
+    for (index_t h = 0; h < this->o.heads; ++h) {
+      this->rate(h) = float(-r.uniform(1, 16));
+      this->dt_bias(h) =
+          float(std::log(std::expm1(std::exp(r.uniform(std::log(1e-3), std::log(0.1))))));
+    }
   }
-  state.counters["sequential/chunked"] = sequential / chunked;
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(useful<E>(o) * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  double tolerance() const { return verify::tolerance<E>(this->terms()); }
+  ops::ssd<E> forward_by(ops::scan_algorithm a) {
+    ops::ssd<E> op;
+    this->set_inputs(op);
+    op.y = this->y, op.algorithm = a;
+    return op;
+  }
+};
+
+template <class E>
+void ssd(benchmark::State& state) {
+  scan<E> c(state);
+  const auto op = c.forward_by(ops::scan_algorithm::chunked);
+  const auto sequential = c.forward_by(ops::scan_algorithm::sequential);
+  const auto& check = bench::once(
+      state, 7, [&] { return bench::against_reference(c.ctx, op, c.tolerance(), c.y); });
+  bench::time(state, c.ctx, op, check,
+              bench::against("sequential", [&] { run(c.ctx, sequential); }));
 }
 
 template <class E>
-void backward(benchmark::State& state) {
-  const ssd_options o = options_of(state);
-  context_of<E> ctx(cpu_options{int(state.range(5))});
-  ssd_case<E> c(o);
-  randomise(c, c, 1);
-  for (auto _ : state) c.backward(ctx);
-  state.counters["tokens/s"] =
-      benchmark::Counter(double(o.batch * o.length), benchmark::Counter::kIsIterationInvariantRate);
+void ssd_backward(benchmark::State& state) {
+  scan<E> c(state);
+  ops::ssd_backward<E> op;
+  c.set_inputs(op);
+  const auto d = c.cut(c.dzxbcdt);
+  op.dy = c.dy, op.dx = d.x, op.ddt = d.dt, op.dA = c.drate, op.dB = d.B, op.dC = d.C;
+  op.dD = c.broadcast(c.dD), op.ddt_bias = c.ddt_bias;
+  const auto& check = bench::once(state, 7, [&] {
+    return bench::against_reference(c.ctx, op, c.tolerance(), c.dzxbcdt, c.drate, c.dD, c.ddt_bias);
+  });
+  const auto forward = c.forward_by(ops::scan_algorithm::automatic);
+  bench::time(state, c.ctx, op, check, bench::against("forward", [&] { run(c.ctx, forward); }));
 }
 
 template <class E>
-void step(benchmark::State& state) {
-  const ssd_options o = options_of(state);
-  context_of<E> ctx(cpu_options{int(state.range(5))});
-  ssd_options one = o;
-  one.length = 1, one.final = true;
-  ssd_case<E> c(one);
-  randomise(c, c, 1);
+void ssd_step(benchmark::State& state) {
+  scan<E> c(state, true);
   const auto s = c.cut(c.zxbcdt);
   const ops::ssd_step<E> op{.state = c.last,
                             .x = s.x.select(1, 0),
@@ -89,28 +93,36 @@ void step(benchmark::State& state) {
                             .dt_bias = c.dt_bias,
                             .y = c.y.view().select(1, 0),
                             .dt_softplus = true};
-  for (auto _ : state) run(ctx, op);
-  state.counters["GB/s"] =
-      benchmark::Counter(op.bytes() * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  const auto& check = bench::once(
+      state, 7, [&] { return bench::against_reference(c.ctx, op, c.tolerance(), c.y, c.last); });
+  bench::time(state, c.ctx, op, check, bench::cache::cold);
 }
 
 void shapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"B", "L", "H", "P", "N", "threads"})->Unit(benchmark::kMillisecond);
+  b->ArgNames({"B", "L", "H", "P", "N", "threads", "forgets"})
+      ->Unit(benchmark::kMicrosecond)
+      ->UseManualTime();
   for (int threads : {1, 2}) {
-    b->Args({1, 2048, 24, 64, 128, threads});  // a 130m model's layer
-    b->Args({16, 300, 8, 64, 64, threads});    // small models in training
-    b->Args({32, 150, 8, 32, 32, threads});
+    for (int forgets : {0, 1}) b->Args({1, 2048, 24, 64, 128, threads, forgets});  // a 130m layer
+    b->Args({16, 300, 8, 64, 64, threads, 0});  // small models in training
+    b->Args({32, 150, 8, 32, 32, threads, 0});
+  }
+}
+void one_token(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"B", "L", "H", "P", "N", "threads", "forgets"})
+      ->Unit(benchmark::kMicrosecond)
+      ->UseManualTime();
+  for (int threads : {1, 2}) {
+    b->Args({1, 1, 24, 64, 128, threads, 0});
+    b->Args({8, 1, 24, 64, 128, threads, 0});
+    b->Args({1, 1, 80, 64, 128, threads, 0});
   }
 }
 
-BENCHMARK_TEMPLATE(forward, cpu_f32)->Apply(shapes)->UseManualTime();
-BENCHMARK_TEMPLATE(forward, cpu_bf16)->Apply(shapes)->UseManualTime();
-BENCHMARK_TEMPLATE(backward, cpu_f32)->Apply(shapes)->UseRealTime();
-BENCHMARK_TEMPLATE(step, cpu_f32)
-    ->ArgNames({"B", "L", "H", "P", "N", "threads"})
-    ->Args({1, 1, 80, 64, 128, 1})
-    ->Args({1, 1, 80, 64, 128, 2})
-    ->UseRealTime();
+BENCHMARK_TEMPLATE(ssd, cpu_f32)->Apply(shapes);
+BENCHMARK_TEMPLATE(ssd, cpu_bf16)->Apply(shapes);
+BENCHMARK_TEMPLATE(ssd_backward, cpu_f32)->Apply(shapes);
+BENCHMARK_TEMPLATE(ssd_step, cpu_f32)->Apply(one_token);
 
 }  // namespace
 

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// How near is decoding to the speed of memory? `of read` is the time of a plain read of as many
+// bytes as a step has to read (all weights and the state), with the same threads and in turns with
+// the steps, over the time of a step.
+#include "models/language.hpp"
+
+namespace {
+
+using namespace mlmamba;
+
+/// Arguments: batch, layers, threads. A step includes the choice of the likeliest token of each
+/// row, which the next step reads. The reads between put other data into the caches, as far as
+/// these hold any of the weights.
+template <class V>
+void decode(benchmark::State& state) {
+  using E = bench::traced_cpu<V>;
+  const index_t batch = state.range(0);
+  context_of<E> ctx(cpu_options{int(state.range(2))});
+  const mamba_lm<E>& m = bench::model_of<E>(state.range(1));
+  const auto& check = bench::once(state, 3, [&] {
+    return bench::prefill_equals_steps<E>(ctx, m, bench::some_tokens(batch, 8, m.config.vocab_size),
+                                          4);
+  });
+  if (!check.ok) {
+    state.SkipWithError(("wrong: " + check.where).c_str());
+    return;
+  }
+  auto memory = m.make_state(batch);
+  tensor<std::int32_t, 1> ids({batch});
+  for (index_t b = 0; b < batch; ++b) ids(b) = std::int32_t(1000 * b);
+  auto step = [&] {
+    auto frame = ctx.scratch.make_frame();
+    const auto logits = m.step(ctx, in_index<E, 1>(std::as_const(ids).view()), memory);
+    run(ctx, ops::argmax<E, typename E::accum>{.x = logits, .index = ids});
+  };
+  const double weights = bench::weight_bytes(m), states = bench::state_bytes(memory);
+  bench::read_probe read(weights + states);
+  bench::times own, roof;
+  for (int warm = 0; warm < 2; ++warm) step(), read.seconds(ctx);
+  for (auto _ : state) {
+    const double t = bench::seconds_of(ctx, step);
+    state.SetIterationTime(t);
+    own.add(t);
+    roof.add(read.seconds(ctx));
+  }
+  state.counters["tokens/s"] = double(batch) / own.median();
+  state.counters["weights MB"] = weights * 1e-6;
+  state.counters["state MB"] = states * 1e-6;
+  state.counters["read GB/s"] = read.bytes() * 1e-9 / roof.median();
+  state.counters["of read"] = roof.median() / own.median();
+
+  ctx.tracing = true;
+  double traced = 0;
+  for (int i = 0; i < 5; ++i) {
+    traced += bench::seconds_of(ctx, step);
+    read.seconds(ctx);
+  }
+  bench::report_shares(state, ctx, traced);
+}
+
+void sizes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"B", "layers", "threads"})->Unit(benchmark::kMillisecond)->UseManualTime();
+  for (int threads : {1, 2})
+    for (int batch : {1, 8}) b->Args({batch, 24, threads});
+}
+
+BENCHMARK_TEMPLATE(decode, float)->Name("mamba2_130m_decode/cpu_f32")->Apply(sizes);
+BENCHMARK_TEMPLATE(decode, bf16)->Name("mamba2_130m_decode/cpu_bf16")->Apply(sizes);
+
+}  // namespace
+
+BENCHMARK_MAIN();

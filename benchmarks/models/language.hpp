@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// The language model that decode and prefill are measured on, and where its time goes, op by op.
+#pragma once
+
+#include <cmath>
+#include <memory>
+
+#include "harness.hpp"
+#include "mlmamba/backend/traced.hpp"
+#include "mlmamba/models/preset.hpp"
+
+namespace bench {
+
+/// The CPU with a stopwatch at every op, which is off while a benchmark is timed.
+template <class V>
+using traced_cpu = on<backend::traced<backend::cpu>, V>;
+
+/// mamba2-130m with so many layers (24 as published) and seeded random weights. The last one is
+/// kept: a benchmark function is called for every repetition.
+template <engine E>
+const mamba_lm<E>& model_of(index_t layers) {
+  static std::unique_ptr<mamba_lm<E>> model;
+  if (!model || model->config.n_layer != layers) {
+    mamba_config c = preset::mamba2_130m;
+    c.n_layer = layers;
+    model.reset();
+    model = std::make_unique<mamba_lm<E>>(c);
+    nn::initialise(*model, {7, 0, 0});
+  }
+  return *model;
+}
+
+template <class M>
+double weight_bytes(const M& m) {
+  double n = 0;
+  nn::for_each_parameter(m,
+                         [&](const std::string&, const auto& p) { n += double(p.value.bytes()); });
+  return n;
+}
+template <class S>
+double state_bytes(S& s) {
+  double n = 0;
+  nn::for_each_leaf(s, [&](const std::string&, const auto& t) { n += double(t.bytes()); });
+  return n;
+}
+
+/// Token ids (B, L), other ones in each row.
+inline tensor<std::int32_t, 2> some_tokens(index_t batch, index_t length, index_t vocabulary) {
+  tensor<std::int32_t, 2> ids({batch, length});
+  random_stream r{11, 0, 0};
+  for (index_t i = 0; i < ids.count(); ++i)
+    ids.data()[i] = std::int32_t(r.uniform(0, double(vocabulary)));
+  return ids;
+}
+inline tensor<std::int32_t, 2> columns(const tensor<std::int32_t, 2>& ids, index_t from,
+                                       index_t n) {
+  tensor<std::int32_t, 2> part({ids.size(0), n});
+  for (index_t b = 0; b < ids.size(0); ++b)
+    for (index_t t = 0; t < n; ++t) part(b, t) = ids(b, from + t);
+  return part;
+}
+
+/// Are the logits after a prefill of all tokens those after a prefill of two parts and `steps`
+/// steps? The chain of L layers may differ by the square root of L of what one op's roundings do.
+template <engine E>
+verify::difference prefill_equals_steps(context_of<E>& ctx, const mamba_lm<E>& m,
+                                        const tensor<std::int32_t, 2>& ids, index_t steps) {
+  const index_t read = ids.size(1) - steps, half = read / 2;
+  auto values = [](const auto& logits) {
+    std::vector<double> v;
+    for (index_t b = 0; b < logits.size[0]; ++b)
+      for (index_t i = 0; i < logits.size[1]; ++i) v.push_back(double(logits(b, i)));
+    return v;
+  };
+  std::vector<double> want, got;
+  {
+    auto frame = ctx.scratch.make_frame();
+    auto state = m.make_state(ids.size(0));
+    want = values(m.prefill(ctx, m.embed(ctx, ids.view()), state));
+  }
+  auto state = m.make_state(ids.size(0));
+  const auto first = columns(ids, 0, half), second = columns(ids, half, read - half);
+  for (const auto* part : {&first, &second}) {
+    auto frame = ctx.scratch.make_frame();
+    m.prefill(ctx, m.embed(ctx, part->view()), state);
+  }
+  for (index_t t = read; t < ids.size(1); ++t) {
+    auto frame = ctx.scratch.make_frame();
+    const auto next = columns(ids, t, 1);
+    got = values(m.step(ctx, in_index<E, 1>(next.view().flat()), state));
+  }
+  return verify::compare_arrays(
+      {{"logits", got}}, {{"logits", want}},
+      verify::tolerance<E>(double(m.d_model())) * std::sqrt(double(m.config.n_layer)));
+}
+
+/// Shares of `seconds` by family of ops, as counters `% gemm`, `% ssd` and so on: forward and step
+/// are one family, all norms are one. `% between` is what no op took.
+template <class Context>
+void report_shares(benchmark::State& state, const Context& ctx, double seconds) {
+  std::map<std::string, double> share;
+  for (const char* family : {"gemm", "ssd", "causal_conv1d", "norm", "other"}) share[family] = 0;
+  double all = 0;
+  for (const auto& [name, total] : ctx.totals) {
+    const char* family = "other";
+    for (const char* f : {"gemm", "ssd", "causal_conv1d", "norm"})
+      if (name.find(f) != std::string::npos) family = f;
+    share[family] += total.seconds;
+    all += total.seconds;
+  }
+  share["between"] = seconds - all;
+  for (const auto& [family, s] : share) state.counters["% " + family] = 100 * s / seconds;
+}
+
+}  // namespace bench
