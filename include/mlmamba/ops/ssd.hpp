@@ -26,7 +26,9 @@ namespace mlmamba::ops {
 ///           (B, H, P, N); seq_idx (B, L)
 /// Layout    x, z, y: unit stride over p. B, C, states: unit stride over n
 /// Numerics  dt', cumulative sums, exponentials and states in accum; decays are exp of differences
-///           that are never positive; softplus is the identity above 20; dt_max may be infinite
+///           that are never positive, or products of two such; softplus is the identity above 20;
+///           dt_max may be infinite. On the CPU numbers below the smallest normal one (1.2e-38 in
+///           float) count as zero, in states too
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros
 /// Errors    shape_error; H not a multiple of G; dt_min > dt_max; chunk_size < 0
 /// Left out  complex A; B or C that are constant over time; cu_seqlens (seq_idx says as much);

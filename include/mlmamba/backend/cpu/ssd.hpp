@@ -4,15 +4,16 @@
 // SSD on the CPU.
 //
 // Chunked: what the heads of a group share (B, C, and C B^T inside chunks) is computed once, then
-// each task walks the chunks of one head of one row: three dense products a chunk forward, seven
-// backward. Chunks have 64 tokens, or 32 if the state is small; chunk_size makes them shorter or
-// longer, up to 128 (longer ones would only cost more). Sequential: one state in cache, token by
-// token.
+// each task walks the chunks of some heads of one row, side by side: three dense products a chunk
+// and head forward, seven backward. Chunks have 64 tokens, or 32 if the state is small; chunk_size
+// makes them shorter or longer, up to 128 (longer ones would only cost more). Sequential: one state
+// in cache, token by token.
 //
 // dB and dC are summed over blocks of heads, in order; the blocks depend on the number of heads
 // only. dA, dD and ddt_bias are sums per head and row, then over rows in order.
 #pragma once
 
+#include "mlmamba/backend/cpu/simd/denormals.hpp"
 #include "mlmamba/backend/cpu/simd/dispatch.hpp"
 #include "mlmamba/backend/cpu/workers.hpp"
 #include "mlmamba/ops/ssd.hpp"
@@ -23,6 +24,19 @@ namespace detail {
 
 inline constexpr double ssd_scratch_bytes = 64e6;  // rows of the batch are taken in slabs of this
 
+// Of each row of a state: with 128 states 16 KB, half of a first cache or less.
+inline constexpr index_t ssd_panel_bytes = 128;
+
+/// Heads that go through the chunks side by side, so that what they share stays in cache. Changes
+/// no bit of a result, so it may depend on the threads: each shall have several tasks.
+inline constexpr index_t ssd_heads = 8;
+inline index_t ssd_heads_of_task(index_t threads, index_t rows_and_groups, index_t heads) {
+  index_t n = std::min(heads, ssd_heads);
+  const index_t wanted = threads > 1 ? 4 * threads : 1;
+  while (n > 1 && rows_and_groups * ((heads + n - 1) / n) < wanted) n = (n + 1) / 2;
+  return n;
+}
+
 inline simd::ssd_plan plan_ssd(index_t unit, index_t length, index_t channels, index_t states,
                                index_t chunk_size) {
   const index_t best = channels * states <= 4096 ? 32 : 64;
@@ -32,6 +46,7 @@ inline simd::ssd_plan plan_ssd(index_t unit, index_t length, index_t channels, i
   p.length = length, p.channels = channels, p.states = states;
   p.chunk = std::max<index_t>(1, std::min(wanted, length));
   p.channels_ = pad(channels), p.states_ = pad(states), p.chunk_ = pad(p.chunk);
+  p.panel = p.channels_;
   return p;
 }
 
@@ -95,7 +110,8 @@ typename E::accum* share_ssd(context<cpu>& ctx, const Op& op,
   using A = typename E::accum;
   const index_t nc = p.chunks(), G = op.groups(), size = p.shared_size();
   A* shared = ctx.scratch.template make<A, 1>({{n * G * nc * size}}).data;
-  for_each_with_scratch<A>(ctx, n * G * nc, p.chunk_ * p.states_, [&](index_t i, A* scratch) {
+  for_each_with_scratch<A>(ctx, n * G * nc, k.share_scratch(p), [&](index_t i, A* scratch) {
+    const simd::without_denormals scope;
     const index_t c = i % nc, g = i / nc % G, b = from + i / nc / G;
     k.share(p, c, group_rows(op.B, b, g), group_rows(op.C, b, g), shared + i * size, scratch);
   });
@@ -114,8 +130,9 @@ void execute(context<cpu>& ctx, const ops::ssd<E>& op) {
   using T = typename E::value;
   const auto& k = simd::cpu_kernels<simd::ssd_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
-  const simd::ssd_plan p =
-      detail::plan_ssd(k.unit, L, op.x.size[3], op.state_size(), op.chunk_size);
+  const index_t per = H / G;
+  simd::ssd_plan p = detail::plan_ssd(k.unit, L, op.x.size[3], op.state_size(), op.chunk_size);
+  p.panel = std::min<index_t>(p.channels_, detail::ssd_panel_bytes / index_t(sizeof(A)));
   const bool chunked = op.algorithm == ops::scan_algorithm::chunked ||
                        (op.algorithm == ops::scan_algorithm::automatic && L >= 8);
   auto frame = ctx.scratch.make_frame();
@@ -126,17 +143,26 @@ void execute(context<cpu>& ctx, const ops::ssd<E>& op) {
     const index_t n = std::min(slab, batch - from);
     auto slab_frame = ctx.scratch.make_frame();
     const A* const blocks = chunked ? detail::share_ssd<E>(ctx, op, k, p, from, n) : nullptr;
-    detail::for_each_with_scratch<A>(ctx, n * H, k.scratch(p), [&](index_t i, A* scratch) {
-      const index_t h = i % H, b = from + i / H, g = h / (H / G);
-      simd::ssd_forward_task<T> t;
-      t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
-      t.B = detail::group_rows(op.B, b, g), t.C = detail::group_rows(op.C, b, g);
-      t.y =
-          detail::strided_rows(op.y.data + b * op.y.stride[0] + h * op.y.stride[2], op.y.stride[1]);
-      t.last = detail::state_rows(op.final_states, b, h);
-      if (chunked) t.shared = blocks + ((b - from) * G + g) * p.chunks() * p.shared_size();
-      (chunked ? k.forward : k.sequential)(t);
-    });
+    const index_t heads = chunked ? detail::ssd_heads_of_task(ctx.threads.size(), n * G, per) : 1;
+    const index_t parts = (per + heads - 1) / heads;
+    detail::for_each_with_scratch<A>(
+        ctx, n * G * parts, k.scratch(p, heads), [&](index_t i, A* scratch) {
+          const simd::without_denormals scope;
+          const index_t part = i % parts, g = i / parts % G, b = from + i / parts / G;
+          const index_t count = std::min(heads, per - part * heads);
+          simd::ssd_forward_task<T> tasks[detail::ssd_heads];
+          for (index_t j = 0; j < count; ++j) {
+            const index_t h = g * per + part * heads + j;
+            simd::ssd_forward_task<T>& t = tasks[j];
+            t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
+            t.B = detail::group_rows(op.B, b, g), t.C = detail::group_rows(op.C, b, g);
+            t.y = detail::strided_rows(op.y.data + b * op.y.stride[0] + h * op.y.stride[2],
+                                       op.y.stride[1]);
+            t.last = detail::state_rows(op.final_states, b, h);
+            if (chunked) t.shared = blocks + ((b - from) * G + g) * p.chunks() * p.shared_size();
+          }
+          chunked ? k.forward(tasks, count) : k.sequential(*tasks);
+        });
   }
 }
 
@@ -148,28 +174,30 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   const auto& k = simd::cpu_kernels<simd::ssd_backward_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
   const index_t P = op.x.size[3], per = H / G;
-  const simd::ssd_plan p = detail::plan_ssd(shared_by.unit, L, P, op.state_size(), op.chunk_size);
-  const index_t nc = p.chunks(), size = p.shared_size();
+  simd::ssd_plan p = detail::plan_ssd(shared_by.unit, L, P, op.state_size(), op.chunk_size);
+  p.both = true;
+  const index_t nc = p.chunks(), size = p.shared_size(), grad_size = p.grad_size();
   // at least 4 heads in a block of sums, at most 4 blocks in a group: whatever the batch
   const index_t block = std::max<index_t>(4, (per + 3) / 4), parts = (per + block - 1) / block;
   auto frame = ctx.scratch.make_frame();
   const view<index_t, 2> starts = detail::sequence_starts(ctx, op.seq_idx);
   const auto sums = ctx.scratch.template make<A, 3>({{batch, H, 2 + P}});
   const index_t slab =
-      detail::ssd_slab(double(G * nc * size * (1 + parts)) * double(sizeof(A)), batch);
+      detail::ssd_slab(double(G * nc * (size + parts * grad_size)) * double(sizeof(A)), batch);
   for (index_t from = 0; from < batch; from += slab) {
     const index_t n = std::min(slab, batch - from);
     auto slab_frame = ctx.scratch.make_frame();
     const A* const shared = detail::share_ssd<E>(ctx, op, shared_by, p, from, n);
-    A* const grads = ctx.scratch.template make<A, 1>({{n * G * parts * nc * size}}).data;
+    A* const grads = ctx.scratch.template make<A, 1>({{n * G * parts * nc * grad_size}}).data;
     detail::for_each_with_scratch<A>(ctx, n * G * parts, k.scratch(p), [&](index_t i, A* scratch) {
+      const simd::without_denormals scope;
       const index_t part = i % parts, g = i / parts % G, b = from + i / parts / G;
       for (index_t j = part * block; j < std::min(per, (part + 1) * block); ++j) {
         const index_t h = g * per + j;
         simd::ssd_backward_task<T> t;
         t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
         t.shared = shared + ((b - from) * G + g) * nc * size;
-        t.shared_grad = grads + i * nc * size, t.first = j == part * block;
+        t.shared_grad = grads + i * nc * grad_size, t.first = j == part * block;
         t.dy = detail::strided_rows(op.dy.data + b * op.dy.stride[0] + h * op.dy.stride[2],
                                     op.dy.stride[1]);
         t.dx = detail::strided_rows(op.dx.data + b * op.dx.stride[0] + h * op.dx.stride[2],
@@ -185,11 +213,12 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
         k.backward(t);
       }
     });
-    const index_t finish_scratch = size + p.chunk_ * p.chunk_ + p.states_ * p.chunk_;
+    const index_t finish_scratch = grad_size + p.chunk_ * p.chunk_ + p.states_ * p.chunk_;
     detail::for_each_with_scratch<A>(ctx, n * G * nc, finish_scratch, [&](index_t i, A* scratch) {
+      const simd::without_denormals scope;
       const index_t c = i % nc, g = i / nc % G, b = from + i / nc / G;
-      k.finish(p, c, shared + i * size, grads + ((i / nc) * parts * nc + c) * size, parts,
-               nc * size, detail::group_rows(op.dB, b, g), detail::group_rows(op.dC, b, g),
+      k.finish(p, c, shared + i * size, grads + ((i / nc) * parts * nc + c) * grad_size, parts,
+               nc * grad_size, detail::group_rows(op.dB, b, g), detail::group_rows(op.dC, b, g),
                scratch);
     });
   }
@@ -215,6 +244,7 @@ void execute(context<cpu>& ctx, const ops::ssd_step<E>& op) {
   const simd::ssd_plan p = detail::plan_ssd(k.unit, 1, op.x.size[2], op.B.size[2], 1);
   detail::for_each_with_scratch<A>(
       ctx, op.x.size[0] * H, 2 * p.states_ + 3 * p.channels_, [&](index_t i, A* scratch) {
+        const simd::without_denormals scope;
         const index_t b = i / H, h = i % H;
         simd::ssd_head<T> s;
         s.x.at = op.x.data + b * op.x.stride[0] + h * op.x.stride[1];

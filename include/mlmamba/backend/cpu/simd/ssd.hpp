@@ -12,13 +12,28 @@ namespace mlmamba::backend::simd {
 struct ssd_plan {
   index_t length, states, channels, chunk;  // chunk: most tokens in a chunk
   index_t states_, channels_, chunk_;       // padded
+  index_t panel;                            // channels of a state that lie together
+  bool both;                                // B and C are shared in both layouts: the backward
   index_t chunks() const { return (length + chunk - 1) / chunk; }
   index_t first(index_t c) const { return c * chunk; }
   index_t tokens(index_t c) const {
     return length - c * chunk < chunk ? length - c * chunk : chunk;
   }
-  /// What a group shares, one block per chunk: B and C as (states_, chunk_), and C B^T.
-  index_t shared_size() const { return 2 * states_ * chunk_ + chunk_ * chunk_; }
+  /// What a group shares (see ssd_shared), and the sums of its gradients: one block per chunk.
+  index_t shared_size() const { return (both ? 4 : 2) * states_ * chunk_ + chunk_ * chunk_; }
+  index_t grad_size() const { return 2 * states_ * chunk_ + chunk_ * chunk_; }
+};
+
+/// A block of what a group shares: C B^T, (chunk_, chunk_), and B and C in panels of
+/// ssd_entries::unit states (of all tokens) or of as many tokens (of all states).
+template <class A>
+struct ssd_shared {
+  A *B, *C, *CB;                                   // B by state, C by token
+  A *B_by_token = nullptr, *C_by_state = nullptr;  // if ssd_plan::both
+  ssd_shared(const ssd_plan& p, A* at) : B(at), C(B + p.states_ * p.chunk_) {
+    CB = C + p.states_ * p.chunk_;
+    if (p.both) B_by_token = CB + p.chunk_ * p.chunk_, C_by_state = B_by_token + (C - B);
+  }
 };
 
 /// Rows of a matrix: unit stride along a row.
@@ -79,12 +94,14 @@ struct ssd_backward_task {
 template <class T>
 struct ssd_entries {
   using A = accum_t<T>;
-  index_t unit;  // sizes are padded to this
-  index_t (*scratch)(const ssd_plan&);
+  index_t unit;                                        // sizes are padded to this
+  index_t (*scratch)(const ssd_plan&, index_t heads);  // of `forward`, `sequential` with one
+  index_t (*share_scratch)(const ssd_plan&);
   /// Fills the shared block of chunk c.
   void (*share)(const ssd_plan&, index_t c, strided<const T> B, strided<const T> C, A* shared,
                 A* scratch);
-  void (*forward)(const ssd_forward_task<T>&);
+  /// Heads of one group and row; the plan and the scratch of the first task are used.
+  void (*forward)(const ssd_forward_task<T>* tasks, index_t heads);
   void (*sequential)(const ssd_forward_task<T>&);
 };
 template <class T>

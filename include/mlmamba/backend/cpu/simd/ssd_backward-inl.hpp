@@ -7,9 +7,21 @@
 // sums of decays as in ssd-inl.hpp. Gradients of decays are built from terms that all belong to
 // pairs k < j <= m, never as differences of large sums.
 
+#include "mlmamba/backend/cpu/simd/ssd_finish-inl.hpp"
+
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
+
+/// to[i] = scale[i] from[i], rows of `width`.
+template <class D, class A>
+void scale_rows(D d, const A* from, const A* scale, index_t rows, index_t width, A* to) {
+  for (index_t i = 0; i < rows; ++i) {
+    const auto f = hn::Set(d, scale[i]);
+    for (index_t j = 0; j < width; j += lanes(d))
+      hn::StoreU(hn::Mul(f, hn::LoadU(d, from + i * width + j)), d, to + i * width + j);
+  }
+}
 
 template <class T>
 struct ssd_backward_ops {
@@ -28,13 +40,16 @@ struct ssd_backward_ops {
   /// Everything one chunk works on.
   struct work {
     const ssd_plan& p;
-    index_t c, q, rows;  // chunk, its tokens, the same padded
-    const chunk_steps<A>* s;
-    const A *Bt, *Ct, *CB;  // shared; (states_, chunk_), and C B^T
-    A *dBt, *dCt, *dCB;     // their gradients
-    A *x, *xt, *dout, *doutt, *weighted, *dx, *y;
-    A *m1, *m2, *tmp;
-    A *direct, *inner, *at_k, *at_m, *suffix, *into;  // by token: gradients of dt' and of decays
+    ssd_shared<const A> shared;
+    const chunk_steps<A>* s = nullptr;
+    index_t c = 0, q = 0, rows = 0;                    // chunk, its tokens, the same padded
+    A *dBt = nullptr, *dCt = nullptr, *dCB = nullptr;  // gradients of what is shared
+    A *x = nullptr, *xt = nullptr, *dout = nullptr, *doutt = nullptr;
+    A *weighted = nullptr, *dx = nullptr, *y = nullptr;
+    A *m1 = nullptr, *m2 = nullptr, *tmp = nullptr;
+    // by token: gradients of dt' and of decays
+    A *direct = nullptr, *inner = nullptr, *at_k = nullptr, *at_m = nullptr;
+    A *suffix = nullptr, *into = nullptr;
   };
 
   /// do = dy silu(z), dz = dy v silu'(z); without z, do = dy.
@@ -45,21 +60,25 @@ struct ssd_backward_ops {
     const index_t t0 = p.first(w.c);
     pack_rows(d, t.dy[t0], t.dy.row, w.q, p.channels, w.dout, p.channels_, w.rows);
     if (!h.z.at) return;
-    forward::chunk_output(p, *w.s, w.q, w.Bt, w.x, state, w.m1, w.y);
-    for (index_t i = 0; i < w.q; ++i) {
-      A* dout = w.dout + i * p.channels_;
-      const A *x = w.x + i * p.channels_, *y = w.y + i * p.channels_;
-      const T* z = h.z[t0 + i];
-      T* dz = t.dz[t0 + i];
-      for_each_vector(d, p.channels, [&](auto part, index_t j) HWY_ATTR {
-        const auto g = part.load(d, z + j), dy = hn::LoadU(d, dout + j);
-        const auto sig = sigmoid(d, g), one = hn::Set(d, A(1));
-        const auto v = hn::MulAdd(hn::LoadU(d, skip + j), hn::LoadU(d, x + j), hn::LoadU(d, y + j));
-        const auto slope = hn::Mul(sig, hn::MulAdd(g, hn::Sub(one, sig), one));
-        part.store(hn::Mul(hn::Mul(dy, v), slope), d, dz + j);
-        part.store(hn::Mul(dy, hn::Mul(g, sig)), d, dout + j);
-      });
-    }
+    auto rows = [&](index_t i, index_t end, const A* y) HWY_ATTR {
+      for (; i < end; ++i, y += p.channels_) {
+        A* dout = w.dout + i * p.channels_;
+        const A* x = w.x + i * p.channels_;
+        const T* z = h.z[t0 + i];
+        T* dz = t.dz[t0 + i];
+        for_each_vector(d, p.channels, [&](auto part, index_t j) HWY_ATTR {
+          const auto g = part.load(d, z + j), dy = hn::LoadU(d, dout + j);
+          const auto sig = sigmoid(d, g), one = hn::Set(d, A(1));
+          const auto v =
+              hn::MulAdd(hn::LoadU(d, skip + j), hn::LoadU(d, x + j), hn::LoadU(d, y + j));
+          const auto slope = hn::Mul(sig, hn::MulAdd(g, hn::Sub(one, sig), one));
+          part.store(hn::Mul(hn::Mul(dy, v), slope), d, dz + j);
+          part.store(hn::Mul(dy, hn::Mul(g, sig)), d, dout + j);
+        });
+      }
+    };
+    forward::output_panel(
+        p, *w.s, w.q, w.shared, w.x, state, 0, p.channels_, w.m1, w.y, [](index_t) {}, rows);
   }
 
   /// The pairs (m, k) of the chunk: weights of dx in m2, dCB, and the gradient of inner decays.
@@ -77,6 +96,7 @@ struct ssd_backward_ops {
           hn::StoreU(hn::Zero(d), d, w.dCB + i * p.chunk_ + j);
     // suffix[k] = sum of U[m', k] over m' >= m; inner[m] = sum of suffix[k] over k < m
     for (index_t m = w.q - 1; m >= 0; --m) {
+      if (m == w.q - 1 || m % unit == unit - 1) open_block(d, *w.s, m / unit * unit);
       const index_t row = m * p.chunk_;
       expect_row<true>(t.dx[t0 + m], p.channels);
       if (w.c > 0) {
@@ -86,7 +106,7 @@ struct ssd_backward_ops {
       const auto last = hn::Set(d, A(m));
       auto sum = hn::Zero(d);
       for_each_decay(d, *w.s, m, [&](index_t i, auto decay, auto k) HWY_ATTR {
-        const auto cb = hn::LoadU(d, w.CB + row + i);
+        const auto cb = hn::LoadU(d, w.shared.CB + row + i);
         const auto g =
             hn::Mul(hn::LoadU(d, w.m1 + row + i), hn::Mul(decay, hn::LoadU(d, w.s->dt + i)));
         hn::StoreU(hn::Mul(cb, decay), d, w.m2 + row + i);
@@ -109,8 +129,9 @@ struct ssd_backward_ops {
     const ssd_plan& p = w.p;
     const index_t t0 = p.first(w.c);
     if (G)
-      multiply(d, w.q, p.channels_, product<A>{w.Bt, 1, p.chunk_, G, p.channels_, p.states}, w.dx,
-               p.channels_, A(0), w.s->leave);
+      multiply(d, w.q, p.channels_,
+               forward::tokens_by_states(p, w.shared.B_by_token, G, p.channels_), w.dx, p.channels_,
+               A(0), w.s->leave);
     multiply(d, w.q, p.channels_,
              product<A>{w.m2, 1, p.chunk_, w.dout, p.channels_, w.q, band::upper}, w.dx,
              p.channels_, G ? A(1) : A(0));
@@ -131,7 +152,7 @@ struct ssd_backward_ops {
   }
 
   /// grad[n][k] (+)= scale[k] (state other^T)[n][k], by_token[k] = its product with
-  /// `with`: the way B meets G, and C the state before the chunk.
+  /// `with` (in panels of tokens): the way B meets G, and C the state before the chunk.
   static void through_state(const work& w, const A* state, const A* other, const A* scale,
                             const A* with, bool first, A* grad, A* by_token) {
     const D d;
@@ -146,9 +167,10 @@ struct ssd_backward_ops {
         const index_t at = n * p.chunk_ + i;
         auto g = hn::Zero(d);
         if (state) {
+          const index_t unit = forward::unit(), in_panel = n * unit + i % unit;
+          const auto v = hn::LoadU(d, with + i / unit * unit * p.states_ + in_panel);
           g = hn::Mul(hn::LoadU(d, scale + i), hn::LoadU(d, w.tmp + at));
-          hn::StoreU(hn::MulAdd(g, hn::LoadU(d, with + at), hn::LoadU(d, by_token + i)), d,
-                     by_token + i);
+          hn::StoreU(hn::MulAdd(g, v, hn::LoadU(d, by_token + i)), d, by_token + i);
         }
         hn::StoreU(first ? g : hn::Add(g, hn::LoadU(d, grad + at)), d, grad + at);
       }
@@ -181,45 +203,23 @@ struct ssd_backward_ops {
     A* states = b.take(nc * state_size);  // before each chunk
     A *G = b.take(state_size), *other = b.take(state_size);
     A *skip = b.take(p.channels_), *dD = b.take(p.channels_);
-    const index_t xs = p.chunk_ * p.channels_;
-    work w{p,
-           0,
-           0,
-           0,
-           nullptr,
-           nullptr,
-           nullptr,
-           nullptr,
-           nullptr,
-           nullptr,
-           nullptr,
-           b.take(xs),
-           b.take(xs),
-           b.take(xs),
-           b.take(xs),
-           b.take(xs),
-           b.take(xs),
-           b.take(xs),
-           b.take(p.chunk_ * p.chunk_),
-           b.take(p.chunk_ * p.chunk_),
-           b.take(p.states_ * p.chunk_),
-           b.take(p.chunk_),
-           b.take(p.chunk_),
-           b.take(p.chunk_),
-           b.take(p.chunk_),
-           b.take(p.chunk_),
-           b.take(p.chunk_)};
+    work w{p, {p, t.shared}};
+    for (A** at : {&w.x, &w.xt, &w.dout, &w.doutt, &w.weighted, &w.dx, &w.y})
+      *at = b.take(p.chunk_ * p.channels_);
+    for (A** at : {&w.m1, &w.m2}) *at = b.take(p.chunk_ * p.chunk_);
+    for (A** at : {&w.direct, &w.inner, &w.at_k, &w.at_m, &w.suffix, &w.into})
+      *at = b.take(p.chunk_);
+    w.tmp = b.take(p.states_ * p.chunk_);
     load_skip(p, h, skip, dD);
     const bool initial = bool(h.initial.at);
     if (initial && nc > 0) forward::load_state(p, h.initial, states, other);
     for (index_t c = 0; c + 1 < nc; ++c) {
       chunk_steps<A> s(steps_at, p);
       prepare_chunk(d, p, h, c, s);
-      pack_rows(d, h.x[p.first(c)], h.x.row, p.tokens(c), p.channels, w.x, p.channels_,
-                padded(p.tokens(c)));
-      forward::chunk_state(p, s, p.tokens(c), t.shared + c * p.shared_size(), w.x, w.weighted,
+      forward::load_chunk(p, s, {h.x[p.first(c)], h.x.row}, p.tokens(c), w.x, w.weighted);
+      forward::state_panel(p, s, p.tokens(c), {p, t.shared + c * p.shared_size()}, w.weighted,
                            c > 0 || initial ? states + c * state_size : nullptr,
-                           states + (c + 1) * state_size);
+                           states + (c + 1) * state_size, 0, p.channels_, [](index_t) {});
     }
     bool known = bool(t.dlast.at);  // G is not zero
     if (known) forward::load_state(p, t.dlast, G, other);
@@ -236,17 +236,17 @@ struct ssd_backward_ops {
       pairs(t, w, t.first);
       inputs(t, w, skip, after, dD);
       for (index_t i = 0; i < p.chunk_; ++i) w.into[i] = s.leave[i] * s.dt[i];
-      through_state(w, after, w.xt, w.into, w.Bt, t.first, w.dBt, w.at_k);
-      through_state(w, state, w.doutt, s.enter, w.Ct, t.first, w.dCt, w.at_m);
+      through_state(w, after, w.xt, w.into, w.shared.B_by_token, t.first, w.dBt, w.at_k);
+      through_state(w, state, w.doutt, s.enter, w.shared.C, t.first, w.dCt, w.at_m);
       const A of_keep =
           state && after && s.keep != A(0) ? s.keep * dot(state, G, state_size) : A(0);
       steps(t, w, of_keep, dA, dbias);
       if (c > 0 || t.dinitial.at) {
-        scale_rows(d, w.dout, s.enter, static_cast<const A*>(nullptr), s.continued, p.channels_,
-                   w.weighted);
-        multiply(d, p.states_, p.channels_,
-                 product<A>{w.Ct, p.chunk_, 1, w.weighted, p.channels_, s.continued}, G,
-                 p.channels_, known ? s.keep : A(0));
+        scale_rows(d, w.dout, s.enter, s.continued, p.channels_, w.weighted);
+        multiply(
+            d, p.states_, p.channels_,
+            forward::states_by_tokens(p, w.shared.C_by_state, w.weighted, p.channels_, s.continued),
+            G, p.channels_, known ? s.keep : A(0));
         known = true;
       }
     }
@@ -263,8 +263,8 @@ struct ssd_backward_ops {
     const ssd_plan& p = w.p;
     w.c = c, w.q = p.tokens(c), w.rows = padded(w.q), w.s = &s;
     const index_t block = p.states_ * p.chunk_;
-    w.Bt = t.shared + c * p.shared_size(), w.Ct = w.Bt + block, w.CB = w.Ct + block;
-    w.dBt = t.shared_grad + c * p.shared_size(), w.dCt = w.dBt + block, w.dCB = w.dCt + block;
+    w.shared = {p, t.shared + c * p.shared_size()};
+    w.dBt = t.shared_grad + c * p.grad_size(), w.dCt = w.dBt + block, w.dCB = w.dCt + block;
     pack_rows(D(), t.head.x[p.first(c)], t.head.x.row, w.q, p.channels, w.x, p.channels_, w.rows);
   }
   static void load_skip(const ssd_plan& p, const ssd_head<T>& h, A* skip, A* dD) {
@@ -278,44 +278,18 @@ struct ssd_backward_ops {
       sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
     return sum_of_lanes(d, sum);
   }
-
-  static void finish(const ssd_plan& p, index_t c, const A* shared, const A* grads, index_t parts,
-                     index_t part_stride, strided<T> dB, strided<T> dC, A* scratch) {
-    const D d;
-    const index_t q = p.tokens(c), rows = padded(q), block = p.states_ * p.chunk_;
-    const index_t size = p.shared_size(), step = lanes(d), t0 = p.first(c);
-    bump<A> b{scratch};
-    A *sum = b.take(size), *dCBt = b.take(p.chunk_ * p.chunk_), *by_row = b.take(block);
-    const index_t lines = 2 * p.states_ + rows;  // dB, dC, dCB: rows of chunk_
-    for (index_t i = 0; i < lines; ++i)
-      for (index_t j = 0; j < rows; j += step) {
-        const A* from = grads + i * p.chunk_ + j;
-        auto v = hn::LoadU(d, from);
-        for (index_t k = 1; k < parts; ++k) v = hn::Add(v, hn::LoadU(d, from + k * part_stride));
-        hn::StoreU(v, d, sum + i * p.chunk_ + j);
-      }
-    const A *Bt = shared, *Ct = Bt + block;
-    A *dBt = sum, *dCt = dBt + block, *dCB = dCt + block;
-    transpose(dCB, p.chunk_, rows, rows, dCBt, p.chunk_);
-    multiply(d, p.states, rows, product<A>{Ct, p.chunk_, 1, dCB, p.chunk_, q}, dBt, p.chunk_, A(1));
-    multiply(d, p.states, rows, product<A>{Bt, p.chunk_, 1, dCBt, p.chunk_, q}, dCt, p.chunk_,
-             A(1));
-    transpose(dBt, p.chunk_, p.states_, rows, by_row, p.states_);
-    store_rows(d, by_row, p.states_, q, p.states, dB[t0], dB.row);
-    transpose(dCt, p.chunk_, p.states_, rows, by_row, p.states_);
-    store_rows(d, by_row, p.states_, q, p.states, dC[t0], dC.row);
-  }
 };
 
 template <class T>
 ssd_entries<T> kernels_for(wanted<ssd_entries<T>>) {
   using F = ssd_ops<T>;
-  return {F::unit(), &F::forward_scratch, &F::share, &F::forward, &F::sequential};
+  return {F::unit(), &F::forward_scratch, &F::share_scratch,
+          &F::share, &F::forward,         &F::sequential};
 }
 template <class T>
 ssd_backward_entries<T> kernels_for(wanted<ssd_backward_entries<T>>) {
   using F = ssd_backward_ops<T>;
-  return {&F::scratch, &F::head, &F::finish};
+  return {&F::scratch, &F::head, &finish_ssd_backward<T>};
 }
 template <class T>
 ssd_step_entries<T> kernels_for(wanted<ssd_step_entries<T>>) {

@@ -19,8 +19,11 @@ struct bump {
 };
 
 /// Rows of a register tile; columns are up to tile_columns vectors. Pads are multiples of both.
-inline constexpr index_t tile_rows = 4;
+inline constexpr int tile_rows = 4;
 inline constexpr int tile_columns = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86 ? 4 : 2;
+/// As many sums, in fewer columns: for a right factor that is read many times from the first cache.
+inline constexpr int tall_rows = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86 ? 8 : 4;
+inline constexpr int tall_columns = 2;
 
 template <class D>
 index_t tile_unit(D d) {
@@ -30,7 +33,8 @@ index_t tile_unit(D d) {
 /// Which k meet row i of a tile: all, k <= i, or k >= i (to the granularity of tile_rows).
 enum class band : unsigned char { full, lower, upper };
 
-/// sum_k a(i, k) b(k, j): a with any strides, b with unit stride over j.
+/// sum_k a(i, k) b(k, j): b with unit stride over j, a with any strides, or in panels of rows: row
+/// i is then row i % panel of panel i / panel.
 template <class A>
 struct product {
   const A* a;
@@ -39,6 +43,11 @@ struct product {
   index_t b_k;
   index_t k;
   band which = band::full;
+  index_t panel = 0, a_panel = 0;  // rows of a panel (0: all), and how far apart panels are
+
+  HWY_INLINE const A* row(index_t i) const {
+    return panel > 0 ? a + i / panel * a_panel + i % panel * a_row : a + i * a_row;
+  }
 };
 
 /// Loads once instead of in each of the instructions that use the value: as memory operands the
@@ -51,89 +60,106 @@ HWY_INLINE void in_register([[maybe_unused]] V& v) {
 #endif
 }
 
-template <int columns, class D, class A>
-void multiply_tile(D d, const A* HWY_RESTRICT a, index_t a_row, index_t a_k,
-                   const A* HWY_RESTRICT b, index_t b_k, index_t k, const A* row_scale, A keep,
-                   A* HWY_RESTRICT c, index_t c_row) {
-  const index_t step = lanes(d);
-  hn::Vec<D> s0[columns], s1[columns], s2[columns], s3[columns];
-  HWY_UNROLL(4) for (int j = 0; j < columns; ++j) s0[j] = s1[j] = s2[j] = s3[j] = hn::Zero(d);
-  for (; k > 0; --k) {
-    const auto a0 = hn::Set(d, a[0]), a1 = hn::Set(d, a[a_row]);
-    const auto a2 = hn::Set(d, a[2 * a_row]), a3 = hn::Set(d, a[3 * a_row]);
-    HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
-      auto v = hn::LoadU(d, b + j * step);
-      in_register(v);
-      s0[j] = hn::MulAdd(a0, v, s0[j]);
-      s1[j] = hn::MulAdd(a1, v, s1[j]);
-      s2[j] = hn::MulAdd(a2, v, s2[j]);
-      s3[j] = hn::MulAdd(a3, v, s3[j]);
-    }
-    a += a_k, b += b_k;
-  }
-  if (row_scale) {
-    HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
-      s0[j] = hn::Mul(s0[j], hn::Set(d, row_scale[0]));
-      s1[j] = hn::Mul(s1[j], hn::Set(d, row_scale[1]));
-      s2[j] = hn::Mul(s2[j], hn::Set(d, row_scale[2]));
-      s3[j] = hn::Mul(s3[j], hn::Set(d, row_scale[3]));
-    }
-  }
-  if (keep != A(0)) {
-    const auto f = hn::Set(d, keep);
-    HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
-      A* p = c + j * step;
-      s0[j] = hn::MulAdd(f, hn::LoadU(d, p), s0[j]);
-      s1[j] = hn::MulAdd(f, hn::LoadU(d, p + c_row), s1[j]);
-      s2[j] = hn::MulAdd(f, hn::LoadU(d, p + 2 * c_row), s2[j]);
-      s3[j] = hn::MulAdd(f, hn::LoadU(d, p + 3 * c_row), s3[j]);
-    }
-  }
-  HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
-    A* p = c + j * step;
-    hn::StoreU(s0[j], d, p);
-    hn::StoreU(s1[j], d, p + c_row);
-    hn::StoreU(s2[j], d, p + 2 * c_row);
-    hn::StoreU(s3[j], d, p + 3 * c_row);
-  }
-}
+/// rows x columns vectors of sums, in registers.
+template <int rows, int columns, class D>
+struct register_tile {
+  using A = hn::TFromD<D>;
+  D d;
+  hn::Vec<D> s[rows][columns];
 
-/// c = keep c + row_scale(i) product, over m rows and n columns (multiples of the unit but for m,
-/// which is rounded up to tile_rows). keep = 0 does not read c. With lower_output only tiles that
-/// meet j <= i are written. Every sum runs over k ascending, so it does not depend on the tiles.
-template <class D, class A>
-void multiply(D d, index_t m, index_t n, const product<A>& p, A* c, index_t c_row, A keep = A(0),
-              const A* row_scale = nullptr, bool lower_output = false) {
+  HWY_INLINE void clear() {
+    HWY_UNROLL(8) for (int r = 0; r < rows; ++r) {
+      HWY_UNROLL(4) for (int j = 0; j < columns; ++j) s[r][j] = hn::Zero(d);
+    }
+  }
+  /// += sum over k of a(row, k) b(k, column)
+  HWY_INLINE void add(const A* HWY_RESTRICT a, index_t a_row, index_t a_k, const A* HWY_RESTRICT b,
+                      index_t b_k, index_t k) {
+    const index_t step = lanes(d);
+    for (; k > 0; --k) {
+      hn::Vec<D> v[columns];
+      HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
+        auto loaded = hn::LoadU(d, b + j * step);
+        in_register(loaded);
+        v[j] = loaded;
+      }
+      HWY_UNROLL(8) for (int r = 0; r < rows; ++r) {
+        const auto f = hn::Set(d, a[r * a_row]);
+        HWY_UNROLL(4) for (int j = 0; j < columns; ++j) s[r][j] = hn::MulAdd(f, v[j], s[r][j]);
+      }
+      a += a_k, b += b_k;
+    }
+  }
+  /// Row r times by[r]; times 0 is 0 whatever the row is.
+  HWY_INLINE void scale(const A* by) {
+    HWY_UNROLL(8) for (int r = 0; r < rows; ++r) {
+      const auto f = hn::Set(d, by[r]);
+      const auto some = hn::Ne(f, hn::Zero(d));
+      HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
+        s[r][j] = hn::IfThenElseZero(some, hn::Mul(s[r][j], f));
+      }
+    }
+  }
+  HWY_INLINE void add_scaled(A by, const A* c, index_t c_row) {
+    const auto f = hn::Set(d, by);
+    HWY_UNROLL(8) for (int r = 0; r < rows; ++r) {
+      HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
+        s[r][j] = hn::MulAdd(f, hn::LoadU(d, c + r * c_row + j * lanes(d)), s[r][j]);
+      }
+    }
+  }
+  HWY_INLINE void store(A* c, index_t c_row) const {
+    HWY_UNROLL(8) for (int r = 0; r < rows; ++r) {
+      HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
+        hn::StoreU(s[r][j], d, c + r * c_row + j * lanes(d));
+      }
+    }
+  }
+};
+
+/// body(columns, j): n columns (a multiple of the lanes) in tiles of up to `most` vectors;
+/// `columns` is an integral_constant.
+template <int most = tile_columns, class D, class Body>
+HWY_INLINE void for_each_tile_column(D d, index_t n, const Body& body) {
   const index_t step = lanes(d);
   for (index_t j = 0; j < n;) {
     const index_t left = (n - j) / step;
-    const int columns = int(left < tile_columns ? left : tile_columns);
-    for (index_t i = 0; i < m; i += tile_rows) {
-      if (lower_output && j >= i + tile_rows) continue;
-      const index_t from = p.which == band::upper ? i : 0;
-      const index_t to = p.which == band::lower && i + tile_rows < p.k ? i + tile_rows : p.k;
-      const A* a = p.a + i * p.a_row + from * p.a_k;
-      const A* b = p.b + from * p.b_k + j;
-      const A* scale = row_scale ? row_scale + i : nullptr;
-      A* to_c = c + i * c_row + j;
-      const auto call = [&](auto n_columns) HWY_ATTR {
-        multiply_tile<n_columns()>(d, a, p.a_row, p.a_k, b, p.b_k, to - from, scale, keep, to_c,
-                                   c_row);
-      };
-      if (columns == 1) {
-        call(std::integral_constant<int, 1>{});
-      } else if (columns == 2) {
-        call(std::integral_constant<int, 2>{});
-      } else if constexpr (tile_columns == 4) {
-        if (columns == 3) {
-          call(std::integral_constant<int, 3>{});
-        } else {
-          call(std::integral_constant<int, 4>{});
-        }
+    const int columns = int(left < most ? left : most);
+    if (columns == 1) {
+      body(std::integral_constant<int, 1>{}, j);
+    } else if (columns == 2) {
+      body(std::integral_constant<int, 2>{}, j);
+    } else if constexpr (most == 4) {
+      if (columns == 3) {
+        body(std::integral_constant<int, 3>{}, j);
+      } else {
+        body(std::integral_constant<int, 4>{}, j);
       }
     }
     j += columns * step;
   }
+}
+
+/// c = keep c + row_scale(i) product, over m rows and n columns (multiples of the unit but for m,
+/// which is rounded up to `rows`). keep = 0 does not read c. With lower_output only tiles that
+/// meet j <= i are written. Every sum runs over k ascending, so it does not depend on the tiles.
+template <int rows = tile_rows, int most_columns = tile_columns, class D, class A>
+void multiply(D d, index_t m, index_t n, const product<A>& p, A* c, index_t c_row, A keep = A(0),
+              const A* row_scale = nullptr, bool lower_output = false) {
+  for_each_tile_column<most_columns>(d, n, [&](auto columns, index_t j) HWY_ATTR {
+    for (index_t i = 0; i < m; i += rows) {
+      if (lower_output && j >= i + rows) continue;
+      const index_t from = p.which == band::upper ? i : 0;
+      const index_t to = p.which == band::lower && i + rows < p.k ? i + rows : p.k;
+      A* const to_c = c + i * c_row + j;
+      register_tile<rows, columns(), D> tile{d};
+      tile.clear();
+      tile.add(p.row(i) + from * p.a_k, p.a_row, p.a_k, p.b + from * p.b_k + j, p.b_k, to - from);
+      if (row_scale) tile.scale(row_scale + i);
+      if (keep != A(0)) tile.add_scaled(keep, to_c, c_row);
+      tile.store(to_c, c_row);
+    }
+  });
 }
 
 /// to[j][i] = from[i][j]; sizes are multiples of tile_rows.
@@ -172,6 +198,7 @@ HWY_INLINE void expect_row(const T* p, index_t columns) {
 #if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
   for (index_t k = 0; k < columns; k += index_t(64 / sizeof(T)))
     __builtin_prefetch(p + k, write, 2);
+  asm volatile("");  // GCC 12 drops calls of functions that do nothing but fetch
 #endif
 }
 
