@@ -36,13 +36,16 @@ const Entries& cpu_kernels();
 #if defined(MLMAMBA_CPU_STATIC) && !defined(HWY_COMPILE_ONLY_STATIC)
 #define HWY_COMPILE_ONLY_STATIC
 #endif
-#if !defined(MLMAMBA_ALL_TARGETS) && !defined(HWY_DISABLED_TARGETS) && \
-    !defined(HWY_COMPILE_ONLY_STATIC)
-// Machines without AVX2 are rare: they get the baseline, and everybody a shorter compilation.
-#if defined(__SSE4_2__)
-#define HWY_DISABLED_TARGETS HWY_SSSE3
+#if !defined(HWY_DISABLED_TARGETS)
+// AVX3_DL: -march=native picks it on Ice Lake and later, and Highway 1.0.3 then contradicts itself;
+// what it has over AVX3 is in the level avx512_bf16. SSE4: machines without AVX2 are rare; they get
+// the baseline, and everybody a shorter compilation.
+#if defined(MLMAMBA_ALL_TARGETS) || defined(HWY_COMPILE_ONLY_STATIC)
+#define HWY_DISABLED_TARGETS HWY_AVX3_DL
+#elif defined(__SSE4_2__)
+#define HWY_DISABLED_TARGETS (HWY_AVX3_DL | HWY_SSSE3)
 #else
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
+#define HWY_DISABLED_TARGETS (HWY_AVX3_DL | HWY_SSSE3 | HWY_SSE4)
 #endif
 #endif
 
