@@ -17,7 +17,7 @@ refused() {
   local words=$1 program=$2 arguments="${*:3}" output code
   shift 2
   [ -x "$programs/$program" ] || return 0
-  output=$("$programs/$program" "$@" 2>&1 < /dev/null)
+  output=$(timeout 60 "$programs/$program" "$@" 2>&1 < /dev/null)
   code=$?
   done=$((done + 1))
   if [ $code != 2 ] || ! grep -qF -- "$words" <<< "$output" ||
@@ -131,7 +131,7 @@ head -c 200 "$recipe" > "$work/cut.json"
 refused "cut.json" train --config "$work/cut.json" --out "$out/run"
 echo '{}' > "$work/nothing.json"
 refused "nothing.json" train --config "$work/nothing.json" --out "$out/run"
-sed 's/"steps": 20000/"stepps": 20000/' "$recipe" > "$work/spelled.json"
+sed 's/"steps":/"stepps":/' "$recipe" > "$work/spelled.json"
 refused "stepps" train --config "$work/spelled.json" --out "$out/run"
 refused "no-such.json" train --config "$recipe" --data "$work/no-such.json" --out "$out/run"
 echo '[{"image": "text.png", "conversations": [{"from": "human", "value": "hello"}]}]' > "$work/data.json"
