@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Sizes of language models, and the published ones by name.
+// Sizes of language models, and those of the published ones (by id: registry/language.hpp).
 #pragma once
 
 #include "mlmamba/nn/mixer_config.hpp"

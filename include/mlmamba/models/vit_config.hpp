@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Sizes of vision transformers, and those of the published towers by name.
+// Sizes of vision transformers, and those of the published towers (by id: registry/vision.hpp).
 #pragma once
 
-#include <array>
 #include <string_view>
 
 #include "mlmamba/core/error.hpp"
@@ -139,48 +138,6 @@ inline constexpr vit_config in1k_vit_l = make_vit_config(vit_kind::in1k, 224, 16
 static_assert(siglip_so400m_384.mlp_hidden == 4304 && siglip_so400m_384.patches() == 729);
 static_assert(dinov2_l_384.patches() == 729 && dinov2_l_384.blocks() == 23);
 static_assert(!problem_with(clip_vit_b) && !problem_with(siglip_so400m_384));
-
-/// One or two towers of a published vision backbone; `name` is its part in parameter names.
-struct vision_tower {
-  std::string_view name;
-  vit_config config;
-};
-struct vision_backbone {
-  std::string_view id;
-  std::array<vision_tower, 2> tower;  // the second is unused if it has no name
-};
-
-// CLIP beside DINOv2: the original builds that tower without quick GELU, though its weights were
-// trained with it. The entry repeats the original; set `activation` for what the weights want.
-inline constexpr vit_config clip_vit_l_336_in_dinoclip = [] {
-  vit_config c = clip_vit_l_336;
-  c.activation = activation::gelu;
-  return c;
-}();
-
-inline constexpr std::array<vision_backbone, 12> vision_backbones{{
-    {"clip-vit-b", {{{"featurizer", clip_vit_b}, {}}}},
-    {"clip-vit-l", {{{"featurizer", clip_vit_l}, {}}}},
-    {"clip-vit-l-336px", {{{"featurizer", clip_vit_l_336}, {}}}},
-    {"siglip-vit-b16-224px", {{{"featurizer", siglip_b16_224}, {}}}},
-    {"siglip-vit-b16-256px", {{{"featurizer", siglip_b16_256}, {}}}},
-    {"siglip-vit-b16-384px", {{{"featurizer", siglip_b16_384}, {}}}},
-    {"siglip-vit-so400m", {{{"featurizer", siglip_so400m_224}, {}}}},
-    {"siglip-vit-so400m-384px", {{{"featurizer", siglip_so400m_384}, {}}}},
-    {"dinov2-vit-l", {{{"featurizer", dinov2_l_224}, {}}}},
-    {"in1k-vit-l", {{{"featurizer", in1k_vit_l}, {}}}},
-    {"dinoclip-vit-l-336px",
-     {{{"dino_featurizer", dinov2_l_336}, {"clip_featurizer", clip_vit_l_336_in_dinoclip}}}},
-    {"dinosiglip-vit-so-384px",
-     {{{"dino_featurizer", dinov2_l_384}, {"siglip_featurizer", siglip_so400m_384}}}},
-}};
-
-inline const vision_backbone& vision_backbone_of(std::string_view id) {
-  for (const vision_backbone& b : vision_backbones)
-    if (b.id == id) return b;
-  fail<error>("vision backbone \"", id, "\" is not known; wanted is one such as ",
-              vision_backbones.back().id);
-}
 
 }  // namespace preset
 }  // namespace mlmamba

@@ -13,6 +13,7 @@
 #include "mlmamba/models/ml_mamba.hpp"
 #include "mlmamba/models/published/connectors.hpp"
 #include "mlmamba/models/published/towers.hpp"
+#include "mlmamba/models/registry/language.hpp"
 
 namespace mlmamba {
 
@@ -21,16 +22,11 @@ inline json language_config_from(const json& whole, const std::string& who) {
   const json& config = detail::model_part(whole);
   if (json_has(config, "llm")) return config.at("llm");
   const auto id = json_get<std::string>(config, "llm_backbone_id", who);
-  static constexpr std::pair<std::string_view, mamba_config> known[] = {
-      {"mamba2-130m", preset::mamba2_130m},
-      {"mamba2-370m", preset::mamba2_370m},
-      {"mamba2-780m", preset::mamba2_780m},
-      {"mamba2-1.3b", preset::mamba2_1_3b},
-      {"mamba2-2.7b", preset::mamba2_2_7b}};
-  for (const auto& [name, c] : known)
-    if (name == id) return to_json(c, "Mamba2");
-  fail<io_error>(who, ": language model \"", id, "\" is not known; mamba2-130m, -370m, -780m, ",
-                 "-1.3b or -2.7b is wanted");
+  if (const language_preset* l = registry::find(preset::language_models, id))
+    return to_json(l->config, l->layer);
+  fail<io_error>(
+      who, ": ",
+      registry::unknown_text("language model", id, registry::ids_of(preset::language_models)));
 }
 
 template <class Vision, class Connector, class Language>

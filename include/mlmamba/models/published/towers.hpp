@@ -13,6 +13,7 @@
 #include "mlmamba/io/image_transform.hpp"
 #include "mlmamba/models/fused_vision.hpp"
 #include "mlmamba/models/published/vit.hpp"
+#include "mlmamba/models/registry/vision.hpp"
 
 namespace mlmamba {
 
@@ -27,11 +28,7 @@ namespace detail {
 
 inline image_transform transform_for(const vit_config& c, const json& tower,
                                      resize_strategy strategy, const std::string& who) {
-  const std::string_view family =
-      c.kind == vit_kind::dinov2_reg4 ? std::string_view("dinov2") : name_of(c.kind);
-  auto t = image_transform::of_tower(family, static_cast<int>(c.image_size), strategy);
-  if (c.kind == vit_kind::clip && c.patch_size == 16 && c.image_size == 224)
-    t.shorter_edge = 248;  // the published rule of CLIP-B, which crops a margin
+  auto t = transform_of(c, strategy);
   for (const char* key : {"mean", "std"}) {
     if (!tower.is_object() || !json_has(tower, key)) continue;
     const auto v = json_to<std::vector<double>>(tower.at(key), who, key);
@@ -97,13 +94,13 @@ inline std::vector<published_tower> towers_from(const json& whole, const std::st
     fail<io_error>(who, ": no \"vision\", \"dino\", \"siglip\", \"clip\" or ",
                    "\"vision_backbone_id\"; one is wanted");
   const auto id = json_get<std::string>(config, "vision_backbone_id", who);
-  for (const auto& b : preset::vision_backbones)
-    if (b.id == id)
-      for (const auto& t : b.tower)
-        if (!t.name.empty()) add(std::string(t.name), json(), t.config);
-  if (towers.empty())
-    fail<io_error>(who, ": vision backbone \"", id, "\" is not known; one such as ",
-                   preset::vision_backbones.back().id, " is wanted");
+  const vision_backbone* backbone = registry::find(preset::vision_backbones, id);
+  if (backbone == nullptr)
+    fail<io_error>(
+        who, ": ",
+        registry::unknown_text("vision backbone", id, registry::ids_of(preset::vision_backbones)));
+  for (std::size_t i = 0; i < backbone->towers(); ++i)
+    add(std::string(backbone->tower[i].name), json(), backbone->tower[i].config);
   return towers;
 }
 
