@@ -49,6 +49,7 @@ only 'cuda|cub/|cublas' backend/cuda cuda.cuh
 only 'nlohmann/' io text train
 only 'jpeglib|png\.h' io train/garment
 only 'utf8proc' text
+only 'curl/' io/detail/curl_client.hpp
 if grep -rn '__CUDACC__' . --include='*.hpp' | grep -v '^./core/scalar.hpp' | grep -v '^./version.hpp'; then
   echo 'layering: __CUDACC__ belongs in core/scalar.hpp only'
   bad=1

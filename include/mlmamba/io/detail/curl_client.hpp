@@ -16,7 +16,6 @@
 #include <utility>
 
 #include "mlmamba/io/http.hpp"
-#include "mlmamba/version.hpp"
 
 namespace mlmamba::detail {
 
@@ -47,7 +46,7 @@ class curl_client : public http_client {
     curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, 20L);
     curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, 60L);
-    curl_easy_setopt(h, CURLOPT_USERAGENT, "mlmamba/" MLMAMBA_VERSION_STRING);
+    curl_easy_setopt(h, CURLOPT_USERAGENT, "mlmamba");
     curl_easy_setopt(h, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, &on_header);
     curl_easy_setopt(h, CURLOPT_HEADERDATA, &now);
