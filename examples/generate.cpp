@@ -22,6 +22,7 @@
 #include "mlmamba/io/image.hpp"
 #include "mlmamba/models/connectors/any.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
+#include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/text/generate.hpp"
 #include "mlmamba/text/prompt.hpp"
 
@@ -154,7 +155,7 @@ int choose(context_of<typename Language::engine_type>& ctx, const checkpoint& fi
 
 template <class E>
 int choose(context_of<E>& ctx, const settings& s) {
-  const checkpoint files(s.model);
+  const checkpoint files(resolve(s.model));
   const json language = json_has(files.config(), "vision")
                             ? language_config_from(files.config(), files.who())
                             : files.config();
@@ -170,7 +171,10 @@ int main(int argc, char** argv) {
   CLI::App app{
       "Asks a model about a picture, or lets it continue text. Without --prompt: a chat.\n"
       "Exit code: 0 done, 2 bad option or input."};
-  app.add_option("--model", s.model, "Folder with config.json, *.safetensors, tokenizer.json")
+  app.add_option(
+         "--model", s.model,
+         "Folder with config.json, *.safetensors, tokenizer.json; or an id (see models) or\n"
+         "a repository of the hub, which is downloaded once")
       ->capture_default_str();
   app.add_option("--image", s.image, "JPEG or PNG");
   app.add_option("--prompt", s.prompt, "The question; none: a chat on standard input");

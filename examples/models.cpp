@@ -5,12 +5,14 @@
 //
 //   models                          all ids
 //   models --describe mlmamba+3b    one of them, as JSON; of a model also the size of its parts
+//   models --fetch mamba2-130m      downloads it, and says in which folder it is
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <iostream>
 #include <string>
 
+#include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/models/registry.hpp"
 
 using namespace mlmamba;
@@ -72,18 +74,34 @@ void describe_one(const std::string& id) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string id;
+  std::string id, fetch, token;
+  bool untrained = false;
   CLI::App app{
       "Lists what has an id: models, vision backbones, language models, data sets.\n"
-      "Exit code: 0 done, 2 bad option or unknown id."};
+      "Exit code: 0 done, 2 bad option, unknown id or failed download.\n"
+      "Downloads use HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_HUB_OFFLINE and HF_TOKEN as Hugging\n"
+      "Face's programs do; models are put together in MLMAMBA_CACHE (~/.cache/mlmamba/models)."};
   app.add_option("--describe", id, "Says what an id or alias stands for, and how large it is");
+  app.add_option("--fetch", fetch,
+                 "Downloads a model, language model or vision backbone by id or alias, or any\n"
+                 "repository of the hub, and writes its folder to standard output")
+      ->excludes("--describe");
+  app.add_flag("--untrained", untrained,
+               "With --fetch: what a model is made of before its training, without a connector")
+      ->needs("--fetch");
+  app.add_option("--hf_token", token,
+                 "File with the hub's token, or variable; else HF_TOKEN, .hf_token, the login's");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
   try {
-    if (app.count("--describe") == 0) {
+    if (app.count("--fetch") > 0) {
+      hub files(hub_options::from_environment(token));
+      std::cout << (untrained ? resolve_untrained(fetch, files) : resolve(fetch, files)).string()
+                << std::endl;
+    } else if (app.count("--describe") == 0) {
       list();
     } else {
       describe_one(id);

@@ -95,6 +95,17 @@ inline std::filesystem::path fetch_repository(hub& files, const std::string& rep
 
 }  // namespace detail
 
+/// The ids that `resolve` knows a folder for.
+inline std::vector<std::string_view> resolvable_ids() {
+  std::vector<std::string_view> ids;
+  for (const model_preset& m : preset::models)
+    if (m.published()) ids.push_back(m.id);
+  for (const auto& more :
+       {registry::ids_of(preset::language_models), registry::ids_of(preset::vision_backbones)})
+    ids.insert(ids.end(), more.begin(), more.end());
+  return ids;
+}
+
 /// A folder with everything that is published of a model that is to be trained: towers, language
 /// model and tokenizer. Its connector is missing: it is new.
 ///
@@ -151,7 +162,8 @@ inline std::filesystem::path resolve(const std::string& what, hub& files,
   if (!detail::is_repository(what))
     fail<error>(what.find('/') != std::string::npos
                     ? "model \"" + what + "\": there is no such folder"
-                    : registry::unknown_text("model", what, known_ids()));
+                    : registry::unknown_text("model", what, resolvable_ids()) +
+                          "; or a folder, or a repository of the hub");
   try {
     return detail::fetch_repository(files, what);
   } catch (const io_error& e) {
