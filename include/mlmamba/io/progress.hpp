@@ -74,16 +74,17 @@ class progress {
                   static_cast<long long>(total_ / unit_.size), name.c_str());
     std::snprintf(speed, sizeof speed, shown_rate >= 10 ? "%.0f%s/s" : "%.2f%s/s", shown_rate,
                   name.c_str());
+    const char* gap = note.empty() ? "" : "  ";
     if (live_) {
       const int filled = total_ > 0 ? int(24 * done / total_) : 24;
       std::string bar(std::size_t(filled), '#');
       bar.resize(24, '-');
-      std::fprintf(to_, "\r\x1b[K[%s] %s  %.*s  %s, %s", bar.c_str(), head, int(note.size()),
+      std::fprintf(to_, "\r\x1b[K[%s] %s%s%.*s  %s, %s", bar.c_str(), head, gap, int(note.size()),
                    note.data(), speed, left.c_str());
       open_ = true;
       if (last) end_line();
     } else {
-      std::fprintf(to_, "%s  %.*s  %s, %s\n", head, int(note.size()), note.data(), speed,
+      std::fprintf(to_, "%s%s%.*s  %s, %s\n", head, gap, int(note.size()), note.data(), speed,
                    left.c_str());
     }
     std::fflush(to_);

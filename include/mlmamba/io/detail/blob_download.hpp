@@ -59,7 +59,8 @@ inline void download(http_client& client, const hub_source& source, const hub_me
   std::optional<progress> bar;
   if (shown != nullptr && missing >= 1'000'000)
     bar.emplace(source.who, static_cast<index_t>(meta.size), static_cast<index_t>(part.size()),
-                static_cast<index_t>(meta.size / 20), shown, progress_unit{1'000'000, "MB"});
+                std::max<index_t>(static_cast<index_t>(meta.size / 20), 50'000'000), shown,
+                progress_unit{1'000'000, "MB"});
   const auto begin = [&](const http_response& r) {
     if (r.status == 206) {
       if (!goes_on(r.header("content-range"), part.size(), meta.size))
