@@ -46,8 +46,8 @@ TEST_SUITE("sha_test") {
   TEST_CASE("pieces change nothing, at every length around a block") {
     std::string text;
     for (int i = 0; i < 200; ++i) text += char('0' + i % 70);
-    for (std::size_t n : {1, 54, 55, 56, 57, 63, 64, 65, 119, 120, 128, 200})
-      for (std::size_t piece : {1, 3, 64, 65}) {
+    for (std::size_t n : {1u, 54u, 55u, 56u, 57u, 63u, 64u, 65u, 119u, 120u, 128u, 200u})
+      for (std::size_t piece : {1u, 3u, 64u, 65u}) {
         INFO(n, " bytes in pieces of ", piece);
         CHECK(digest<sha256>(text.substr(0, n), piece) == digest<sha256>(text.substr(0, n)));
         CHECK(digest<sha1>(text.substr(0, n), piece) == digest<sha1>(text.substr(0, n)));

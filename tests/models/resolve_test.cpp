@@ -119,10 +119,10 @@ TEST_SUITE("resolve_test") {
         checkpoint{at}.load<verify::tiny_ml_mamba<E>>({.missing = missing::initialise});
     const auto want = all_values(model), got = all_values(loaded);
     std::size_t same = 0;
-    for (const auto& [path, values] : want)
-      if (path.starts_with("vision_backbone") || path.starts_with("llm_backbone")) {
-        INFO(path);
-        CHECK(got.at(path) == values);
+    for (const auto& array : want)
+      if (array.first.starts_with("vision_backbone") || array.first.starts_with("llm_backbone")) {
+        INFO(array.first);
+        CHECK(got.at(array.first) == array.second);
         ++same;
       }
     CHECK(same > 20);
@@ -212,7 +212,7 @@ TEST_SUITE("resolve_test") {
     };
     CHECK(contains(said("mamba2-2.7"), "did you mean mamba2-2.7b?"));
     CHECK(contains(said("/no/such/folder"), "\"/no/such/folder\": there is no such folder"));
-    CHECK(contains(said("../x"), "there is no such folder"));
+    CHECK(contains(said("../no/such"), "there is no such folder"));
     CHECK(contains(said("llava-v15"), "a data set; a model is wanted"));
     CHECK(contains(said("mlmamba-ldpnet+3b"), "no published weights, only a recipe"));
     CHECK(f.server.requests().empty());

@@ -24,16 +24,19 @@ class sha_base {
  public:
   void update(std::span<const std::byte> bytes) {
     length_ += bytes.size();
-    while (!bytes.empty()) {
+    if (filled_ > 0) {
       const std::size_t n = std::min(bytes.size(), block_.size() - filled_);
       std::memcpy(block_.data() + filled_, bytes.data(), n);
       filled_ += n;
       bytes = bytes.subspan(n);
-      if (filled_ == block_.size()) {
-        static_cast<Hash*>(this)->mix(load());
-        filled_ = 0;
-      }
+      if (filled_ < block_.size()) return;
+      static_cast<Hash*>(this)->mix(load(block_.data()));
+      filled_ = 0;
     }
+    for (; bytes.size() >= block_.size(); bytes = bytes.subspan(block_.size()))
+      static_cast<Hash*>(this)->mix(load(bytes.data()));
+    if (!bytes.empty()) std::memcpy(block_.data(), bytes.data(), bytes.size());
+    filled_ = bytes.size();
   }
   void update(std::string_view text) { update(std::as_bytes(std::span(text))); }
 
@@ -57,12 +60,13 @@ class sha_base {
   std::array<std::uint32_t, Words> h_;
 
  private:
-  std::array<std::uint32_t, 16> load() const {  // big-endian words
+  static std::array<std::uint32_t, 16> load(const std::byte* from) {  // big-endian words
     std::array<std::uint32_t, 16> w;
     for (std::size_t i = 0; i < 16; ++i) {
-      w[i] = 0;
-      for (std::size_t k = 0; k < 4; ++k)
-        w[i] = w[i] << 8 | std::to_integer<std::uint32_t>(block_[4 * i + k]);
+      const auto byte = [&](std::size_t k) {
+        return std::to_integer<std::uint32_t>(from[4 * i + k]);
+      };
+      w[i] = byte(0) << 24 | byte(1) << 16 | byte(2) << 8 | byte(3);
     }
     return w;
   }

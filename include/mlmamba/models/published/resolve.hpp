@@ -40,9 +40,11 @@ inline std::vector<std::string> usual_weights() {
 inline void add_towers(std::vector<weights_part>& parts, const vision_backbone& v) {
   for (std::size_t i = 0; i < v.towers(); ++i) {
     const std::string name(v.tower[i].name);
-    std::vector<std::string> files = usual_weights();
-    files.insert(files.begin() + 1, "open_clip_model.safetensors");
-    parts.push_back({v.tower[i].repository, files, name, "vision_backbone." + name + "."});
+    parts.push_back({v.tower[i].repository,
+                     {"model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin",
+                      "open_clip_pytorch_model.bin"},
+                     name,
+                     "vision_backbone." + name + "."});
   }
 }
 
@@ -172,12 +174,13 @@ inline std::filesystem::path resolve(const std::string& what, hub& files,
   }
 }
 
-/// The same with the endpoint, cache and token of the environment; downloads show themselves on
-/// `progress`.
-inline std::filesystem::path resolve(const std::string& what, std::FILE* progress = stderr) {
+/// The same with the endpoint, cache and token of the environment (`token_from`: see
+/// find_hub_token); downloads show themselves on `progress`.
+inline std::filesystem::path resolve(const std::string& what, const std::string& token_from = "",
+                                     std::FILE* progress = stderr) {
   std::error_code ignored;
   if (std::filesystem::is_directory(what, ignored)) return what;
-  hub files(hub_options::from_environment("", progress));
+  hub files(hub_options::from_environment(token_from, progress));
   return resolve(what, files);
 }
 
