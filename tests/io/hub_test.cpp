@@ -7,6 +7,8 @@
 #include <doctest/doctest.h>
 
 #include <fstream>
+#include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 
@@ -80,6 +82,21 @@ class variable {
   bool had_ = false;
 };
 
+/// Answers without a network, so that addresses can be those of the world.
+struct scripted_client : http_client {
+  std::function<http_response(const http_request&)> answer;
+  std::vector<http_request> asked;
+  http_response send(const http_request& request, const http_body&) override {
+    asked.push_back(request);
+    return answer(request);
+  }
+  bool token_sent(std::size_t i) const {
+    for (const std::string& h : asked.at(i).headers)
+      if (h.find("hf_secret") != std::string::npos) return true;
+    return false;
+  }
+};
+
 }  // namespace
 
 TEST_SUITE("hub_test") {
@@ -135,6 +152,35 @@ TEST_SUITE("hub_test") {
     CHECK(!contains(said, "secret"));  // neither the token nor the signed address
     REQUIRE(other.requests().size() == 1);
     CHECK(other.requests()[0].header("authorization").empty());
+  }
+
+  TEST_CASE("over https: no way back to http; over http: no token") {
+    const temporary_folder folder;
+    hub_options o;
+    o.cache = folder / "hub";
+    o.token = "hf_secret";
+    o.retries = 0;
+    std::unique_ptr<hub> last;  // keeps the client
+    const auto said = [&](const char* endpoint, http_response with, scripted_client*& client) {
+      o.endpoint = endpoint;
+      auto c = std::make_unique<scripted_client>();
+      client = c.get();
+      client->answer = [with](const http_request&) { return with; };
+      last = std::make_unique<hub>(o, std::move(c));
+      return message_of<io_error>([&] { last->file(repository, "config.json"); });
+    };
+    scripted_client* client = nullptr;
+    CHECK(contains(said("https://hub.test", {307, {{"location", "http://hub.test/x"}}}, client),
+                   "redirects from https to http; not followed"));
+    REQUIRE(client->asked.size() == 1);
+    CHECK(client->asked[0].head);
+    CHECK(client->asked[0].to.text() == "https://hub.test:443/some/model/resolve/main/config.json");
+    CHECK(client->token_sent(0));
+    CHECK(contains(said("http://mirror.test/hf/", {401, {}}, client),
+                   "the token was not sent, because the address is not https"));
+    CHECK(client->asked[0].to.target == "/hf/some/model/resolve/main/config.json");
+    CHECK(!client->token_sent(0));
+    CHECK(!fs::exists(o.cache));
   }
 
   TEST_CASE("redirects within the hub are followed, with the token") {
