@@ -66,7 +66,7 @@ void ask(context_of<E>& ctx, const checkpoint& files, const evaluate::dataset& s
   });
 }
 
-int run(const settings& s) {
+int score_model(const settings& s) {
   namespace fs = std::filesystem;
   const std::string name = evaluate::find_dataset(s.dataset).name;
   std::string data = s.data;
@@ -162,7 +162,7 @@ int main(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : 2;
   }
   try {
-    return run(s);
+    return score_model(s);
   } catch (const std::exception& e) {
     std::cerr << e.what() << '\n';
     return 2;
