@@ -68,6 +68,7 @@ void ask(context_of<E>& ctx, const checkpoint& files, const evaluate::dataset& s
 
 int score_model(const settings& s) {
   namespace fs = std::filesystem;
+  s.answers.check();
   const std::string name = evaluate::find_dataset(s.dataset).name;
   std::string data = s.data;
   if (data.empty()) {

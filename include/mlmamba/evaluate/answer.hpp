@@ -23,7 +23,12 @@ struct answer_options {
   chat_format chat = chat_format::zephyr;
   std::vector<image_transform> towers{};
   index_t max_new_tokens = 128;
-  index_t batch = 16;  ///< questions at once
+  index_t batch = 8;  ///< questions at once; each needs four states at the most, 0.7 GB for 2.7B
+
+  void check() const {
+    if (batch < 1) fail<error>("evaluate: batch is ", batch, "; 1 or more is wanted");
+    generate_options{.max_new_tokens = max_new_tokens}.check();
+  }
 };
 
 namespace detail {
@@ -58,7 +63,7 @@ void answer_questions(context_of<typename Model::engine_type>& ctx, const Model&
                       const tokenizer& words, const dataset& set,
                       std::span<const std::size_t> numbers, const answer_options& o,
                       const std::function<void(std::size_t, answer)>& done) {
-  if (o.batch < 1) fail<error>("evaluate: batch is ", o.batch, "; 1 or more is wanted");
+  o.check();
   const std::size_t batch = std::size_t(o.batch);
   for (std::size_t first = 0; first < numbers.size();) {
     std::size_t last = first;  // as many pictures as have a batch of questions; the last one's all

@@ -152,7 +152,8 @@ inline report score(const dataset& set, std::span<const answer> answers) {
     const double counted = set.judged == metric::box ? double(s >= enough) : s;
     all.add("accuracy", counted);
     groups.add(q.group, counted);
-    kinds.add(q.kind, counted);
+    const bool of_group = set.judged == metric::garment && !q.kind.empty();  // kinds of its own
+    kinds.add(of_group ? q.group + ": " + q.kind : q.kind, counted);
     if (set.judged == metric::gqa) forms.add(q.group == "query" ? "open" : "binary", counted);
     invalid += set.judged == metric::box && !parse_box(answers[i].text);
   }
