@@ -92,6 +92,9 @@ TEST_SUITE("evaluate_read_test") {
     CHECK(s.questions[1].group == "verify");
     CHECK(s.questions[1].kind == "attr");
     const std::string f = "testdev_balanced_questions.json";
+    const copied c("gqa");
+    c.change(f, "\"semanticStr\": \"\"", "\"semanticStr\": NaN");  // as Python writes it
+    CHECK(read_dataset("gqa", c.folder).questions.size() == 3);
     refused("gqa", "gqa", f, "\"n2\"", "\"../n2\"", "record \"20512\"");
     refused("gqa", "gqa", f, "\"20512\"", "\"201640613\"", "occurs twice");
     refused("gqa", "gqa", f, "\"types\"", "\"type\"", "\"types\"");

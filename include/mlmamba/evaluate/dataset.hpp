@@ -130,7 +130,7 @@ inline std::vector<std::string> keys_in_order(std::string_view text) {
       return false;  // the caller has parsed it already
     }
   } all;
-  json::sax_parse(text, &all);
+  json::sax_parse(mlmamba::detail::json_quote_infinity(text), &all);
   return all.keys;
 }
 
