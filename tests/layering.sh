@@ -44,6 +44,7 @@ allow models core/ ops/ nn/ models/ io/
 allow io core/ nn/ io/
 allow text core/ nn/ io/ text/ models/
 allow train core/ ops/ nn/ io/ text/ models/ train/ verify/
+allow evaluate core/ io/ text/ models/ train/ evaluate/
 only 'hwy/|Eigen/' backend/cpu
 only 'cuda|cub/|cublas' backend/cuda cuda.cuh
 only 'nlohmann/' io text train

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Scores a model on a benchmark of questions about pictures.
+//
+//   evaluate --dataset garment
+//   evaluate --model ml-mamba --dataset vqa-v2-slim --data coco --batch 32
+//
+// Answers are written as they come; the same command goes on where it was stopped.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "chosen_model.hpp"
+#if defined(__CUDACC__)
+#include "mlmamba/cuda.cuh"
+#else
+#include "mlmamba/backend/cpu.hpp"
+#endif
+#include "mlmamba/evaluate/answer.hpp"
+#include "mlmamba/evaluate/datasets.hpp"
+#include "mlmamba/evaluate/results_file.hpp"
+#include "mlmamba/evaluate/scores.hpp"
+#include "mlmamba/train/progress.hpp"
+
+using namespace mlmamba;
+
+namespace {
+
+struct settings {
+  std::string model = MLMAMBA_SHIPPED_MODEL, dataset, data, results = "results";
+  std::size_t limit = 0;
+  evaluate::answer_options answers;
+  int threads = 0;
+};
+
+/// Has the model answer what is not answered yet.
+template <class E>
+void ask(context_of<E>& ctx, const checkpoint& files, const evaluate::dataset& set,
+         const std::vector<std::size_t>& open, const settings& s, evaluate::results_file& results) {
+  examples::with_chosen_model<E>(files, [&]<class Model>(std::type_identity<Model>,
+                                                         std::vector<image_transform> towers) {
+    if constexpr (seeing_text_model<Model>) {
+      const Model model = files.load<Model>();
+      const tokenizer words = files.tokenizer();
+      evaluate::answer_options o = s.answers;
+      o.towers = std::move(towers);
+      o.chat = chat_format_of(
+          json_get_or<std::string>(files.config(), "chat_format", "zephyr", files.who()));
+      train::progress bar("question", index_t(set.questions.size()),
+                          index_t(set.questions.size() - open.size()));
+      index_t answered = index_t(set.questions.size() - open.size());
+      evaluate::answer_questions(ctx, model, words, set, open, o,
+                                 [&](std::size_t i, evaluate::answer a) {
+                                   results.add(set.questions[i].id, std::move(a));
+                                   bar(++answered, set.id);
+                                 });
+    } else {
+      fail<error>("evaluate: ", files.who(), " can't see; a model with vision towers is wanted");
+    }
+  });
+}
+
+int score_model(const settings& s) {
+  namespace fs = std::filesystem;
+  s.answers.check();
+  const std::string name = evaluate::find_dataset(s.dataset).name;
+  std::string data = s.data;
+  if (data.empty()) {
+    if (name != "garment")
+      fail<error>("evaluate: no --data; the folder with the files of ", name, " is wanted");
+    data = train::garment::default_folder;
+  }
+  const checkpoint files(s.model);
+  evaluate::dataset set = evaluate::read_dataset(name, data);
+  const std::string digest = evaluate::digest_of(set);  // of all, so that --limit may grow
+  if (s.limit > 0 && s.limit < set.questions.size()) set.questions.resize(s.limit);
+
+  const fs::path model = fs::weakly_canonical(s.model);
+  const std::string model_name =
+      model.has_filename() ? model.filename().string() : model.parent_path().filename().string();
+  const fs::path folder = fs::path(s.results) / name / model_name;
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code) fail<io_error>(folder.string(), ": can't be made a folder (", code.message(), ")");
+  const json run{{"dataset", name},
+                 {"digest", digest},
+                 {"max_new_tokens", s.answers.max_new_tokens},
+                 {"model", model.string()},
+                 {"model_config", hash(files.config().dump())}};
+  evaluate::results_file results(folder / "results.jsonl", run, set);
+  std::vector<std::size_t> open;
+  for (std::size_t i = 0; i < set.questions.size(); ++i)
+    if (!results.find(set.questions[i].id)) open.push_back(i);
+  if (open.size() < set.questions.size())
+    std::cerr << set.questions.size() - open.size() << " of " << set.questions.size()
+              << " questions are answered already\n";
+  if (!open.empty()) {
+#if defined(__CUDACC__)
+    context<backend::cuda> ctx;
+    ask<cuda_f32>(ctx, files, set, open, s, results);
+#else
+    context<backend::cpu> ctx(cpu_options{.threads = s.threads});
+    ask<cpu_f32>(ctx, files, set, open, s, results);
+#endif
+  }
+
+  std::vector<evaluate::answer> answers;
+  for (const evaluate::question& q : set.questions) answers.push_back(*results.find(q.id));
+  const evaluate::report report = evaluate::score(set, answers);
+  auto metrics = evaluate::to_json(set, answers, report, model_name);
+  std::string table = evaluate::to_table(report);
+  if (set.judged == evaluate::metric::garment) {
+    std::vector<train::answered> all;
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      const evaluate::question& q = set.questions[i];
+      all.push_back({q.group, q.kind, q.answers[0], answers[i].text});
+    }
+    const auto scores = train::score_answers(all);
+    metrics["garment"] = train::to_json(scores);
+    table = train::to_table(scores);
+  }
+  write_file(folder / "metrics.json",
+             metrics.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
+  std::cout << name << ", " << answers.size() << " questions, " << model_name << "\n"
+            << table << "written to " << (folder / "metrics.json").string() << std::endl;
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  settings s;
+  std::string names;
+  for (const auto& e : evaluate::dataset_entries())
+    names += std::string(names.empty() ? "" : ", ") + e.name;
+  CLI::App app{
+      "Scores a model on a benchmark of questions about pictures. Answers are written to\n"
+      "RESULTS/DATASET/MODEL/results.jsonl as they come, scores to metrics.json beside it. The "
+      "same\n"
+      "command goes on where it was stopped.\n"
+      "Exit code: 0 done, 2 bad option or input."};
+  app.add_option("--model", s.model, "Folder with config.json, *.safetensors, tokenizer.json")
+      ->capture_default_str();
+  app.add_option("--dataset", s.dataset, "One of " + names + "; -full may be left out")->required();
+  app.add_option("--data", s.data,
+                 "Folder with the data set's official files (their names: "
+                 "include/mlmamba/evaluate/read_*.hpp)");
+  app.add_option("--results", s.results, "Folder to write into; made if missing")
+      ->capture_default_str();
+  app.add_option("--limit", s.limit, "Only so many questions; 0: all")->capture_default_str();
+  app.add_option("--batch", s.answers.batch, "Questions at once")->capture_default_str();
+  app.add_option("--max-new-tokens", s.answers.max_new_tokens)->capture_default_str();
+  app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  try {
+    return score_model(s);
+  } catch (const std::exception& e) {
+    std::cerr << e.what() << '\n';
+    return 2;
+  }
+}
