@@ -118,7 +118,7 @@ class torch_file {
     if (depth > 32) fail<io_error>(who_, ": dicts nested deeper than 32 levels; not read");
     for (std::size_t i = 0; i + 1 < dict.items.size(); i += 2) {
       const value &key = values.at(dict.items[i]), &v = values.at(dict.items[i + 1]);
-      constexpr std::size_t most = std::size_t{1} << 26;  // thousand times a large model's
+      constexpr std::size_t most = std::size_t{1} << 24;  // ten times a large model's
       names_size_ += path.size() + key.text.size() + v.items.size() + 64;
       if (names_size_ > most)
         fail<io_error>(who_, ": the names of its tensors take more than ", most,

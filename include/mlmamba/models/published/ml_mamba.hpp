@@ -5,6 +5,7 @@
 #pragma once
 
 #include <map>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,7 +13,7 @@
 
 #include "mlmamba/models/ml_mamba.hpp"
 #include "mlmamba/models/published/connectors.hpp"
-#include "mlmamba/models/published/towers.hpp"
+#include "mlmamba/models/published/tower_files.hpp"
 
 namespace mlmamba {
 
@@ -21,16 +22,9 @@ inline json language_config_from(const json& whole, const std::string& who) {
   const json& config = detail::model_part(whole);
   if (json_has(config, "llm")) return config.at("llm");
   const auto id = json_get<std::string>(config, "llm_backbone_id", who);
-  static constexpr std::pair<std::string_view, mamba_config> known[] = {
-      {"mamba2-130m", preset::mamba2_130m},
-      {"mamba2-370m", preset::mamba2_370m},
-      {"mamba2-780m", preset::mamba2_780m},
-      {"mamba2-1.3b", preset::mamba2_1_3b},
-      {"mamba2-2.7b", preset::mamba2_2_7b}};
-  for (const auto& [name, c] : known)
-    if (name == id) return to_json(c, "Mamba2");
+  if (const auto config = published_language(id)) return *config;
   fail<io_error>(who, ": language model \"", id, "\" is not known; mamba2-130m, -370m, -780m, ",
-                 "-1.3b or -2.7b is wanted");
+                 "-1.3b, -2.7b or mamba-130m, -370m, -790m, -1.4b, -2.8b is wanted");
 }
 
 template <class Vision, class Connector, class Language>
@@ -54,6 +48,11 @@ struct published<ml_mamba<Vision, Connector, Language>> {
     const auto n = model::shape_for(vision, language);
     auto connector = detail::make_connector<Connector>(config, llm, n, who);
     return model(std::move(vision), std::move(connector), std::move(language));
+  }
+
+  static void complete(std::vector<safetensors_entry>& entries, const json& config,
+                       const std::vector<std::filesystem::path>& places, const std::string& who) {
+    add_tower_arrays(entries, config, places, who);
   }
 
   /// Towers may also be called vision.dino.*, and the language model's arrays may have any name
