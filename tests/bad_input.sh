@@ -106,9 +106,22 @@ changed && head -c 4000 /dev/zero | tr '\0' '\377' |
   dd of="$work/m/model.safetensors" bs=1 conv=notrunc status=none \
     seek=$(($(stat -c %s "$model/model.safetensors") - 4000))
 refused "nan" generate --model "$work/m" --image "$picture" --prompt hello
-refused "07_inspect_checkpoint:" 07_inspect_checkpoint
-refused "no-such" 07_inspect_checkpoint "$work/no-such"
-refused "text.png" 07_inspect_checkpoint "$work/text.png"
+refused "PATH is required" inspect_checkpoint
+refused "no-such" inspect_checkpoint "$work/no-such"
+refused "text.png" inspect_checkpoint "$work/text.png"
+refused "no-such" inspect_checkpoint "$model" --model no-such
+refused "posix.system" inspect_checkpoint "$source/tests/io/torch/command.pt"
+
+# --- conversions
+refused "IN is required" convert
+refused "no-such" convert "$work/no-such" "$out/a.safetensors"
+refused "text.png" convert "$work/text.png" "$out/a.safetensors"
+refused "posix.system" convert "$source/tests/io/torch/command.pt" "$out/a.safetensors"
+refused ".png: .safetensors, .pt" convert "$model" "$out/a.png"
+refused "f8" convert "$model" "$out/a.pt" --dtype f8
+refused "no-such" convert "$model" "$out/no-such/a.pt"
+refused "the same folder" convert "$model" "$model"
+refused "vision tower" convert "$source/tests/golden/published/ml_mamba/checkpoints" "$out/m"
 refused "arguments" 03_describe_image
 refused "text.png" 03_describe_image "$work/text.png"
 refused "no-such" 02_generate "$work/no-such"

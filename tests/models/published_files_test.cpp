@@ -18,6 +18,8 @@
 
 using namespace mlmamba;
 using mlmamba::test::message_of;
+using mlmamba::test::slurp;
+using mlmamba::test::spill;
 using mlmamba::test::temporary_folder;
 using mlmamba::test::test_data;
 
@@ -127,8 +129,7 @@ TEST_SUITE("published_files_test") {
     std::filesystem::rename(m / "timm", m / "elsewhere");
     auto text = message_of<io_error>([&] { (void)checkpoint{m / ""}.load<seeing>(); });
     for (const char* words : {"no weights of the vision tower \"dino_featurizer\"",
-                              "called dino, dino_featurizer, vit_large_patch14_reg4_dinov2.lvd142m",
-                              "m/vision", "m/timm"})
+                              "with \"dino\" in its name", "m/vision", "m/timm"})
       CHECK(text.find(words) != std::string::npos);
     CHECK(text.find('\n') == std::string::npos);
     (void)checkpoint{m / "", {m / "elsewhere"}}.load<seeing>();
@@ -137,8 +138,19 @@ TEST_SUITE("published_files_test") {
       (void)checkpoint{m / "", {m / "elsewhere"}}.load<seeing>();
     });
     CHECK(text.find("\"siglip_featurizer\"") != std::string::npos);
-    CHECK(text.find("ViT-SO400M-14-SigLIP-384") != std::string::npos);
+    CHECK(text.find("with \"siglip\" in its name") != std::string::npos);
     CHECK(text.find("m/elsewhere") != std::string::npos);
+    // One with that in its name, in any case; or one called so, whatever else is there.
+    const auto siglip = slurp(golden("ml_mamba/timm/siglip/open_clip_pytorch_model.bin"));
+    spill(m / "elsewhere/ViT-SO400M-14-SigLIP-384.bin", siglip);
+    (void)checkpoint{m / "", {m / "elsewhere"}}.load<seeing>();
+    spill(m / "elsewhere/other-siglip.bin", siglip);
+    text = message_of<io_error>([&] {
+      (void)checkpoint{m / "", {m / "elsewhere"}}.load<seeing>();
+    });
+    CHECK(text.find("2 files or folders with \"siglip\" in their names") != std::string::npos);
+    spill(m / "elsewhere/siglip.pth", siglip);
+    (void)checkpoint{m / "", {m / "elsewhere"}}.load<seeing>();
   }
 
   TEST_CASE("a checkpoint with parts that are missing or too much is refused") {

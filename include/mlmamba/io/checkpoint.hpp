@@ -62,6 +62,8 @@ class checkpoint {
 
   const std::filesystem::path& folder() const { return folder_; }
   const json& config() const { return config_; }
+  /// Where arrays that the folder's own files lack are looked for.
+  const std::vector<std::filesystem::path>& places() const { return places_; }
   std::string who() const { return folder_.string(); }
 
   /// Every array under its name in the files. The files are mapped anew, so that two models loaded

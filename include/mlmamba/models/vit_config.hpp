@@ -140,12 +140,10 @@ static_assert(siglip_so400m_384.mlp_hidden == 4304 && siglip_so400m_384.patches(
 static_assert(dinov2_l_384.patches() == 729 && dinov2_l_384.blocks() == 23);
 static_assert(!problem_with(clip_vit_b) && !problem_with(siglip_so400m_384));
 
-/// One or two towers of a published vision backbone.
+/// One or two towers of a published vision backbone; `name` is its part in parameter names.
 struct vision_tower {
-  std::string_view name;  ///< its part in parameter names
+  std::string_view name;
   vit_config config;
-  std::string_view timm;       ///< what timm calls its weights
-  std::string_view open_clip;  ///< and OpenCLIP, where they are published in its packaging too
 };
 struct vision_backbone {
   std::string_view id;
@@ -161,38 +159,20 @@ inline constexpr vit_config clip_vit_l_336_in_dinoclip = [] {
 }();
 
 inline constexpr std::array<vision_backbone, 12> vision_backbones{{
-    {"clip-vit-b", {{{"featurizer", clip_vit_b, "vit_base_patch16_clip_224.openai", ""}, {}}}},
-    {"clip-vit-l", {{{"featurizer", clip_vit_l, "vit_large_patch14_clip_224.openai", ""}, {}}}},
-    {"clip-vit-l-336px",
-     {{{"featurizer", clip_vit_l_336, "vit_large_patch14_clip_336.openai", ""}, {}}}},
-    {"siglip-vit-b16-224px",
-     {{{"featurizer", siglip_b16_224, "vit_base_patch16_siglip_224.webli", "ViT-B-16-SigLIP"},
-       {}}}},
-    {"siglip-vit-b16-256px",
-     {{{"featurizer", siglip_b16_256, "vit_base_patch16_siglip_256.webli", "ViT-B-16-SigLIP-256"},
-       {}}}},
-    {"siglip-vit-b16-384px",
-     {{{"featurizer", siglip_b16_384, "vit_base_patch16_siglip_384.webli", "ViT-B-16-SigLIP-384"},
-       {}}}},
-    {"siglip-vit-so400m",
-     {{{"featurizer", siglip_so400m_224, "vit_so400m_patch14_siglip_224.webli",
-        "ViT-SO400M-14-SigLIP"},
-       {}}}},
-    {"siglip-vit-so400m-384px",
-     {{{"featurizer", siglip_so400m_384, "vit_so400m_patch14_siglip_384.webli",
-        "ViT-SO400M-14-SigLIP-384"},
-       {}}}},
-    {"dinov2-vit-l",
-     {{{"featurizer", dinov2_l_224, "vit_large_patch14_reg4_dinov2.lvd142m", ""}, {}}}},
-    {"in1k-vit-l",
-     {{{"featurizer", in1k_vit_l, "vit_large_patch16_224.augreg_in21k_ft_in1k", ""}, {}}}},
+    {"clip-vit-b", {{{"featurizer", clip_vit_b}, {}}}},
+    {"clip-vit-l", {{{"featurizer", clip_vit_l}, {}}}},
+    {"clip-vit-l-336px", {{{"featurizer", clip_vit_l_336}, {}}}},
+    {"siglip-vit-b16-224px", {{{"featurizer", siglip_b16_224}, {}}}},
+    {"siglip-vit-b16-256px", {{{"featurizer", siglip_b16_256}, {}}}},
+    {"siglip-vit-b16-384px", {{{"featurizer", siglip_b16_384}, {}}}},
+    {"siglip-vit-so400m", {{{"featurizer", siglip_so400m_224}, {}}}},
+    {"siglip-vit-so400m-384px", {{{"featurizer", siglip_so400m_384}, {}}}},
+    {"dinov2-vit-l", {{{"featurizer", dinov2_l_224}, {}}}},
+    {"in1k-vit-l", {{{"featurizer", in1k_vit_l}, {}}}},
     {"dinoclip-vit-l-336px",
-     {{{"dino_featurizer", dinov2_l_336, "vit_large_patch14_reg4_dinov2.lvd142m", ""},
-       {"clip_featurizer", clip_vit_l_336_in_dinoclip, "vit_large_patch14_clip_336.openai", ""}}}},
+     {{{"dino_featurizer", dinov2_l_336}, {"clip_featurizer", clip_vit_l_336_in_dinoclip}}}},
     {"dinosiglip-vit-so-384px",
-     {{{"dino_featurizer", dinov2_l_384, "vit_large_patch14_reg4_dinov2.lvd142m", ""},
-       {"siglip_featurizer", siglip_so400m_384, "vit_so400m_patch14_siglip_384.webli",
-        "ViT-SO400M-14-SigLIP-384"}}}},
+     {{{"dino_featurizer", dinov2_l_384}, {"siglip_featurizer", siglip_so400m_384}}}},
 }};
 
 inline const vision_backbone& vision_backbone_of(std::string_view id) {

@@ -4,7 +4,6 @@
 // Mamba language models from published files: configs and names of state-spaces and Hugging Face.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -206,29 +205,6 @@ inline json to_json(const mamba_config& c, std::string_view layer) {
           {"rms_norm", true},
           {"residual_in_fp32", true},
           {"attn_layer_idx", json::array()}};
-}
-
-/// The config of a published language model by its name, if it is known.
-inline std::optional<json> published_language(std::string_view id) {
-  struct known {
-    std::string_view id, layer;
-    mamba_config config;
-  };
-  static constexpr known table[] = {{"mamba2-130m", "Mamba2", preset::mamba2_130m},
-                                    {"mamba2-370m", "Mamba2", preset::mamba2_370m},
-                                    {"mamba2-780m", "Mamba2", preset::mamba2_780m},
-                                    {"mamba2-1.3b", "Mamba2", preset::mamba2_1_3b},
-                                    {"mamba2-2.7b", "Mamba2", preset::mamba2_2_7b},
-                                    {"mamba-130m", "Mamba1", preset::mamba_130m},
-                                    {"mamba-370m", "Mamba1", preset::mamba_370m},
-                                    {"mamba-790m", "Mamba1", preset::mamba_790m},
-                                    {"mamba-1.4b", "Mamba1", preset::mamba_1_4b},
-                                    {"mamba-2.8b", "Mamba1", preset::mamba_2_8b},
-                                    {"mamba-2.8b-slimpj", "Mamba1", preset::mamba_2_8b},
-                                    {"mamba-2.8b-zephyr", "Mamba1", preset::mamba_2_8b}};
-  for (const known& k : table)
-    if (k.id == id) return to_json(k.config, k.layer);
-  return std::nullopt;
 }
 
 namespace detail {

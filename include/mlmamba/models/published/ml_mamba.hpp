@@ -4,8 +4,8 @@
 // Multimodal models from published files: towers, connector and language model of one config.json.
 #pragma once
 
-#include <map>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,9 +22,16 @@ inline json language_config_from(const json& whole, const std::string& who) {
   const json& config = detail::model_part(whole);
   if (json_has(config, "llm")) return config.at("llm");
   const auto id = json_get<std::string>(config, "llm_backbone_id", who);
-  if (const auto config = published_language(id)) return *config;
+  static constexpr std::pair<std::string_view, mamba_config> known[] = {
+      {"mamba2-130m", preset::mamba2_130m},
+      {"mamba2-370m", preset::mamba2_370m},
+      {"mamba2-780m", preset::mamba2_780m},
+      {"mamba2-1.3b", preset::mamba2_1_3b},
+      {"mamba2-2.7b", preset::mamba2_2_7b}};
+  for (const auto& [name, c] : known)
+    if (name == id) return to_json(c, "Mamba2");
   fail<io_error>(who, ": language model \"", id, "\" is not known; mamba2-130m, -370m, -780m, ",
-                 "-1.3b, -2.7b or mamba-130m, -370m, -790m, -1.4b, -2.8b is wanted");
+                 "-1.3b or -2.7b is wanted");
 }
 
 template <class Vision, class Connector, class Language>

@@ -17,42 +17,39 @@
 
 namespace mlmamba {
 
-/// What files of a tower may be called, best first: "dino" (its short name), "dino_featurizer", and
-/// if `vision_backbone_id` names a published backbone, what timm and OpenCLIP call its weights:
-/// "vit_large_patch14_reg4_dinov2.lvd142m".
-inline std::vector<std::string> tower_file_names(const published_tower& tower, std::size_t position,
-                                                 const json& whole, const std::string& who) {
-  std::vector<std::string> names;
-  const auto kind = name_of(tower.config.kind);
-  const auto cut = tower.name.find("_featurizer");
-  names.push_back(cut != std::string::npos ? tower.name.substr(0, cut)
-                                           : std::string(kind.starts_with("dino") ? "dino" : kind));
-  names.push_back(tower.name);
-  const auto id =
-      json_get_or<std::string>(detail::model_part(whole), "vision_backbone_id", "", who);
-  for (const auto& b : preset::vision_backbones) {
-    if (b.id != id || position >= b.tower.size()) continue;
-    const std::string timm(b.tower[position].timm), other(b.tower[position].open_clip);
-    if (timm.empty()) continue;
-    names.push_back(timm);
-    names.push_back(timm.substr(0, timm.find('.')));
-    if (!other.empty()) names.push_back(other);
-  }
-  return names;
-}
-
 namespace detail {
 
-/// The file of one of these names in one of the places; or a folder of that name with a file in it.
+/// What a tower is called for short, which is in the names of its files too: "dino" for timm's
+/// vit_large_patch14_reg4_dinov2.lvd142m, "siglip" for OpenCLIP's ViT-SO400M-14-SigLIP-384.
+inline std::string short_name_of(const published_tower& tower) {
+  const auto cut = tower.name.find("_featurizer");
+  if (cut != std::string::npos) return tower.name.substr(0, cut);
+  return std::string(tower.config.kind == vit_kind::dinov2_reg4 ? "dino"
+                                                                : name_of(tower.config.kind));
+}
+
+/// The file of weights, or the folder, that is called `name`; else the only one with it in its
+/// name, in any case. In the first of the places that has one.
 inline std::optional<std::filesystem::path> find_weights(
-    const std::vector<std::string>& names, const std::vector<std::filesystem::path>& places) {
+    const std::string& name, const std::vector<std::filesystem::path>& places) {
+  namespace fs = std::filesystem;
   std::error_code none;
-  for (const auto& place : places)
-    for (const std::string& name : names) {
-      if (std::filesystem::is_directory(place / name, none)) return place / name;
-      for (const char* end : {".safetensors", ".bin", ".pth", ".pt"})
-        if (std::filesystem::exists(place / (name + end), none)) return place / (name + end);
+  for (const fs::path& place : places) {
+    std::vector<fs::path> similar;
+    for (fs::directory_iterator at(place, none), end; !none && at != end; at.increment(none)) {
+      const fs::path& path = at->path();
+      const bool folder = fs::is_directory(path, none);
+      if (!folder && !holds_weights(path)) continue;
+      std::string text = (folder ? path.filename() : path.stem()).string();
+      for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+      if (text == name) return path;
+      if (text.find(name) != std::string::npos) similar.push_back(path);
     }
+    if (similar.size() > 1)
+      fail<io_error>(place.string(), ": ", similar.size(), " files or folders with \"", name,
+                     "\" in their names; wanted is one, or one called ", name);
+    if (!similar.empty()) return similar[0];
+  }
   return std::nullopt;
 }
 
@@ -67,31 +64,31 @@ inline std::vector<safetensors_entry> read_tower_weights(const std::filesystem::
   return entries;
 }
 
-/// Appends the arrays of those towers of a config that `entries` has none of. They are looked for
-/// in `places` under tower_file_names.
+/// Appends the arrays of those towers of a config that `entries` has none of, from timm's files: in
+/// the first of `places` with a file .safetensors, .bin, .pth or .pt, or a folder, that is called
+/// "dino", "siglip", "clip" or "in1k", or has that in its name.
 ///
-/// Errors    io_error that says which tower is missing, what would do, and where it was looked for
+/// Errors    io_error that says which tower is missing and where it was looked for
 inline void add_tower_arrays(std::vector<safetensors_entry>& entries, const json& config,
                              const std::vector<std::filesystem::path>& places,
                              const std::string& who) {
   const auto towers = towers_from(config, who);
-  for (std::size_t i = 0; i < towers.size(); ++i) {
-    const published_tower& t = towers[i];
-    const auto names = tower_file_names(t, i, config, who);
-    std::string prefix = "vision_backbone.", old = "vision.";
-    if (towers.size() > 1) prefix += t.name + ".", old += names[0] + ".";
+  for (const published_tower& t : towers) {
+    const std::string name = detail::short_name_of(t);
+    std::string prefix = "vision_backbone.", other = "vision.";
+    if (towers.size() > 1) prefix += t.name + ".", other += name + ".";
     if (std::any_of(entries.begin(), entries.end(), [&](const safetensors_entry& e) {
-          return e.name.starts_with(prefix) || e.name.starts_with(old);
+          return e.name.starts_with(prefix) || e.name.starts_with(other);
         }))
       continue;
-    const auto file = detail::find_weights(names, places);
+    const auto file = detail::find_weights(name, places);
     if (!file) {
-      std::string wanted, looked;
-      for (const std::string& name : names) wanted += (wanted.empty() ? "" : ", ") + name;
+      std::string looked;
       for (const auto& place : places) looked += (looked.empty() ? "" : ", ") + place.string();
-      fail<io_error>(who, ": it has no weights of the vision tower \"", t.name,
-                     "\"; wanted is a folder, or a file .safetensors, .bin, .pth or .pt, called ",
-                     wanted, "; looked for in ", looked);
+      fail<io_error>(
+          who, ": it has no weights of the vision tower \"", t.name,
+          "\"; wanted is timm's file of them (.safetensors, .bin, .pth, .pt, or a folder ",
+          "with it) with \"", name, "\" in its name; looked for in ", looked);
     }
     for (safetensors_entry& e : read_tower_weights(*file)) {
       e.name = prefix + e.name;
