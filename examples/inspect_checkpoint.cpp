@@ -112,7 +112,9 @@ json config_of_id(const std::string& id) {
             {"llm_backbone_id", id == "cobra+3b" ? "mamba-2.8b-zephyr" : "mamba2-2.7b"},
             {"arch_specifier", "no-align+fused-gelu-mlp"}};
   if (id.starts_with("mamba")) return language_config_from({{"llm_backbone_id", id}}, "--model");
-  return {{"vision_backbone_id", id}};
+  const json config{{"vision_backbone_id", id}};
+  (void)towers_from(config, "--model");  // an error if it is not known
+  return config;
 }
 
 }  // namespace

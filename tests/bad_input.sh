@@ -121,7 +121,16 @@ refused ".png: .safetensors, .pt" convert "$model" "$out/a.png"
 refused "f8" convert "$model" "$out/a.pt" --dtype f8
 refused "no-such" convert "$model" "$out/no-such/a.pt"
 refused "the same folder" convert "$model" "$model"
-refused "vision tower" convert "$source/tests/golden/published/ml_mamba/checkpoints" "$out/m"
+cp -r "$source/tests/golden/published/ml_mamba" "$work/blind"
+rm -r "$work/blind/timm"
+refused "vision tower" convert "$work/blind" "$out/m"
+refused "vision tower" generate --model "$work/blind" --prompt hello
+refused "tokenizer.json" generate --model "$work/blind" --vision "$source/tests/golden/published/ml_mamba/timm" --prompt hello
+refused "tokenizer.json" generate --model "$source/tests/golden/published/cobra" --prompt hello
+refused "tokenizer.json" generate --model "$source/tests/golden/published/state_spaces" --prompt hello
+refused "a prompt without picture" generate --model "$source/tests/golden/published/falcon" --image "$picture" --prompt hello
+head -c 3000 "$source/tests/golden/published/state_spaces/pytorch_model.bin" > "$work/cut.bin"
+refused "truncated" inspect_checkpoint "$work/cut.bin"
 refused "arguments" 03_describe_image
 refused "text.png" 03_describe_image "$work/text.png"
 refused "no-such" 02_generate "$work/no-such"
