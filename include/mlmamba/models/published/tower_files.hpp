@@ -55,15 +55,6 @@ inline std::optional<std::filesystem::path> find_weights(
 
 }  // namespace detail
 
-/// The arrays of a tower's file. Of one that holds a text tower too, those of "visual." only.
-inline std::vector<safetensors_entry> read_tower_weights(const std::filesystem::path& path) {
-  auto entries = read_model_weights(path);
-  const auto visual = [](const safetensors_entry& e) { return e.name.starts_with("visual."); };
-  if (std::any_of(entries.begin(), entries.end(), visual))
-    std::erase_if(entries, [&](const safetensors_entry& e) { return !visual(e); });
-  return entries;
-}
-
 /// Appends the arrays of those towers of a config that `entries` has none of, from timm's files: in
 /// the first of `places` with a file .safetensors, .bin, .pth or .pt, or a folder, that is called
 /// "dino", "siglip", "clip" or "in1k", or has that in its name.
@@ -90,7 +81,9 @@ inline void add_tower_arrays(std::vector<safetensors_entry>& entries, const json
           "\"; wanted is timm's file of them (.safetensors, .bin, .pth, .pt, or a folder ",
           "with it) with \"", name, "\" in its name; looked for in ", looked);
     }
-    for (safetensors_entry& e : read_tower_weights(*file)) {
+    auto found = read_model_weights(*file);
+    detail::keep_visual(found);
+    for (safetensors_entry& e : found) {
       e.name = prefix + e.name;
       entries.push_back(std::move(e));
     }
