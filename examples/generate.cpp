@@ -10,8 +10,10 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <string>
+#include <vector>
 
 #if defined(__CUDACC__)
 #include "mlmamba/cuda.cuh"
@@ -32,6 +34,7 @@ namespace {
 
 struct settings {
   std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt;
+  std::vector<std::filesystem::path> vision;
 #if defined(__CUDACC__)
   std::string device = "cuda";
 #else
@@ -140,7 +143,7 @@ int choose(context_of<typename Language::engine_type>& ctx, const checkpoint& fi
            const settings& s) {
   using E = typename Language::engine_type;
   const json& config = files.config();
-  if (!json_has(config, "vision")) {
+  if (!has_towers(config)) {
     if (!s.image.empty())
       fail<error>("generate: this model can't see; a prompt without picture is wanted");
     return run<Language>(ctx, files, s, {});
@@ -155,8 +158,8 @@ int choose(context_of<typename Language::engine_type>& ctx, const checkpoint& fi
 
 template <class E>
 int choose(context_of<E>& ctx, const settings& s) {
-  const checkpoint files(resolve(s.model));
-  const json language = json_has(files.config(), "vision")
+  const checkpoint files(resolve(s.model), s.vision);
+  const json language = has_towers(files.config())
                             ? language_config_from(files.config(), files.who())
                             : files.config();
   if (mamba_config_from(language, files.who()).layer == "Mamba1")
@@ -173,9 +176,11 @@ int main(int argc, char** argv) {
       "Exit code: 0 done, 2 bad option or input."};
   app.add_option(
          "--model", s.model,
-         "Folder with config.json, *.safetensors, tokenizer.json; or an id (see models) or\n"
-         "a repository of the hub, which is downloaded once")
+         "Folder with config.json, weights and tokenizer.json; or an id (see models) or a\n"
+         "repository of the hub, which is downloaded once")
       ->capture_default_str();
+  app.add_option("--vision", s.vision,
+                 "More folders in which vision towers of the model are looked for: timm's files");
   app.add_option("--image", s.image, "JPEG or PNG");
   app.add_option("--prompt", s.prompt, "The question; none: a chat on standard input");
   app.add_flag("--raw", s.raw, "Give the prompt as it is, without the model's chat template");

@@ -106,9 +106,31 @@ changed && head -c 4000 /dev/zero | tr '\0' '\377' |
   dd of="$work/m/model.safetensors" bs=1 conv=notrunc status=none \
     seek=$(($(stat -c %s "$model/model.safetensors") - 4000))
 refused "nan" generate --model "$work/m" --image "$picture" --prompt hello
-refused "07_inspect_checkpoint:" 07_inspect_checkpoint
-refused "no-such" 07_inspect_checkpoint "$work/no-such"
-refused "text.png" 07_inspect_checkpoint "$work/text.png"
+refused "PATH is required" inspect_checkpoint
+refused "no-such" inspect_checkpoint "$work/no-such"
+refused "text.png" inspect_checkpoint "$work/text.png"
+refused "no-such" inspect_checkpoint "$model" --model no-such
+refused "posix.system" inspect_checkpoint "$source/tests/io/torch/command.pt"
+
+# --- conversions
+refused "IN is required" convert
+refused "no-such" convert "$work/no-such" "$out/a.safetensors"
+refused "text.png" convert "$work/text.png" "$out/a.safetensors"
+refused "posix.system" convert "$source/tests/io/torch/command.pt" "$out/a.safetensors"
+refused ".png: .safetensors, .pt" convert "$model" "$out/a.png"
+refused "f8" convert "$model" "$out/a.pt" --dtype f8
+refused "no-such" convert "$model" "$out/no-such/a.pt"
+refused "the same folder" convert "$model" "$model"
+cp -r "$source/tests/golden/published/ml_mamba" "$work/blind"
+rm -r "$work/blind/timm"
+refused "vision tower" convert "$work/blind" "$out/m"
+refused "vision tower" generate --model "$work/blind" --prompt hello
+refused "tokenizer.json" generate --model "$work/blind" --vision "$source/tests/golden/published/ml_mamba/timm" --prompt hello
+refused "tokenizer.json" generate --model "$source/tests/golden/published/cobra" --prompt hello
+refused "tokenizer.json" generate --model "$source/tests/golden/published/state_spaces" --prompt hello
+refused "a prompt without picture" generate --model "$source/tests/golden/published/falcon" --image "$picture" --prompt hello
+head -c 3000 "$source/tests/golden/published/state_spaces/pytorch_model.bin" > "$work/cut.bin"
+refused "truncated" inspect_checkpoint "$work/cut.bin"
 refused "arguments" 03_describe_image
 refused "text.png" 03_describe_image "$work/text.png"
 refused "no-such" 02_generate "$work/no-such"

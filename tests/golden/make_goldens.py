@@ -10,7 +10,8 @@ import torch
 
 from fixture import HERE
 
-PARTS = ["op_cases", "lm_cases", "vision_cases", "image_cases", "connector_cases", "tokenizer_cases"]
+PARTS = ["op_cases", "lm_cases", "vision_cases", "image_cases", "connector_cases", "published_cases",
+         "torch_cases", "tokenizer_cases"]
 
 
 def main(wanted):

@@ -143,6 +143,8 @@ TEST_SUITE("checkpoint_test") {
     }
     f.arrays["visual.proj"] = {{4, 4}, std::vector<float>(16)};
     f.arrays["visual.ln_post.weight"] = {{4}, std::vector<float>(4)};
+    for (const char* text : {"transformer.resblocks.0.ln_1.weight", "positional_embedding"})
+      f.arrays[text] = {{2}, std::vector<float>(2)};  // of the text tower
     f.arrays["visual.class_embedding"].first = {4};
     f.arrays["visual.positional_embedding"].first = {5, 4};
     std::vector<safetensors_entry> entries;

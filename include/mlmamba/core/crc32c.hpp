@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// CRC-32C (Castagnoli), the checksum of state files.
+// CRC-32C (Castagnoli), the checksum of state files, and CRC-32, that of zip archives.
 #pragma once
 
 #include <array>
@@ -13,23 +13,23 @@
 namespace mlmamba {
 
 namespace detail {
-/// table[k][b]: the remainder of byte b followed by k zero bytes.
-inline constexpr auto crc32c_table = [] {
+/// table[k][b]: the remainder of byte b followed by k zero bytes. Polynomials are reflected.
+template <std::uint32_t Polynomial>
+inline constexpr auto crc32_table = [] {
   std::array<std::array<std::uint32_t, 256>, 8> t{};
   for (std::uint32_t b = 0; b < 256; ++b) {
     std::uint32_t r = b;
-    for (int i = 0; i < 8; ++i) r = r & 1 ? r >> 1 ^ 0x82F63B78u : r >> 1;  // reflected 0x1EDC6F41
+    for (int i = 0; i < 8; ++i) r = r & 1 ? r >> 1 ^ Polynomial : r >> 1;
     t[0][b] = r;
   }
   for (std::size_t k = 1; k < 8; ++k)
     for (std::size_t b = 0; b < 256; ++b) t[k][b] = t[k - 1][b] >> 8 ^ t[0][t[k - 1][b] & 0xFF];
   return t;
 }();
-}  // namespace detail
 
-/// The CRC-32C of bytes; give the last result as `before` to go on. "123456789" has 0xE3069283.
-inline std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t before = 0) {
-  const auto& t = detail::crc32c_table;
+template <std::uint32_t Polynomial>
+std::uint32_t crc32_of(std::span<const std::byte> bytes, std::uint32_t before) {
+  const auto& t = crc32_table<Polynomial>;
   std::uint32_t r = ~before;
   // Eight bytes a step: their remainders are independent, so the table reads overlap.
   for (; bytes.size() >= 8; bytes = bytes.subspan(8)) {
@@ -41,6 +41,17 @@ inline std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t befo
   }
   for (const std::byte b : bytes) r = r >> 8 ^ t[0][(r ^ std::uint32_t(b)) & 0xFF];
   return ~r;
+}
+}  // namespace detail
+
+/// The CRC-32C of bytes; give the last result as `before` to go on. "123456789" has 0xE3069283.
+inline std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t before = 0) {
+  return detail::crc32_of<0x82F63B78u>(bytes, before);  // 0x1EDC6F41
+}
+
+/// The CRC-32 of zip and Ethernet, likewise. "123456789" has 0xCBF43926.
+inline std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t before = 0) {
+  return detail::crc32_of<0xEDB88320u>(bytes, before);  // 0x04C11DB7
 }
 
 }  // namespace mlmamba

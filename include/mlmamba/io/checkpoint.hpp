@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Model folders: config.json, *.safetensors, tokenizer.json.
+// Model folders: config.json, the arrays of safetensors or of torch.save, tokenizer.json.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +13,7 @@
 
 #include "mlmamba/io/json.hpp"
 #include "mlmamba/io/parameters.hpp"
-#include "mlmamba/io/safetensors_set.hpp"
+#include "mlmamba/io/weight_files.hpp"
 #include "mlmamba/io/write_file.hpp"
 
 namespace mlmamba {
@@ -28,23 +28,33 @@ class tokenizer;  // text/tokenizer.hpp
 ///                              const std::string& who);       the file's names to the model's
 ///                              paths
 ///   static json config(const Model& model);                   what `make` reads, for saving
+/// and, if some of its arrays are published elsewhere (vision towers):
+///   static void complete(std::vector<safetensors_entry>& entries, const json& config,
+///                        const std::vector<std::filesystem::path>& places,
+///                        const std::string& who);             appends them, found in `places`
 template <class Model>
 struct published;
 
-/// A folder with a model.
+/// A folder with a model, or its file of arrays with config.json beside it.
 ///
 ///   const checkpoint files{"mamba2-130m"};
 ///   const auto model = files.load<mamba_lm<cpu_f32>>();
 ///
-/// The arrays are those of safetensors_set (one file, or an index with its files); or those that
-/// config.json lists, where parts come from several places:
+/// The arrays are those of read_model_weights (weight_files.hpp): of Hugging Face, state-spaces and
+/// the authors of ML-Mamba and Cobra (checkpoints/latest-checkpoint.pt); or those that config.json
+/// lists, where parts come from several places:
 ///   "weights": [{"file": "dino.safetensors", "prefix": "vision_backbone.dino_featurizer."}, ...]
+/// What they lack is looked for in the folders vision and timm of the folder, then in `places`.
 ///
 /// Errors    io_error naming the file and what is wrong with it; a failed load leaves nothing
 class checkpoint {
  public:
-  explicit checkpoint(std::filesystem::path folder)
-      : folder_(std::move(folder)), config_(read_json(folder_ / "config.json")) {
+  explicit checkpoint(std::filesystem::path path, std::vector<std::filesystem::path> places = {})
+      : folder_(folder_of(path)),
+        weights_(std::move(path)),
+        places_{folder_ / "vision", folder_ / "timm"},
+        config_(read_json(folder_ / "config.json")) {
+    places_.insert(places_.end(), places.begin(), places.end());
     if (!config_.is_object())
       fail<io_error>((folder_ / "config.json").string(), ": ", detail::json_excerpt(config_),
                      "; an object is wanted");
@@ -52,17 +62,15 @@ class checkpoint {
 
   const std::filesystem::path& folder() const { return folder_; }
   const json& config() const { return config_; }
+  /// Where arrays that the folder's own files lack are looked for.
+  const std::vector<std::filesystem::path>& places() const { return places_; }
   std::string who() const { return folder_.string(); }
 
   /// Every array under its name in the files. The files are mapped anew, so that two models loaded
   /// from one checkpoint share no memory.
   std::vector<safetensors_entry> arrays() const {
+    if (!json_has(config_, "weights")) return read_model_weights(weights_);
     std::vector<safetensors_entry> all;
-    if (!json_has(config_, "weights")) {
-      const auto set = safetensors_set::open(folder_);
-      for (const auto& [name, entry] : set.entries()) all.push_back(*entry);
-      return all;
-    }
     const json& weights = config_.at("weights");
     const std::string where = (folder_ / "config.json").string();
     if (!weights.is_array())
@@ -71,12 +79,19 @@ class checkpoint {
     for (const json& part : weights) {
       const auto file = json_get<std::string>(part, "file", where);
       const auto prefix = json_get_or<std::string>(part, "prefix", "", where);
-      const auto set = safetensors_set::open(folder_ / file);
-      for (const auto& [name, entry] : set.entries()) {
-        all.push_back(*entry);
-        all.back().name = prefix + name;
+      for (safetensors_entry& entry : read_model_weights(folder_ / file)) {
+        entry.name = prefix + entry.name;
+        all.push_back(std::move(entry));
       }
     }
+    return all;
+  }
+  /// The same, and those of the model that are published elsewhere.
+  template <class Model>
+  std::vector<safetensors_entry> arrays_of() const {
+    auto all = arrays();
+    if constexpr (requires { published<Model>::complete(all, config_, places_, who()); })
+      published<Model>::complete(all, config_, places_, who());
     return all;
   }
 
@@ -84,7 +99,7 @@ class checkpoint {
   Model load(const load_options& options = {}) const {
     try {
       Model model = published<Model>::make(config_, (folder_ / "config.json").string());
-      load_parameters(model, published<Model>::arrays(arrays(), config_, who()), options);
+      load_parameters(model, published<Model>::arrays(arrays_of<Model>(), config_, who()), options);
       return model;
     } catch (const std::bad_alloc&) {
       fail<io_error>(who(), ": no memory for a model of the sizes in config.json");
@@ -99,7 +114,18 @@ class checkpoint {
   }
 
  private:
-  std::filesystem::path folder_;
+  /// Of a file, its folder, or the one above "checkpoints".
+  static std::filesystem::path folder_of(const std::filesystem::path& path) {
+    std::error_code none;
+    if (!std::filesystem::is_regular_file(path, none)) return path;
+    const auto beside = std::filesystem::absolute(path).lexically_normal().parent_path();
+    const bool inner = beside.filename() == "checkpoints" &&
+                       !std::filesystem::exists(beside / "config.json", none);
+    return inner ? beside.parent_path() : beside;
+  }
+
+  std::filesystem::path folder_, weights_;
+  std::vector<std::filesystem::path> places_;
   json config_;
 };
 

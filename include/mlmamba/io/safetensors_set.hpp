@@ -18,6 +18,34 @@
 
 namespace mlmamba {
 
+namespace detail {
+
+/// The files that an index names, each with the names of its arrays:
+/// {"weight_map": {array: file}}, as Hugging Face writes it beside *.safetensors and *.bin.
+/// Errors: io_error for another form, and for files outside the index's folder.
+inline std::map<std::string, std::vector<std::string>> read_weight_map(
+    const std::filesystem::path& path) {
+  const std::string who = path.string();
+  const json index = read_json(path, 8);
+  const json& where = json_at(index, "weight_map", who);
+  if (!where.is_object())
+    fail<io_error>(who, ": \"weight_map\" is ", json_excerpt(where),
+                   "; an object of file names is wanted");
+  std::map<std::string, std::vector<std::string>> shards;
+  for (const auto& [name, value] : where.items()) {
+    const auto file = json_to<std::string>(value, who, "weight_map." + name);
+    // A name and nothing else: an index must not lead out of its folder.
+    if (file.empty() || file == "." || file == ".." || file.find('/') != std::string::npos ||
+        file.find('\0') != std::string::npos)
+      fail<io_error>(who, ": \"", name, "\" is in ", json_excerpt(value),
+                     "; a file name without a folder is wanted");
+    shards[file].push_back(name);
+  }
+  return shards;
+}
+
+}  // namespace detail
+
 /// All arrays of a model by name.
 ///
 /// `open` takes a .safetensors file; an index ("model.safetensors.index.json" as Hugging Face
@@ -81,29 +109,18 @@ class safetensors_set {
   safetensors_set() = default;
 
   void read_index(const std::filesystem::path& path) {
-    const json index = read_json(path, 8);
-    const json& where = json_at(index, "weight_map", who_);
-    if (!where.is_object())
-      fail<io_error>(who_, ": \"weight_map\" is ", detail::json_excerpt(where),
-                     "; an object of file names is wanted");
-    std::map<std::string, std::size_t> shards;
-    for (const auto& [name, value] : where.items()) {
-      const auto file = json_to<std::string>(value, who_, "weight_map." + name);
-      // A name and nothing else: an index must not lead out of its folder.
-      if (file.empty() || file == "." || file == ".." || file.find('/') != std::string::npos ||
-          file.find('\0') != std::string::npos)
-        fail<io_error>(who_, ": \"", name, "\" is in ", detail::json_excerpt(value),
-                       "; a file name without a folder is wanted");
-      const auto [at, fresh] = shards.emplace(file, files_.size());
-      if (fresh) files_.push_back(safetensors_file::open(path.parent_path() / file));
-      if (files_[at->second].find(name) == nullptr)
-        fail<io_error>(files_[at->second].who(), ": there is no \"", name, "\", which ", who_,
-                       " says is there");
+    std::size_t named = 0;
+    for (const auto& [file, names] : detail::read_weight_map(path)) {
+      files_.push_back(safetensors_file::open(path.parent_path() / file));
+      for (const std::string& name : names)
+        if (files_.back().find(name) == nullptr)
+          fail<io_error>(files_.back().who(), ": there is no \"", name, "\", which ", who_,
+                         " says is there");
+      named += names.size();
     }
     std::size_t held = 0;
     for (const safetensors_file& file : files_) held += file.entries().size();
-    if (held != where.size())
-      fail<io_error>(who_, ": names ", where.size(), " arrays; its files hold ", held);
+    if (held != named) fail<io_error>(who_, ": names ", named, " arrays; its files hold ", held);
   }
 
   std::string who_;

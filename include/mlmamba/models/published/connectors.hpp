@@ -65,7 +65,8 @@ inline json connector_part(const json& config) {
   return c.is_string() ? json{{"type", c}} : c;
 }
 
-/// One of several (connectors/any.hpp): the one that "type" names, else the first.
+/// One of several (connectors/any.hpp): the one that "type" names. Without that Mamba-1 models, as
+/// Cobra, have the one that "arch_specifier" names; others the first.
 template <class Any>
 Any make_any(const json& whole, const json& part, const json& llm, const connector_shape& n,
              const std::string& who);
@@ -116,10 +117,13 @@ Any make_any(const json& whole, const json& part, const json& llm, const connect
   const auto make = [&]<class T>(std::in_place_type_t<T> t) {
     return choices(t, make_connector<T>(whole, llm, n, who));
   };
-  if (!json_has(part, "type"))
+  const auto arch = json_get_or<std::string>(model_part(whole), "arch_specifier", "", who);
+  const bool by_arch = !arch.empty() && mamba_config_from(llm, who).layer == "Mamba1";
+  if (!json_has(part, "type") && !by_arch)
     return Any(n, make(std::in_place_type<std::variant_alternative_t<0, choices>>));
-  const auto kind = json_get<std::string>(part, "type", who);
   try {
+    const auto kind = json_get_or<std::string>(
+        part, "type", by_arch ? std::string(name_of(projector_kind_of(arch))) : "", who);
     return Any(n, Any::choose(kind, make));
   } catch (const io_error&) {
     throw;

@@ -4,6 +4,7 @@
 // Multimodal models from published files: towers, connector and language model of one config.json.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -12,7 +13,7 @@
 
 #include "mlmamba/models/ml_mamba.hpp"
 #include "mlmamba/models/published/connectors.hpp"
-#include "mlmamba/models/published/towers.hpp"
+#include "mlmamba/models/published/tower_files.hpp"
 #include "mlmamba/models/registry/language.hpp"
 
 namespace mlmamba {
@@ -50,6 +51,11 @@ struct published<ml_mamba<Vision, Connector, Language>> {
     const auto n = model::shape_for(vision, language);
     auto connector = detail::make_connector<Connector>(config, llm, n, who);
     return model(std::move(vision), std::move(connector), std::move(language));
+  }
+
+  static void complete(std::vector<safetensors_entry>& entries, const json& config,
+                       const std::vector<std::filesystem::path>& places, const std::string& who) {
+    add_tower_arrays(entries, config, places, who);
   }
 
   /// Towers may also be called vision.dino.*, and the language model's arrays may have any name

@@ -47,6 +47,16 @@ inline const json& model_part(const json& config) {
 
 }  // namespace detail
 
+/// Is it the config of a model with vision towers, in one of the forms of towers_from?
+inline bool has_towers(const json& whole) {
+  const json& config = detail::model_part(whole);
+  for (const char* key : {"vision", "vision_backbone_id"})
+    if (json_has(config, key)) return true;
+  for (const char* key : {"dino", "siglip", "clip", "in1k"})
+    if (json_has(config, key) && config.at(key).is_object()) return true;
+  return false;
+}
+
 /// The towers of a config, in the order in which their channels are joined:
 ///   "vision": [{"name", "kind", ...}, ...], each as vit_config_from reads it; or
 ///   "dino": {...}, "siglip": {...}, "clip": {...}; or

@@ -5,6 +5,7 @@
 // OpenCLIP and SigLIP's packaging.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <string_view>
@@ -159,6 +160,14 @@ inline std::string vit_path(std::string name, index_t blocks) {
   return name;
 }
 
+/// Of files that hold a text tower too, as CLIP's and SigLIP's in their authors' packaging, what is
+/// below "visual.".
+inline void keep_visual(std::vector<safetensors_entry>& entries) {
+  const auto visual = [](const safetensors_entry& e) { return e.name.starts_with("visual."); };
+  if (std::any_of(entries.begin(), entries.end(), visual))
+    std::erase_if(entries, [&](const safetensors_entry& e) { return !visual(e); });
+}
+
 /// DINOv2 as its authors store it has a position of the class token, first in pos_embed; it is
 /// added to that token, as timm does. Arrays are those below `prefix`.
 inline void split_class_position(named_arrays& named, const std::string& prefix,
@@ -207,6 +216,7 @@ struct published<vit<E>> {
   static named_arrays arrays(std::vector<safetensors_entry> entries, const vit_config& c,
                              const std::string& who) {
     named_arrays named{who, {}};
+    detail::keep_visual(entries);
     for (const safetensors_entry& e : entries) {
       const std::string path = detail::vit_path(e.name, c.blocks());
       if (!path.empty()) named.add(path, e);

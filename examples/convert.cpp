@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Weights from one kind of file into another: safetensors, one file or several, and torch.save's.
+//
+//   convert pytorch_model.bin model.safetensors
+//   convert model.safetensors model.pt --dtype bf16
+//   convert ML-Mamba folder --vision timm        a model of several files as a folder of its own
+#include <CLI/CLI.hpp>
+
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "mlmamba/io/weight_convert.hpp"
+#include "mlmamba/models/published/tower_files.hpp"
+
+using namespace mlmamba;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct settings {
+  std::string in, out, type;
+  std::vector<fs::path> vision;
+};
+
+dtype type_of(const std::string& name) {
+  if (name == "f64") return dtype::f64;
+  if (name == "f32") return dtype::f32;
+  if (name == "f16") return dtype::f16;
+  if (name == "bf16") return dtype::bf16;
+  fail<error>("convert: --dtype ", name, "; f64, f32, f16 or bf16 is wanted");
+}
+
+/// A folder that `checkpoint` reads: config.json last, so that one that has it is complete.
+void write_folder(const settings& s, const fs::path& to) {
+  const checkpoint files(s.in, s.vision);
+  weights all{files.arrays(), {}, {}};
+  json config = files.config();
+  if (has_towers(config)) add_tower_arrays(all.arrays, config, files.places(), files.who());
+  config.erase("weights");  // they are in one file now
+  if (!s.type.empty()) convert_floats(all.arrays, type_of(s.type));
+  const auto words =
+      files.folder() / json_get_or<std::string>(config, "tokenizer", "tokenizer.json", files.who());
+  std::error_code code;
+  fs::create_directories(to, code);
+  if (code) fail<io_error>(to.string(), ": can't create it (", code.message(), ")");
+  write_weights(to / "model.safetensors", std::move(all));
+  if (fs::exists(words, code)) {
+    config.erase("tokenizer");
+    write_file(to / "tokenizer.json", mapped_file(words).bytes());
+  }
+  write_file(to / "config.json", config.dump(2) + "\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  settings s;
+  CLI::App app{
+      "Converts weights: names, order, types and every bit are kept.\n"
+      "Exit code: 0 done, 2 bad option or input."};
+  app.add_option("IN", s.in,
+                 "File .safetensors, .pt, .pth or .bin, an index .json of several, or a folder")
+      ->required();
+  app.add_option("OUT", s.out,
+                 "File .safetensors, .pt, .pth or .bin; or a folder, if IN is a model's: one with\n"
+                 "config.json, model.safetensors and tokenizer.json, vision towers included")
+      ->required();
+  app.add_option("--dtype", s.type, "Floats as f64, f32, f16 or bf16, rounded to nearest");
+  app.add_option("--vision", s.vision,
+                 "More folders in which vision towers of a model are looked for: timm's files");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  try {
+    if (!detail::holds_weights(s.out)) {
+      if (fs::path(s.out).has_extension() && !fs::is_directory(s.out))
+        fail<error>(s.out, ": .safetensors, .pt, .pth, .bin or a folder is wanted");
+      std::error_code none;
+      if (fs::equivalent(s.in, s.out, none))
+        fail<error>(s.out, ": the same folder as IN; another one is wanted");
+      write_folder(s, s.out);
+      return 0;
+    }
+    weights all = read_weights(s.in);
+    if (!s.type.empty()) convert_floats(all.arrays, type_of(s.type));
+    write_weights(s.out, std::move(all));
+  } catch (const std::exception& e) {
+    std::cerr << "convert: " << e.what() << '\n';
+    return 2;
+  }
+  return 0;
+}
