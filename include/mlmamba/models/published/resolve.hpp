@@ -134,7 +134,7 @@ inline std::filesystem::path resolve_untrained(
 inline std::filesystem::path resolve(const std::string& what, hub& files,
                                      const std::filesystem::path& cache = default_model_cache()) {
   std::error_code ignored;
-  if (std::filesystem::is_directory(what, ignored)) return what;
+  if (std::filesystem::exists(what, ignored)) return what;
   for (const model_preset& m : preset::models) {
     if (m.id != what && (m.alias.empty() || m.alias != what)) continue;
     if (!m.published())
@@ -179,7 +179,7 @@ inline std::filesystem::path resolve(const std::string& what, hub& files,
 inline std::filesystem::path resolve(const std::string& what, const std::string& token_from = "",
                                      std::FILE* progress = stderr) {
   std::error_code ignored;
-  if (std::filesystem::is_directory(what, ignored)) return what;
+  if (std::filesystem::exists(what, ignored)) return what;
   hub files(hub_options::from_environment(token_from, progress));
   return resolve(what, files);
 }
