@@ -23,7 +23,7 @@ struct ssd_plan {
   view<typename E::accum, 3, memory::device> decay;    // (B, chunks, H)
   view<typename E::accum, 4, memory::device> partial;  // (B, L, H, P), if N needs several launches
   index_t first_n = 0;                                 // the elements of the state of this launch
-  float* scores = nullptr;                             // C B^T (ssd_tiles.cuh)
+  float *scores = nullptr, *tokens = nullptr;          // C B^T, decays (ssd_tokens.cuh)
 };
 
 template <class E>

@@ -5,104 +5,9 @@
 // sequence with one head's state in registers.
 #pragma once
 
-#include "mlmamba/backend/cuda/mma.cuh"
-#include "mlmamba/backend/cuda/ssd_plan.cuh"
+#include "mlmamba/backend/cuda/ssd_tokens.cuh"
 
 namespace mlmamba::backend::kernels {
-
-inline constexpr int ssd_tile = 64;              ///< tokens of a chunk, and rows p of a block
-inline constexpr int ssd_tile_threads = 128;     ///< four warps: 16 tokens each, or a quarter of S
-inline constexpr float ssd_forgotten = -160.0f;  ///< 2^-160 is 0: no step decays by more
-
-/// What a chunk knows of its tokens: the logarithm (base 2) of the decay since the chunk began, the
-/// step dt', and how many sequences began in it so far.
-struct ssd_tokens {
-  float decay[ssd_tile], dt[ssd_tile];
-  int sequence[ssd_tile];
-};
-
-/// One warp fills it; a lane has tokens 2 lane and 2 lane + 1. Tokens from `end` on have steps 0.
-template <class E>
-__device__ void ssd_read_tokens(ssd_tokens& to, const ops::ssd_inputs<E>& op, index_t b, index_t t0,
-                                index_t end, index_t h, float rate) {
-  const int lane = lane_index();
-  float decay[2], dt[2];
-  int starts[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const index_t t = t0 + 2 * lane + i;
-    dt[i] = t < end ? ssd_dt(op, b, t, h) : 0.0f;
-    decay[i] = t < end ? dt[i] * rate : 0.0f;
-    if (decay[i] < ssd_forgotten) decay[i] = ssd_forgotten;  // NaN stays
-    starts[i] = t < end && ssd_starts(op, b, t);
-  }
-  float sum = decay[0] + decay[1];
-  int count = starts[0] + starts[1];
-#pragma unroll
-  for (int o = 1; o < warp_size; o *= 2) {
-    const float before = __shfl_up_sync(all_lanes, sum, o);
-    const int begun = __shfl_up_sync(all_lanes, count, o);
-    if (lane >= o) sum += before, count += begun;
-  }
-  to.decay[2 * lane] = sum - decay[1], to.decay[2 * lane + 1] = sum;
-  to.dt[2 * lane] = dt[0], to.dt[2 * lane + 1] = dt[1];
-  to.sequence[2 * lane] = count - starts[1], to.sequence[2 * lane + 1] = count;
-}
-
-/// What the block of a chunk computes once for all heads of a group: C B^T of the tokens of each
-/// chunk, in the order in which the lanes of ssd_tile_kernel want it.
-struct ssd_scores_plan {
-  static constexpr const char* name = "ssd";
-  view<const bf16, 4, memory::device> B, C;
-  float* scores;  // (B, chunks of 64, G, 64 x 64)
-};
-
-inline constexpr index_t ssd_scores_size = index_t(ssd_tile) * ssd_tile;
-
-template <int Pieces>
-__device__ void ssd_copy_tile(bf16* to, const bf16* from, index_t stride, int rows, int columns) {
-  for (int e = int(threadIdx.x); e < ssd_tile * Pieces; e += ssd_tile_threads) {
-    const int r = e / Pieces, c = e % Pieces;
-    const bool there = r < rows && 8 * c < columns;
-    copy_piece(to + piece_at<Pieces>(r, c), there ? from + r * stride + 8 * c : from, there);
-  }
-}
-
-template <class Pieces_>
-__global__ void __launch_bounds__(ssd_tile_threads) ssd_scores_kernel(const ssd_scores_plan plan) {
-  constexpr int Pieces = Pieces_::value;
-  __shared__ __align__(128) bf16 Bs[ssd_tile * Pieces * 8], Cs[ssd_tile * Pieces * 8];
-  const index_t length = plan.B.size[1], groups = plan.B.size[2];
-  const index_t chunks = (length + ssd_tile - 1) / ssd_tile;
-  index_t b = blockIdx.x;
-  const index_t g = take_index(b, groups), c = take_index(b, chunks), t0 = c * ssd_tile;
-  const int rows = int(length - t0 < ssd_tile ? length - t0 : index_t(ssd_tile));
-  ssd_copy_tile<Pieces>(Bs, &plan.B(b, t0, g, 0), plan.B.stride[1], rows, int(plan.B.size[3]));
-  ssd_copy_tile<Pieces>(Cs, &plan.C(b, t0, g, 0), plan.C.stride[1], rows, int(plan.B.size[3]));
-  commit_copies();
-  wait_copies<0>();
-  __syncthreads();
-  const int warp = warp_index(), lane = lane_index();
-  float d[8][4] = {};
-#pragma unroll
-  for (int k = 0; k < Pieces; k += 2) {
-    unsigned left[4], right[4];
-    load_left<Pieces>(left, Cs, 16 * warp, k);
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      if (j > warp) continue;  // later tokens
-      load_right_transposed<Pieces>(right, Bs, 16 * j, k);
-      multiply_tile(d[2 * j], left, right[0], right[1]);
-      multiply_tile(d[2 * j + 1], left, right[2], right[3]);
-    }
-  }
-  float* to = plan.scores + ((b * chunks + c) * groups + g) * ssd_scores_size + warp * 1024;
-#pragma unroll
-  for (int j = 0; j < 8; ++j)
-    if (j / 2 <= warp)
-      *reinterpret_cast<float4*>(to + j * 128 + lane * 4) =
-          make_float4(d[j][0], d[j][1], d[j][2], d[j][3]);
-}
 
 /// Shared memory of a block; what only y needs is left out when only states are computed.
 template <int N16, bool Ends>
@@ -113,7 +18,8 @@ struct ssd_tile_memory {
   alignas(128) bf16 C[Ends ? 8 : tile];
   alignas(128) bf16 S[Ends ? 8 : tile];
   alignas(16) bf16 y[Ends ? 1 : 4][Ends ? 8 : 16 * (ssd_tile + 8)];
-  ssd_tokens tokens[2];
+  alignas(16) ssd_tokens tokens[2];
+  float D[Ends ? 1 : ssd_tile];
 };
 
 /// A block has one head, 64 rows p of its state and one segment of the sequence, in chunks of 64
@@ -124,7 +30,8 @@ struct ssd_tile_memory {
 ///
 /// S stays in registers in float; its rounded copy and the weighted scores are operands.
 template <class N16_, class Ends_, class E>
-__global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS) ssd_tile_kernel(const ssd_plan<E> plan) {
+__global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
+    ssd_tile_kernel(const ssd_plan<E> plan) {
   constexpr int N16 = N16_::value, Pieces = 2 * N16, XPieces = ssd_tile / 8;
   constexpr bool ends = Ends_::value != 0;
   extern __shared__ __align__(128) unsigned char raw[];
@@ -142,23 +49,32 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS) ssd_tile_kernel(
   const index_t begin = segment * plan.chunk,
                 end = begin + plan.chunk < length ? begin + plan.chunk : length;
   const int chunks = int((end - begin + ssd_tile - 1) / ssd_tile);
-  const float rate = op.A(h) * 1.44269504f;  // to base 2
   const int warp = warp_index(), lane = lane_index(), row = lane >> 2, pair = 2 * (lane & 3);
   const int state_p = 32 * (warp & 1), state_n = 8 * N16 * (warp >> 1);
 
+  const index_t all_chunks = (length + ssd_tile - 1) / ssd_tile, chunk0 = begin / ssd_tile;
+  const float* known = plan.tokens + ((b * all_chunks + chunk0) * heads + h) * ssd_tokens_size(op);
+  const index_t known_step = heads * ssd_tokens_size(op);
+  const auto rows_of = [&](int c) {
+    const index_t left = end - begin - index_t(c) * ssd_tile;
+    return left < 0 ? 0 : left < ssd_tile ? int(left) : ssd_tile;
+  };
   const auto copy_x = [&](int c) {
     const index_t t = begin + index_t(c) * ssd_tile;
-    const int rows = c < chunks ? int(end - t < ssd_tile ? end - t : index_t(ssd_tile)) : 0;
+    const int rows = rows_of(c);
     if (rows > 0) {
       ssd_copy_tile<XPieces>(s.x[c & 1], &op.x(b, t, h, p0), op.x.stride[1], rows, columns);
       if constexpr (!ends)
         ssd_copy_tile<Pieces>(s.C, &op.C(b, t, g, 0), op.C.stride[1], rows, states);
+      if (int(threadIdx.x) < ssd_tokens_size(op) / 4)
+        copy_piece(s.tokens[c & 1].decay + 4 * threadIdx.x,
+                   known + c * known_step + 4 * threadIdx.x, true);
     }
     commit_copies();
   };
   const auto copy_B = [&](int c) {
     const index_t t = begin + index_t(c) * ssd_tile;
-    const int rows = c < chunks ? int(end - t < ssd_tile ? end - t : index_t(ssd_tile)) : 0;
+    const int rows = rows_of(c);
     if (rows > 0) ssd_copy_tile<Pieces>(s.B, &op.B(b, t, g, 0), op.B.stride[1], rows, states);
     commit_copies();
   };
@@ -202,8 +118,11 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS) ssd_tile_kernel(
               pack(S[i][j][2 * e], S[i][j][2 * e + 1]);
         }
   };
-  if constexpr (!ends) share_state();
-  if (warp == 0) ssd_read_tokens(s.tokens[0], op, b, begin, end, h, rate);
+  if constexpr (!ends) {
+    share_state();
+    if (threadIdx.x < ssd_tile)
+      s.D[threadIdx.x] = op.D && int(threadIdx.x) < columns ? op.D(h, p0 + int(threadIdx.x)) : 0.0f;
+  }
 
   float total = 1;  // the decay over the segment
   for (int c = 0; c < chunks; ++c) {
@@ -215,9 +134,8 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS) ssd_tile_kernel(
       wait_copies<1>();
       __syncthreads();  // x, C, S and the tokens of this chunk are there
       float scores[8][4];
-      const index_t all_chunks = (length + ssd_tile - 1) / ssd_tile;
       const float* from = plan.scores +
-                          ((b * all_chunks + t0 / ssd_tile) * groups + g) * ssd_scores_size +
+                          ((b * all_chunks + chunk0 + c) * groups + g) * ssd_scores_size +
                           warp * 1024 + lane * 4;
 #pragma unroll
       for (int j = 0; j < 8; ++j)
@@ -239,12 +157,19 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS) ssd_tile_kernel(
         }
       }
       const float decay[2] = {tokens.decay[t], tokens.decay[t + 8]};
-      const int sequence[2] = {tokens.sequence[t], tokens.sequence[t + 8]};
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const float factor = power_of_2(decay[e / 2]);
+        const float factor = tokens.carry[t + 8 * (e / 2)];
 #pragma unroll
-        for (int j = 0; j < 8; ++j) y[j][e] = sequence[e / 2] == 0 ? factor * y[j][e] : 0.0f;
+        for (int j = 0; j < 8; ++j) y[j][e] = factor == 0.0f ? 0.0f : factor * y[j][e];
+      }
+      if (op.seq_idx) {
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            if (tokens.sequence[8 * j + pair + e % 2] != tokens.sequence[t + 8 * (e / 2)])
+              scores[j][e] = 0.0f;
       }
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
@@ -255,15 +180,12 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS) ssd_tile_kernel(
           const int at = 16 * k + 8 * j + pair;
           const float2 from_decay = *reinterpret_cast<const float2*>(tokens.decay + at);
           const float2 dt = *reinterpret_cast<const float2*>(tokens.dt + at);
-          const int2 in = *reinterpret_cast<const int2*>(tokens.sequence + at);
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             const float* sc = scores[2 * k + j] + 2 * e;
-            const bool first = at <= t + 8 * e && in.x == sequence[e];
-            const bool second = at + 1 <= t + 8 * e && in.y == sequence[e];
-            left[2 * j + e] =
-                pack(first ? sc[0] * dt.x * power_of_2(decay[e] - from_decay.x) : 0.0f,
-                     second ? sc[1] * dt.y * power_of_2(decay[e] - from_decay.y) : 0.0f);
+            const float first = sc[0] * dt.x * power_of_2(decay[e] - from_decay.x);
+            const float second = sc[1] * dt.y * power_of_2(decay[e] - from_decay.y);
+            left[2 * j + e] = pack(at <= t + 8 * e ? first : 0.0f, at < t + 8 * e ? second : 0.0f);
           }
         }
 #pragma unroll
@@ -281,14 +203,11 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS) ssd_tile_kernel(
         for (int e = 0; e < 2; ++e) {
           const int p = 8 * j + pair, at = 16 * warp + row + 8 * e;
           float v[2] = {y[j][2 * e], y[j][2 * e + 1]};
-          if (op.D) {
-            const unsigned x =
-                *reinterpret_cast<const unsigned*>(xs + piece_at<XPieces>(at, j) + pair);
-            if (p < columns) {
-              v[0] = multiply_add(op.D(h, p0 + p), low_of(x), v[0]);
-              v[1] = multiply_add(op.D(h, p0 + p + 1), high_of(x), v[1]);
-            }
-          }
+          const unsigned x =
+              *reinterpret_cast<const unsigned*>(xs + piece_at<XPieces>(at, j) + pair);
+          const float2 D = *reinterpret_cast<const float2*>(s.D + p);
+          v[0] = multiply_add(D.x, low_of(x), v[0]);
+          v[1] = multiply_add(D.y, high_of(x), v[1]);
           if (op.z && p < columns && t0 + at < end) {
             const unsigned z = *reinterpret_cast<const unsigned*>(&op.z(b, t0 + at, h, p0 + p));
             v[0] *= apply_activation(activation::silu, low_of(z));
@@ -307,40 +226,31 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS) ssd_tile_kernel(
               *reinterpret_cast<const uint4*>(staged + r * (ssd_tile + 8) + p);
       }
     }
-    if (warp == 0 && c + 1 < chunks)
-      ssd_read_tokens(s.tokens[(c + 1) & 1], op, b, t0 + ssd_tile, end, h, rate);
     wait_copies<0>();
     __syncthreads();  // B is there; C, S and the x before may be overwritten
     copy_x(c + 1);
 
-    const float last = tokens.decay[ssd_tile - 1];
-    const int current = tokens.sequence[ssd_tile - 1];
-    const float carried = power_of_2(last);
-    total = current == 0 ? total * carried : 0.0f;
+    const float carried = tokens.carry[ssd_tile - 1];
+    total *= carried;
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
       for (int j = 0; j < N16; ++j)
 #pragma unroll
-        for (int e = 0; e < 4; ++e) S[i][j][e] = current == 0 ? carried * S[i][j][e] : 0.0f;
+        for (int e = 0; e < 4; ++e) S[i][j][e] = carried == 0.0f ? 0.0f : carried * S[i][j][e];
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      float weight[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int at = 16 * k + pair + e % 2 + 8 * (e / 2);
-        weight[e] = tokens.sequence[at] == current
-                        ? tokens.dt[at] * power_of_2(last - tokens.decay[at])
-                        : 0.0f;
-      }
+      const float2 near = *reinterpret_cast<const float2*>(tokens.weight + 16 * k + pair);
+      const float2 far = *reinterpret_cast<const float2*>(tokens.weight + 16 * k + pair + 8);
       unsigned left[2][4], right[4];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         load_left_transposed<XPieces>(left[i], xs, 16 * k, state_p / 8 + 2 * i);
 #pragma unroll
-        for (int e = 0; e < 4; ++e)
-          left[i][e] = pack(weight[e / 2 * 2] * low_of(left[i][e]),
-                            weight[e / 2 * 2 + 1] * high_of(left[i][e]));
+        for (int e = 0; e < 4; ++e) {
+          const float2 weight = e < 2 ? near : far;
+          left[i][e] = pack(weight.x * low_of(left[i][e]), weight.y * high_of(left[i][e]));
+        }
       }
 #pragma unroll
       for (int j = 0; j < N16; j += 2) {
@@ -392,6 +302,12 @@ void launch_ssd_tiles(context<cuda>& ctx, ssd_plan<E> plan) {
   const auto& n = plan.op.x.size;
   const index_t p_tiles = (n[3] + ssd_tile - 1) / ssd_tile,
                 chunks = (n[1] + ssd_tile - 1) / ssd_tile;
+  constexpr index_t some = 32;
+  const ssd_tokens_plan<E> tokens{plan.op, plan.tokens};
+  ssd_tokens_kernel<E>
+      <<<blocks_for(n[0] * chunks * ((n[2] + some - 1) / some), 1), block_threads, 0, ctx.stream>>>(
+          tokens);
+  launched(plan.name);
   const ssd_scores_plan scores{plan.op.B, plan.op.C, plan.scores};
   ssd_scores_kernel<constant<2 * N16::value>>
       <<<blocks_for(n[0] * chunks * plan.op.B.size[2], 1), ssd_tile_threads, 0, ctx.stream>>>(
@@ -435,6 +351,8 @@ void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
   ssd_plan<E> plan{op, per * ssd_tile, (chunks + per - 1) / per};
   plan.scores =
       ctx.scratch.template make<float>(shape<1>{{b * chunks * op.groups() * ssd_scores_size}}).data;
+  plan.tokens =
+      ctx.scratch.template make<float>(shape<1>{{b * chunks * h * ssd_tokens_size(op)}}).data;
   if (plan.chunks > 1) {
     plan.ends = ctx.scratch.template make<float>(shape<5>{{b, plan.chunks, h, p, n}});
     plan.decay = ctx.scratch.template make<float>(shape<3>{{b, plan.chunks, h}});
