@@ -153,6 +153,50 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   op.y(b, h, p) = typename E::value(sum);
 }
 
+/// The same with pieces: a warp has 8 rows p of one head, a lane 4 elements n of each (N <= 128).
+template <class E>
+__global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops::ssd_step<E> op) {
+  using A = typename E::accum;
+  constexpr int rows = 8;
+  const index_t tiles = (op.x.size[2] + rows - 1) / rows;
+  index_t b = thread_index() / warp_size;
+  if (b >= op.x.size[0] * op.x.size[1] * tiles) return;  // all lanes of a warp agree
+  const index_t p0 = take_index(b, tiles) * rows, h = take_index(b, op.x.size[1]);
+  const index_t g = h / (op.x.size[1] / op.B.size[1]);
+  const int lane = lane_index(), n = 4 * lane;
+  const bool there = n < op.state.size[3];
+  const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
+  A state[rows][4] = {}, B[4] = {}, C[4] = {}, sums[rows];
+#pragma unroll
+  for (int r = 0; r < rows; ++r)
+    if (there && r < count) read_piece(state[r], &op.state(b, h, p0 + r, n));
+  if (there) read_piece(B, &op.B(b, g, n)), read_piece(C, &op.C(b, g, n));
+  A dt = A(op.dt(b, h));
+  if (op.dt_bias) dt += op.dt_bias(h);
+  if (op.dt_softplus) dt = math::softplus(dt);
+  if (dt < A(op.dt_min)) dt = A(op.dt_min);
+  if (dt > A(op.dt_max)) dt = A(op.dt_max);
+  const A decay = math::exp(dt * op.A(h));
+  const index_t mine = p0 + lane / 4;  // the row whose sum this lane gets
+  const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
+#pragma unroll
+  for (int r = 0; r < rows; ++r) {
+    const A step = dt * __shfl_sync(all_lanes, x, 4 * r);
+    sums[r] = A(0);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      state[r][k] = multiply_add(step, B[k], decay * state[r][k]);
+      sums[r] = multiply_add(C[k], state[r][k], sums[r]);
+    }
+    if (there && r < count) write_piece(&op.state(b, h, p0 + r, n), state[r]);
+  }
+  A sum = warp_sums_of_8(sums);
+  if (lane % 4 != 0 || mine >= op.x.size[2]) return;
+  if (op.D) sum = multiply_add(op.D(h, mine), x, sum);
+  if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
+  op.y(b, h, mine) = typename E::value(sum);
+}
+
 template <class Ends, class E>
 void launch_ssd_scan(context<cuda>& ctx, ssd_plan<E> plan) {
   constexpr index_t rows_of_block = 64;
@@ -208,6 +252,13 @@ void execute(context<cuda>& ctx, const ops::ssd<E>& op) {
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::ssd_step<E>& op) {
+  if constexpr (std::is_same_v<typename E::accum, float>) {
+    if (op.state.size[3] <= 128 && kernels::in_pieces(op.state, 4) && kernels::in_pieces(op.B, 4) &&
+        kernels::in_pieces(op.C, 4))
+      return kernels::launch_elements(
+          ctx, kernels::ssd_step_rows_kernel<E>,
+          op.x.size[0] * op.x.size[1] * ((op.x.size[2] + 7) / 8) * kernels::warp_size, op);
+  }
   kernels::launch_elements(ctx, kernels::ssd_step_kernel<E>, op.x.count() * kernels::warp_size, op);
 }
 

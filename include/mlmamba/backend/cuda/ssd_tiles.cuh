@@ -82,17 +82,20 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
   copy_B(0);
 
   float S[2][N16][4];
-  const auto each_state = [&](auto&& f) {  // f(element, p, n), inside the state only
+  // f(element, element of memory), inside the state only; `at` is of this head's p0.
+  const auto each_state = [&](auto* at, index_t stride, auto&& f) {
+    at += (state_p + row) * stride + state_n + pair;
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+    for (int i = 0; i < 4; ++i, at += 8 * stride) {
+      if (state_p + row + 8 * i >= columns) break;
 #pragma unroll
       for (int j = 0; j < N16; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int p = state_p + 16 * i + row + 8 * (e / 2), n = state_n + 8 * j + pair + e % 2;
-          if (p < columns && n < states) f(S[i][j][e], index_t(p0 + p), index_t(n));
-        }
+        if (state_n + 8 * j + pair < states)  // N is even
+          f(S[i / 2][j][2 * (i % 2)], at[8 * j]), f(S[i / 2][j][2 * (i % 2) + 1], at[8 * j + 1]);
+    }
   };
+  const auto read = [](float& v, const float& m) { v = m; };
+  const auto write = [](float& v, float& m) { m = v; };
 #pragma unroll
   for (int i = 0; i < 2; ++i)
 #pragma unroll
@@ -101,9 +104,9 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
       for (int e = 0; e < 4; ++e) S[i][j][e] = 0.0f;
   if constexpr (!ends) {
     if (plan.chunks > 1) {
-      each_state([&](float& v, index_t p, index_t n) { v = plan.ends(b, segment, h, p, n); });
+      each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], read);
     } else if (op.initial_states) {
-      each_state([&](float& v, index_t p, index_t n) { v = op.initial_states(b, h, p, n); });
+      each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
     }
   }
   const auto share_state = [&] {
@@ -210,8 +213,8 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
           v[1] = multiply_add(D.y, high_of(x), v[1]);
           if (op.z && p < columns && t0 + at < end) {
             const unsigned z = *reinterpret_cast<const unsigned*>(&op.z(b, t0 + at, h, p0 + p));
-            v[0] *= apply_activation(activation::silu, low_of(z));
-            v[1] *= apply_activation(activation::silu, high_of(z));
+            v[0] *= silu_as<bf16>(low_of(z));
+            v[1] *= silu_as<bf16>(high_of(z));
           }
           *reinterpret_cast<unsigned*>(staged + (row + 8 * e) * (ssd_tile + 8) + p) =
               pack(v[0], v[1]);
@@ -268,19 +271,11 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
   }
 
   if constexpr (ends) {
-    each_state([&](float& v, index_t p, index_t n) { plan.ends(b, segment, h, p, n) = v; });
+    each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], write);
     if (p_tile == 0 && threadIdx.x == 0) plan.decay(b, segment, h) = total;
   } else if (op.final_states && segment + 1 == plan.chunks) {
-    each_state([&](float& v, index_t p, index_t n) { op.final_states(b, h, p, n) = v; });
+    each_state(&op.final_states(b, h, p0, 0), op.final_states.stride[2], write);
   }
-}
-
-/// Can 16-byte pieces be read from it?
-template <class T, int R>
-bool in_pieces(const view<T, R, memory::device>& v) {
-  bool yes = reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0 && v.size[R - 1] % 8 == 0;
-  for (int i = 0; i + 1 < R; ++i) yes = yes && v.stride[i] % 8 == 0;
-  return yes;
 }
 
 /// Does ssd_tile_kernel do this op? Others are done by plain kernels.
@@ -293,26 +288,15 @@ bool ssd_has_tiles(const ops::ssd<E>& op) {
     return op.algorithm != ops::scan_algorithm::sequential && op.x.size[1] >= 16 &&
            op.state_size() <= 128 && (op.chunk_size == 0 || op.chunk_size >= ssd_tile) &&
            in_pieces(op.x) && in_pieces(op.B) && in_pieces(op.C) && in_pieces(op.y) &&
-           (!op.z || in_pieces(op.z));
+           in_pieces(op.z);
   }
 }
 
 template <class N16, class E>
 void launch_ssd_tiles(context<cuda>& ctx, ssd_plan<E> plan) {
   const auto& n = plan.op.x.size;
-  const index_t p_tiles = (n[3] + ssd_tile - 1) / ssd_tile,
-                chunks = (n[1] + ssd_tile - 1) / ssd_tile;
-  constexpr index_t some = 32;
-  const ssd_tokens_plan<E> tokens{plan.op, plan.tokens};
-  ssd_tokens_kernel<E>
-      <<<blocks_for(n[0] * chunks * ((n[2] + some - 1) / some), 1), block_threads, 0, ctx.stream>>>(
-          tokens);
-  launched(plan.name);
-  const ssd_scores_plan scores{plan.op.B, plan.op.C, plan.scores};
-  ssd_scores_kernel<constant<2 * N16::value>>
-      <<<blocks_for(n[0] * chunks * plan.op.B.size[2], 1), ssd_tile_threads, 0, ctx.stream>>>(
-          scores);
-  launched(plan.name);
+  const index_t p_tiles = (n[3] + ssd_tile - 1) / ssd_tile;
+  launch_ssd_tokens<constant<2 * N16::value>, E>(ctx, plan.op, plan.tokens, plan.scores);
   const auto launch = [&](auto ends, index_t segments) {
     using Ends = decltype(ends);
     constexpr int bytes = int(sizeof(ssd_tile_memory<N16::value, Ends::value != 0>));
