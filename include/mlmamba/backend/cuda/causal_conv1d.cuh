@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(block_threads)
     causal_conv1d_pieces_kernel(const ops::causal_conv1d<E> op) {
   using A = typename E::accum;
   using V = typename E::value;
-  constexpr int width = Width::value, count = piece<V>::count;
+  constexpr int width = Width::value, count = piece<V>::count, ahead = 4;
   const index_t length = op.x.size[1], pieces = op.x.size[2] / count;
   const index_t runs = (length + conv_tokens - 1) / conv_tokens;
   index_t b = thread_index();
@@ -67,24 +67,34 @@ __global__ void __launch_bounds__(block_threads)
 #pragma unroll
   for (int w = 1; w < width; ++w)
     if (begin - width + w >= 0) read_piece(x[w], &op.x(b, begin - width + w, d));
+  const bool activated = op.activation != activation::none;
   const V* from = &op.x(b, begin, d);
   V* to = &op.y(b, begin, d);
-#pragma unroll 4
-  for (index_t t = begin; t < end; ++t, from += op.x.stride[1], to += op.y.stride[1]) {
+  for (index_t t = begin; t < end; t += ahead) {
+    piece<V> next[ahead];  // several reads under way: the compiler can't move them before writes
 #pragma unroll
-    for (int w = 1; w < width; ++w)
+    for (int k = 0; k < ahead; ++k)
+      if (t + k < end) next[k] = *reinterpret_cast<const piece<V>*>(from + k * op.x.stride[1]);
 #pragma unroll
-      for (int i = 0; i < count; ++i) x[w - 1][i] = x[w][i];
-    read_piece(x[width - 1], from);
-    A v[count];
+    for (int k = 0; k < ahead; ++k) {
+      if (t + k >= end) break;
+      A v[count];
 #pragma unroll
-    for (int i = 0; i < count; ++i) {
-      v[i] = bias[i];
+      for (int i = 0; i < count; ++i) {
 #pragma unroll
-      for (int w = 0; w < width; ++w) v[i] = multiply_add(weight[w][i], x[w][i], v[i]);
-      if (op.activation != activation::none) v[i] = silu_as<V>(v[i]);
+        for (int w = 1; w < width; ++w) x[w - 1][i] = x[w][i];
+        x[width - 1][i] = A(next[k].at[i]);
+        v[i] = bias[i];
+#pragma unroll
+        for (int w = 0; w < width; ++w) v[i] = multiply_add(weight[w][i], x[w][i], v[i]);
+      }
+      if (activated) {
+#pragma unroll
+        for (int i = 0; i < count; ++i) v[i] = silu_as<V>(v[i]);
+      }
+      write_piece(to + k * op.y.stride[1], v);
     }
-    write_piece(to, v);
+    from += ahead * op.x.stride[1], to += ahead * op.y.stride[1];
   }
 }
 

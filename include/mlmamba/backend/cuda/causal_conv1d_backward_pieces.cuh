@@ -23,10 +23,11 @@ struct conv_pieces_plan {
 /// With g = dy activation'(v) and everything behind the end zero,
 ///   dx[t] = sum over w of weight[w] g[t + W-1 - w],   dweight[w] += g[t] x[t + w - (W-1)].
 template <class Width, class E>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, 2)
     conv_backward_pieces_kernel(const conv_pieces_plan<E> plan) {
   using A = typename E::accum;
-  constexpr int width = Width::value, count = conv_backward_channels;
+  using V = typename E::value;
+  constexpr int width = Width::value, count = conv_backward_channels, ahead = 4;
   const auto& op = plan.op;
   const index_t length = op.x.size[1], pieces = op.x.size[2] / count;
   const index_t runs = (length + conv_backward_tokens - 1) / conv_backward_tokens;
@@ -46,39 +47,49 @@ __global__ void __launch_bounds__(block_threads)
 #pragma unroll
   for (int w = 1; w < width; ++w)
     if (begin - width + w >= 0) read_piece(x[w], &op.x(b, begin - width + w, d));
-#pragma unroll 4
-  for (index_t t = begin; t < end + width - 1; ++t) {
+  const bool activated = op.activation != activation::none;
+  for (index_t t1 = begin; t1 < end + width - 1; t1 += ahead) {
+    piece<V, count> next_x[ahead], next_dy[ahead];  // read before anything is written
 #pragma unroll
-    for (int w = 1; w < width; ++w)
-#pragma unroll
-      for (int i = 0; i < count; ++i) x[w - 1][i] = x[w][i], g[w - 1][i] = g[w][i];
-    A dy[count] = {};
-    if (t < length) {
-      read_piece(x[width - 1], &op.x(b, t, d));
-      read_piece(dy, &op.dy(b, t, d));
-    }
-    A dx[count];
-#pragma unroll
-    for (int i = 0; i < count; ++i) {
-      A v = bias[i];
-#pragma unroll
-      for (int w = 0; w < width; ++w) v = multiply_add(weight[w][i], x[w][i], v);
-      A now = dy[i];
-      if (op.activation != activation::none) now *= silu_slope_as<typename E::value>(v);
-      if (t >= length) now = A(0);
-      g[width - 1][i] = now;
-      if (t < end) {
-#pragma unroll
-        for (int w = 0; w < width; ++w) sums[w][i] = multiply_add(now, x[w][i], sums[w][i]);
-        sums[width][i] += now;
+    for (int k = 0; k < ahead; ++k)
+      if (t1 + k < length) {
+        next_x[k] = *reinterpret_cast<const piece<V, count>*>(&op.x(b, t1 + k, d));
+        next_dy[k] = *reinterpret_cast<const piece<V, count>*>(&op.dy(b, t1 + k, d));
       }
-      dx[i] = A(0);
 #pragma unroll
-      for (int w = 0; w < width; ++w)
-        dx[i] = multiply_add(weight[width - 1 - w][i], g[w][i], dx[i]);
+    for (int k = 0; k < ahead; ++k) {
+      const index_t t = t1 + k;
+      if (t >= end + width - 1) break;
+      A dx[count];
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+#pragma unroll
+        for (int w = 1; w < width; ++w) x[w - 1][i] = x[w][i], g[w - 1][i] = g[w][i];
+        A now = A(0);
+        if (t < length) {
+          x[width - 1][i] = A(next_x[k].at[i]);
+          now = A(next_dy[k].at[i]);
+          if (activated) {
+            A v = bias[i];
+#pragma unroll
+            for (int w = 0; w < width; ++w) v = multiply_add(weight[w][i], x[w][i], v);
+            now *= silu_slope_as<V>(v);
+          }
+        }
+        g[width - 1][i] = now;
+        if (t < end) {
+#pragma unroll
+          for (int w = 0; w < width; ++w) sums[w][i] = multiply_add(now, x[w][i], sums[w][i]);
+          sums[width][i] += now;
+        }
+        dx[i] = A(0);
+#pragma unroll
+        for (int w = 0; w < width; ++w)
+          dx[i] = multiply_add(weight[width - 1 - w][i], g[w][i], dx[i]);
+      }
+      const index_t at = t - (width - 1);
+      if (at >= begin) write_piece(&op.dx(b, at, d), dx);
     }
-    const index_t at = t - (width - 1);
-    if (at >= begin) write_piece(&op.dx(b, at, d), dx);
   }
   if (!plan.sums) return;
 #pragma unroll

@@ -31,16 +31,6 @@ struct ssd_backward_tiles_plan {
 
 inline constexpr int ssd_backward_threads = 256;
 
-/// Rows of bf16 into a tile, by all threads of a block; zeros behind `rows` and `columns`.
-template <int Pieces, int Threads>
-__device__ void copy_tile(bf16* to, const bf16* from, index_t stride, int rows, int columns) {
-  for (int e = int(threadIdx.x); e < ssd_tile * Pieces; e += Threads) {
-    const int r = e / Pieces, c = e % Pieces;
-    const bool there = r < rows && 8 * c < columns;
-    copy_piece(to + piece_at<Pieces>(r, c), there ? from + r * stride + 8 * c : from, there);
-  }
-}
-
 /// What a chunk leaves, for one head and 64 rows p: of a state, or of the adjoint before it.
 template <class N16_, class E>
 __global__ void __launch_bounds__(ssd_tile_threads)
@@ -58,8 +48,8 @@ __global__ void __launch_bounds__(ssd_tile_threads)
   const int width = int(op.x.size[3]), states = int(op.B.size[3]);
   const auto& x = adjoint ? op.dy : op.x;
   const auto& B = adjoint ? op.C : op.B;
-  copy_tile<XPieces, ssd_tile_threads>(xs, &x(b, t0, h, 0), x.stride[1], rows, width);
-  copy_tile<Pieces, ssd_tile_threads>(Bs, &B(b, t0, g, 0), B.stride[1], rows, states);
+  copy_tile<ssd_tile_threads, XPieces>(xs, &x(b, t0, h, 0), x.stride[1], rows, width);
+  copy_tile<ssd_tile_threads, Pieces>(Bs, &B(b, t0, g, 0), B.stride[1], rows, states);
   commit_copies();
   if (threadIdx.x < ssd_tile)
     weights[threadIdx.x] = plan.tokens_at(b, c, h)[(adjoint ? 2 : 3) * ssd_tile + threadIdx.x];
@@ -116,32 +106,40 @@ __global__ void ssd_join_tiles_kernel(const ssd_backward_tiles_plan<E> plan) {
   if (b >= op.x.size[0] * heads * width * (states / 8)) return;
   const index_t n = 8 * take_index(b, states / 8), p = take_index(b, width),
                 h = take_index(b, heads);
-  const auto decay = [&](index_t c) {
-    return plan.tokens_at(b, c, h)[2 * ssd_tile + ssd_tile - 1];
+  const index_t step = plan.state_at(0, 1, 0);
+  const index_t heads_on = ssd_tokens_size(op) * heads;
+  const float* decays = plan.tokens_at(b, 0, h) + 2 * ssd_tile + ssd_tile - 1;
+  // Several chunks are read before the first is written: the compiler can't know that they differ.
+  constexpr int ahead = 8;
+  const auto walk = [&](bf16* first, index_t begin, index_t by, float(&S)[8]) {
+    for (index_t c0 = 0; c0 < plan.chunks; c0 += ahead) {
+      piece<bf16> left[ahead];
+      float decay[ahead];
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) {
+        if (c0 + k >= plan.chunks) break;
+        const index_t c = begin + by * (c0 + k);
+        left[k] = *reinterpret_cast<const piece<bf16>*>(first + c * step);
+        decay[k] = decays[c * heads_on];
+      }
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) {
+        if (c0 + k >= plan.chunks) break;
+        write_piece(first + (begin + by * (c0 + k)) * step, S);
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+          S[i] = decay[k] == 0.0f ? float(left[k].at[i])
+                                  : multiply_add(decay[k], S[i], float(left[k].at[i]));
+      }
+    }
   };
-  const index_t step = plan.state_at(0, 1, 0) * (plan.chunks > 1 ? 1 : 0);
-  float S[8] = {}, next[8];
+  const index_t at = plan.state_at(b, 0, h) + p * states + n;
+  float S[8] = {}, G[8] = {};
   if (op.initial_states) read_piece(S, &op.initial_states(b, h, p, n));
-  bf16* at = plan.states + plan.state_at(b, 0, h) + p * states + n;
-  for (index_t c = 0; c < plan.chunks; ++c, at += step) {
-    read_piece(next, at);
-    write_piece(at, S);
-    const float d = decay(c);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) S[i] = d == 0.0f ? next[i] : multiply_add(d, S[i], next[i]);
-  }
-#pragma unroll
-  for (int i = 0; i < 8; ++i) S[i] = 0.0f;
-  if (op.dfinal_states) read_piece(S, &op.dfinal_states(b, h, p, n));
-  at = plan.adjoints + plan.state_at(b, plan.chunks - 1, h) + p * states + n;
-  for (index_t c = plan.chunks - 1; c >= 0; --c, at -= step) {
-    read_piece(next, at);
-    write_piece(at, S);
-    const float d = decay(c);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) S[i] = d == 0.0f ? next[i] : multiply_add(d, S[i], next[i]);
-  }
-  if (op.dinitial_states) write_piece(&op.dinitial_states(b, h, p, n), S);
+  walk(plan.states + at, 0, 1, S);
+  if (op.dfinal_states) read_piece(G, &op.dfinal_states(b, h, p, n));
+  walk(plan.adjoints + at, plan.chunks - 1, -1, G);
+  if (op.dinitial_states) write_piece(&op.dinitial_states(b, h, p, n), G);
 }
 
 template <int N16>
@@ -182,17 +180,17 @@ __global__ void __launch_bounds__(ssd_backward_threads)
   const int warp = warp_index(), lane = lane_index(), row = lane >> 2, pair = 2 * (lane & 3);
   const int wr = warp & 3, half = warp >> 2, t = 16 * wr + row;
 
-  copy_tile<Pieces, ssd_backward_threads>(s.B, &op.B(b, t0, g, 0), op.B.stride[1], rows, states);
-  copy_tile<Pieces, ssd_backward_threads>(s.C, &op.C(b, t0, g, 0), op.C.stride[1], rows, states);
+  copy_tile<ssd_backward_threads, Pieces>(s.B, &op.B(b, t0, g, 0), op.B.stride[1], rows, states);
+  copy_tile<ssd_backward_threads, Pieces>(s.C, &op.C(b, t0, g, 0), op.C.stride[1], rows, states);
   float dB[N16][4] = {}, dC[N16][4] = {};
   for (index_t h = first; h < last_head; ++h) {
     __syncthreads();  // everybody is done with the head before
-    copy_tile<XPieces, ssd_backward_threads>(s.x, &op.x(b, t0, h, 0), op.x.stride[1], rows, width);
-    copy_tile<XPieces, ssd_backward_threads>(s.dy, &op.dy(b, t0, h, 0), op.dy.stride[1], rows,
+    copy_tile<ssd_backward_threads, XPieces>(s.x, &op.x(b, t0, h, 0), op.x.stride[1], rows, width);
+    copy_tile<ssd_backward_threads, XPieces>(s.dy, &op.dy(b, t0, h, 0), op.dy.stride[1], rows,
                                              width);
-    copy_tile<Pieces, ssd_backward_threads>(s.S, plan.states + plan.state_at(b, c, h), states,
+    copy_tile<ssd_backward_threads, Pieces>(s.S, plan.states + plan.state_at(b, c, h), states,
                                             width, states);
-    copy_tile<Pieces, ssd_backward_threads>(s.G, plan.adjoints + plan.state_at(b, c, h), states,
+    copy_tile<ssd_backward_threads, Pieces>(s.G, plan.adjoints + plan.state_at(b, c, h), states,
                                             width, states);
     if (int(threadIdx.x) < ssd_tokens_size(op) / 4)
       copy_piece(s.tokens.decay + 4 * threadIdx.x, plan.tokens_at(b, c, h) + 4 * threadIdx.x, true);

@@ -10,14 +10,17 @@
 namespace mlmamba::backend::kernels {
 
 /// Shared memory of a block; what only y needs is left out when only states are computed.
+inline constexpr int ssd_block_threads = 256;
+
 template <int N16, bool Ends>
 struct ssd_tile_memory {
   static constexpr int tile = ssd_tile * 16 * N16;
   alignas(128) bf16 x[2][ssd_tile * ssd_tile];
   alignas(128) bf16 B[tile];
-  alignas(128) bf16 C[Ends ? 8 : tile];
+  alignas(128) bf16 C[2][Ends ? 8 : tile];
+  alignas(128) float scores[Ends ? 4 : ssd_scores_size];
   alignas(128) bf16 S[Ends ? 8 : tile];
-  alignas(16) bf16 y[Ends ? 1 : 4][Ends ? 8 : 16 * (ssd_tile + 8)];
+  alignas(16) bf16 y[Ends ? 1 : 8][Ends ? 8 : 16 * (ssd_tile / 2 + 8)];
   alignas(16) ssd_tokens tokens[2];
   float D[Ends ? 1 : ssd_tile];
 };
@@ -30,9 +33,9 @@ struct ssd_tile_memory {
 ///
 /// S stays in registers in float; its rounded copy and the weighted scores are operands.
 template <class N16_, class Ends_, class E>
-__global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
-    ssd_tile_kernel(const ssd_plan<E> plan) {
+__global__ void __launch_bounds__(ssd_block_threads, 2) ssd_tile_kernel(const ssd_plan<E> plan) {
   constexpr int N16 = N16_::value, Pieces = 2 * N16, XPieces = ssd_tile / 8;
+  constexpr int staged_row = ssd_tile / 2 + 8;  // of y: 16 bytes more, for the banks
   constexpr bool ends = Ends_::value != 0;
   extern __shared__ __align__(128) unsigned char raw[];
   auto& s = *reinterpret_cast<ssd_tile_memory<N16, ends>*>(raw);
@@ -50,7 +53,8 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
                 end = begin + plan.chunk < length ? begin + plan.chunk : length;
   const int chunks = int((end - begin + ssd_tile - 1) / ssd_tile);
   const int warp = warp_index(), lane = lane_index(), row = lane >> 2, pair = 2 * (lane & 3);
-  const int state_p = 32 * (warp & 1), state_n = 8 * N16 * (warp >> 1);
+  const int quarter = warp & 3, half = warp >> 2;  // 16 tokens or rows p; half of the columns
+  const int state_p = 16 * quarter, state_n = 8 * N16 * half;
 
   const index_t all_chunks = (length + ssd_tile - 1) / ssd_tile, chunk0 = begin / ssd_tile;
   const float* known = plan.tokens + ((b * all_chunks + chunk0) * heads + h) * ssd_tokens_size(op);
@@ -63,45 +67,58 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
     const index_t t = begin + index_t(c) * ssd_tile;
     const int rows = rows_of(c);
     if (rows > 0) {
-      ssd_copy_tile<XPieces>(s.x[c & 1], &op.x(b, t, h, p0), op.x.stride[1], rows, columns);
+      copy_tile<ssd_block_threads, XPieces>(s.x[c & 1], &op.x(b, t, h, p0), op.x.stride[1], rows,
+                                            columns);
       if constexpr (!ends)
-        ssd_copy_tile<Pieces>(s.C, &op.C(b, t, g, 0), op.C.stride[1], rows, states);
+        copy_tile<ssd_block_threads, Pieces>(s.C[c & 1], &op.C(b, t, g, 0), op.C.stride[1], rows,
+                                             states);
       if (int(threadIdx.x) < ssd_tokens_size(op) / 4)
         copy_piece(s.tokens[c & 1].decay + 4 * threadIdx.x,
                    known + c * known_step + 4 * threadIdx.x, true);
     }
     commit_copies();
   };
+  const float* scores_at =
+      plan.scores + ((b * all_chunks + chunk0) * groups + g) * ssd_scores_size + 4 * threadIdx.x;
+  const auto copy_scores = [&](int c) {
+    if (!ends && rows_of(c) > 0) {
+#pragma unroll
+      for (int e = 0; e < int(ssd_scores_size); e += 4 * ssd_block_threads)
+        copy_piece(s.scores + 4 * threadIdx.x + e, scores_at + c * groups * ssd_scores_size + e,
+                   true);
+    }
+    commit_copies();
+  };
   const auto copy_B = [&](int c) {
     const index_t t = begin + index_t(c) * ssd_tile;
     const int rows = rows_of(c);
-    if (rows > 0) ssd_copy_tile<Pieces>(s.B, &op.B(b, t, g, 0), op.B.stride[1], rows, states);
+    if (rows > 0)
+      copy_tile<ssd_block_threads, Pieces>(s.B, &op.B(b, t, g, 0), op.B.stride[1], rows, states);
     commit_copies();
   };
   copy_x(0);
+  copy_scores(0);
   copy_B(0);
 
-  float S[2][N16][4];
+  float S[N16][4];
   // f(element, element of memory), inside the state only; `at` is of this head's p0.
   const auto each_state = [&](auto* at, index_t stride, auto&& f) {
     at += (state_p + row) * stride + state_n + pair;
 #pragma unroll
-    for (int i = 0; i < 4; ++i, at += 8 * stride) {
+    for (int i = 0; i < 2; ++i, at += 8 * stride) {
       if (state_p + row + 8 * i >= columns) break;
 #pragma unroll
       for (int j = 0; j < N16; ++j)
         if (state_n + 8 * j + pair < states)  // N is even
-          f(S[i / 2][j][2 * (i % 2)], at[8 * j]), f(S[i / 2][j][2 * (i % 2) + 1], at[8 * j + 1]);
+          f(S[j][2 * i], at[8 * j]), f(S[j][2 * i + 1], at[8 * j + 1]);
     }
   };
   const auto read = [](float& v, const float& m) { v = m; };
   const auto write = [](float& v, float& m) { m = v; };
 #pragma unroll
-  for (int i = 0; i < 2; ++i)
+  for (int j = 0; j < N16; ++j)
 #pragma unroll
-    for (int j = 0; j < N16; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) S[i][j][e] = 0.0f;
+    for (int e = 0; e < 4; ++e) S[j][e] = 0.0f;
   if constexpr (!ends) {
     if (plan.chunks > 1) {
       each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], read);
@@ -111,15 +128,12 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
   }
   const auto share_state = [&] {
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+    for (int j = 0; j < N16; ++j)
 #pragma unroll
-      for (int j = 0; j < N16; ++j)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const int p = state_p + 16 * i + row + 8 * e;
-          *reinterpret_cast<unsigned*>(s.S + piece_at<Pieces>(p, state_n / 8 + j) + pair) =
-              pack(S[i][j][2 * e], S[i][j][2 * e + 1]);
-        }
+      for (int e = 0; e < 2; ++e)
+        *reinterpret_cast<unsigned*>(
+            s.S + piece_at<Pieces>(state_p + row + 8 * e, state_n / 8 + j) + pair) =
+            pack(S[j][2 * e], S[j][2 * e + 1]);
   };
   if constexpr (!ends) {
     share_state();
@@ -133,30 +147,21 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
     const ssd_tokens& tokens = s.tokens[c & 1];
     const bf16* xs = s.x[c & 1];
     if constexpr (!ends) {
-      const int t = 16 * warp + row;
+      const int t = 16 * quarter + row;
       wait_copies<1>();
       __syncthreads();  // x, C, S and the tokens of this chunk are there
-      float scores[8][4];
-      const float* from = plan.scores +
-                          ((b * all_chunks + chunk0 + c) * groups + g) * ssd_scores_size +
-                          warp * 1024 + lane * 4;
-#pragma unroll
-      for (int j = 0; j < 8; ++j)
-        if (j / 2 <= warp) {
-          const float4 v = *reinterpret_cast<const float4*>(from + j * 128);
-          scores[j][0] = v.x, scores[j][1] = v.y, scores[j][2] = v.z, scores[j][3] = v.w;
-        }
-
-      float y[8][4] = {};
+      copy_x(c + 1);
+      const float* from = s.scores + quarter * 1024 + lane * 4;
+      float y[4][4] = {};
 #pragma unroll
       for (int k = 0; k < Pieces; k += 2) {
         unsigned left[4], right[4];
-        load_left<Pieces>(left, s.C, 16 * warp, k);
+        load_left<Pieces>(left, s.C[c & 1], 16 * quarter, k);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          load_right_transposed<Pieces>(right, s.S, 16 * j, k);
-          multiply_tile(y[2 * j], left, right[0], right[1]);
-          multiply_tile(y[2 * j + 1], left, right[2], right[3]);
+        for (int j = 0; j < 4; j += 2) {
+          load_right_transposed<Pieces>(right, s.S, 32 * half + 8 * j, k);
+          multiply_tile(y[j], left, right[0], right[1]);
+          multiply_tile(y[j + 1], left, right[2], right[3]);
         }
       }
       const float decay[2] = {tokens.decay[t], tokens.decay[t + 8]};
@@ -164,50 +169,48 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
       for (int e = 0; e < 4; ++e) {
         const float factor = tokens.carry[t + 8 * (e / 2)];
 #pragma unroll
-        for (int j = 0; j < 8; ++j) y[j][e] = factor == 0.0f ? 0.0f : factor * y[j][e];
-      }
-      if (op.seq_idx) {
-#pragma unroll
-        for (int j = 0; j < 8; ++j)
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            if (tokens.sequence[8 * j + pair + e % 2] != tokens.sequence[t + 8 * (e / 2)])
-              scores[j][e] = 0.0f;
+        for (int j = 0; j < 4; ++j) y[j][e] = factor == 0.0f ? 0.0f : factor * y[j][e];
       }
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        if (k > warp) continue;  // later tokens
+        if (k > quarter) continue;  // later tokens
         unsigned left[4], right[4];
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const int at = 16 * k + 8 * j + pair;
+          const float4 scores = *reinterpret_cast<const float4*>(from + (2 * k + j) * 128);
           const float2 from_decay = *reinterpret_cast<const float2*>(tokens.decay + at);
           const float2 dt = *reinterpret_cast<const float2*>(tokens.dt + at);
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
-            const float* sc = scores[2 * k + j] + 2 * e;
-            const float first = sc[0] * dt.x * power_of_2(decay[e] - from_decay.x);
-            const float second = sc[1] * dt.y * power_of_2(decay[e] - from_decay.y);
+            float first = dt.x * power_of_2(decay[e] - from_decay.x);
+            float second = dt.y * power_of_2(decay[e] - from_decay.y);
+            if (op.seq_idx) {
+              const int here = tokens.sequence[t + 8 * e];
+              if (tokens.sequence[at] != here) first = 0.0f;
+              if (tokens.sequence[at + 1] != here) second = 0.0f;
+            }
+            first *= e == 0 ? scores.x : scores.z, second *= e == 0 ? scores.y : scores.w;
             left[2 * j + e] = pack(at <= t + 8 * e ? first : 0.0f, at < t + 8 * e ? second : 0.0f);
           }
         }
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          load_right<XPieces>(right, xs, 16 * k, 2 * j);
-          multiply_tile(y[2 * j], left, right[0], right[1]);
-          multiply_tile(y[2 * j + 1], left, right[2], right[3]);
+        for (int j = 0; j < 4; j += 2) {
+          load_right<XPieces>(right, xs, 16 * k, 4 * half + j);
+          multiply_tile(y[j], left, right[0], right[1]);
+          multiply_tile(y[j + 1], left, right[2], right[3]);
         }
       }
 
       bf16* staged = s.y[warp];
 #pragma unroll
-      for (int j = 0; j < 8; ++j)
+      for (int j = 0; j < 4; ++j)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          const int p = 8 * j + pair, at = 16 * warp + row + 8 * e;
+          const int p = 32 * half + 8 * j + pair, at = 16 * quarter + row + 8 * e;
           float v[2] = {y[j][2 * e], y[j][2 * e + 1]};
           const unsigned x =
-              *reinterpret_cast<const unsigned*>(xs + piece_at<XPieces>(at, j) + pair);
+              *reinterpret_cast<const unsigned*>(xs + piece_at<XPieces>(at, 4 * half + j) + pair);
           const float2 D = *reinterpret_cast<const float2*>(s.D + p);
           v[0] = multiply_add(D.x, low_of(x), v[0]);
           v[1] = multiply_add(D.y, high_of(x), v[1]);
@@ -216,53 +219,51 @@ __global__ void __launch_bounds__(ssd_tile_threads, SSD_BLOCKS)
             v[0] *= silu_as<bf16>(low_of(z));
             v[1] *= silu_as<bf16>(high_of(z));
           }
-          *reinterpret_cast<unsigned*>(staged + (row + 8 * e) * (ssd_tile + 8) + p) =
+          *reinterpret_cast<unsigned*>(staged + (row + 8 * e) * staged_row + 8 * j + pair) =
               pack(v[0], v[1]);
         }
       __syncwarp();
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int r = 4 * i + lane / 8, p = 8 * (lane % 8);
-        const index_t at = t0 + 16 * warp + r;
+      for (int i = 0; i < 2; ++i) {
+        const int r = 8 * i + lane / 4, p = 32 * half + 8 * (lane % 4);
+        const index_t at = t0 + 16 * quarter + r;
         if (at < end && p < columns)
           *reinterpret_cast<uint4*>(&op.y(b, at, h, p0 + p)) =
-              *reinterpret_cast<const uint4*>(staged + r * (ssd_tile + 8) + p);
+              *reinterpret_cast<const uint4*>(staged + r * staged_row + p - 32 * half);
       }
     }
-    wait_copies<0>();
-    __syncthreads();  // B is there; C, S and the x before may be overwritten
-    copy_x(c + 1);
+    if constexpr (ends) {
+      wait_copies<0>();
+      __syncthreads();  // x, B and the tokens of this chunk are there
+      copy_x(c + 1);
+    } else {
+      wait_copies<1>();  // all but what the next chunk reads
+      __syncthreads();   // B is there; the scores and S may be overwritten
+    }
+    copy_scores(c + 1);
 
     const float carried = tokens.carry[ssd_tile - 1];
     total *= carried;
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+    for (int j = 0; j < N16; ++j)
 #pragma unroll
-      for (int j = 0; j < N16; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) S[i][j][e] = carried == 0.0f ? 0.0f : carried * S[i][j][e];
+      for (int e = 0; e < 4; ++e) S[j][e] = carried == 0.0f ? 0.0f : carried * S[j][e];
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const float2 near = *reinterpret_cast<const float2*>(tokens.weight + 16 * k + pair);
       const float2 far = *reinterpret_cast<const float2*>(tokens.weight + 16 * k + pair + 8);
-      unsigned left[2][4], right[4];
+      unsigned left[4], right[4];
+      load_left_transposed<XPieces>(left, xs, 16 * k, state_p / 8);
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        load_left_transposed<XPieces>(left[i], xs, 16 * k, state_p / 8 + 2 * i);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const float2 weight = e < 2 ? near : far;
-          left[i][e] = pack(weight.x * low_of(left[i][e]), weight.y * high_of(left[i][e]));
-        }
+      for (int e = 0; e < 4; ++e) {
+        const float2 weight = e < 2 ? near : far;
+        left[e] = pack(weight.x * low_of(left[e]), weight.y * high_of(left[e]));
       }
 #pragma unroll
       for (int j = 0; j < N16; j += 2) {
         load_right<Pieces>(right, s.B, 16 * k, state_n / 8 + j);
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          multiply_tile(S[i][j], left[i], right[0], right[1]);
-          multiply_tile(S[i][j + 1], left[i], right[2], right[3]);
-        }
+        multiply_tile(S[j], left, right[0], right[1]);
+        multiply_tile(S[j + 1], left, right[2], right[3]);
       }
     }
     if constexpr (!ends) share_state();
@@ -303,7 +304,7 @@ void launch_ssd_tiles(context<cuda>& ctx, ssd_plan<E> plan) {
     const auto kernel = ssd_tile_kernel<N16, Ends, E>;
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                plan.name);
-    kernel<<<blocks_for(n[0] * segments * n[2] * p_tiles, 1), ssd_tile_threads, bytes,
+    kernel<<<blocks_for(n[0] * segments * n[2] * p_tiles, 1), ssd_block_threads, bytes,
              ctx.stream>>>(plan);
     launched(plan.name);
   };
@@ -320,7 +321,7 @@ void launch_ssd_tiles(context<cuda>& ctx, ssd_plan<E> plan) {
 /// cut costs a pass for the states. A function of sizes and of the GPU: runs repeat bit for bit,
 /// but rows of another batch size may be cut elsewhere.
 inline index_t ssd_segments(index_t blocks, index_t chunks, int multiprocessors) {
-  const index_t room = 3 * index_t(multiprocessors) / std::max<index_t>(blocks, 1);
+  const index_t room = 2 * index_t(multiprocessors) / std::max<index_t>(blocks, 1);
   return std::max<index_t>(std::min(room, chunks / 4), 1);
 }
 

@@ -12,7 +12,7 @@
 namespace mlmamba::backend::kernels {
 
 inline constexpr int ssd_tile = 64;              ///< tokens of a chunk, and rows p of a block
-inline constexpr int ssd_tile_threads = 128;     ///< four warps: 16 tokens each, or a quarter of S
+inline constexpr int ssd_tile_threads = 128;     ///< of a block that multiplies one chunk
 inline constexpr float ssd_forgotten = -160.0f;  ///< 2^-160 is 0: no step decays by more
 
 /// The tokens of a chunk for one head. a[t] is the logarithm (base 2) of the decay since the chunk
@@ -115,10 +115,10 @@ struct ssd_scores_plan {
 
 inline constexpr index_t ssd_scores_size = index_t(ssd_tile) * ssd_tile;
 
-/// Rows of bf16 into a tile, 128 threads; zeros behind `rows` and `columns`.
-template <int Pieces>
-__device__ void ssd_copy_tile(bf16* to, const bf16* from, index_t stride, int rows, int columns) {
-  constexpr int step = ssd_tile_threads / Pieces;
+/// 64 rows of bf16 into a tile, by all threads of a block; zeros behind `rows` and `columns`.
+template <int Threads, int Pieces>
+__device__ void copy_tile(bf16* to, const bf16* from, index_t stride, int rows, int columns) {
+  constexpr int step = Threads / Pieces;
   const int first = int(threadIdx.x) / Pieces, c = int(threadIdx.x) % Pieces;
   const bool column = 8 * c < columns;
   const bf16* at = column ? from + first * stride + 8 * c : from;
@@ -139,8 +139,10 @@ __global__ void __launch_bounds__(ssd_tile_threads) ssd_scores_kernel(const ssd_
   index_t b = blockIdx.x;
   const index_t g = take_index(b, groups), c = take_index(b, chunks), t0 = c * ssd_tile;
   const int rows = int(length - t0 < ssd_tile ? length - t0 : index_t(ssd_tile));
-  ssd_copy_tile<Pieces>(Bs, &plan.B(b, t0, g, 0), plan.B.stride[1], rows, int(plan.B.size[3]));
-  ssd_copy_tile<Pieces>(Cs, &plan.C(b, t0, g, 0), plan.C.stride[1], rows, int(plan.B.size[3]));
+  copy_tile<ssd_tile_threads, Pieces>(Bs, &plan.B(b, t0, g, 0), plan.B.stride[1], rows,
+                                      int(plan.B.size[3]));
+  copy_tile<ssd_tile_threads, Pieces>(Cs, &plan.C(b, t0, g, 0), plan.C.stride[1], rows,
+                                      int(plan.B.size[3]));
   commit_copies();
   wait_copies<0>();
   __syncthreads();
