@@ -23,7 +23,8 @@ const selective_scan_options every_operand{
 
 /// Larger than vectors and tasks, with and without several sequences in a row.
 std::vector<selective_scan_options> some_cases() {
-  selective_scan_options wide = every_operand, packed = every_operand, padded = every_operand, plain;
+  selective_scan_options wide = every_operand, packed = every_operand, padded = every_operand,
+                         plain;
   wide.batch = 3, wide.length = 50, wide.channels = 300, wide.states = 5;
   packed.batch = 4, packed.length = 40, packed.channels = 34, packed.states = 17;
   packed.seq = sequences::packed, packed.period = 7;
@@ -33,6 +34,16 @@ std::vector<selective_scan_options> some_cases() {
 }
 
 }  // namespace
+
+TEST_CASE_TEMPLATE("selective_scan: many channels of one group", E, MLMAMBA_TEST_ENGINES) {
+  selective_scan_options o = every_operand, plain, packed = every_operand;
+  o.groups = plain.groups = packed.groups = 1;
+  o.batch = 2, o.length = 75, o.channels = 150, o.states = 16;
+  plain.batch = 1, plain.length = 300, plain.channels = 270, plain.states = 12;
+  packed.batch = 3, packed.length = 41, packed.channels = 130, packed.states = 16;
+  packed.seq = sequences::packed, packed.period = 7;
+  check_all<scan_case, E>(std::vector<selective_scan_options>{o, plain, packed});
+}
 
 TEST_CASE("selective_scan: gradients are exact with each operand present and absent") {
   for (bool D : {false, true})

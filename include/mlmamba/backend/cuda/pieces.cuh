@@ -74,13 +74,13 @@ __device__ A silu_slope_as(A x) {
   }
 }
 
-/// Sums of 8 numbers of each lane over a warp: lane l gets the sum of number l / 4, in a fixed
-/// order.
-template <class A>
-__device__ A warp_sums_of_8(A (&v)[8]) {
+/// Sums of Count numbers of each lane over a warp (a power of 2, at most 32): lane l gets the sum
+/// of number l / (32 / Count), in a fixed order.
+template <int Count, class A>
+__device__ A warp_sums(A (&v)[Count]) {
   const int lane = lane_index();
 #pragma unroll
-  for (int k = 4, o = 16; k >= 1; k /= 2, o /= 2) {
+  for (int k = Count / 2, o = warp_size / 2; k >= 1; k /= 2, o /= 2) {
     const bool upper = lane & o;
 #pragma unroll
     for (int i = 0; i < k; ++i) {
@@ -88,9 +88,7 @@ __device__ A warp_sums_of_8(A (&v)[8]) {
       v[i] = keep + __shfl_xor_sync(all_lanes, give, o);
     }
   }
-  A sum = v[0];
-  sum += __shfl_xor_sync(all_lanes, sum, 2);
-  return sum + __shfl_xor_sync(all_lanes, sum, 1);
+  return warp_sum<warp_size / Count>(v[0]);
 }
 
 }  // namespace mlmamba::backend::kernels

@@ -144,12 +144,11 @@ __global__ void __launch_bounds__(scan_block, 4)
   }
 }
 
-/// Does scan_channels_kernel do this op? Others are done by lanes that share a channel.
-template <class E>
-bool scans_by_channels(const ops::selective_scan<E>& op) {
-  return op.algorithm != ops::scan_algorithm::sequential && op.A.size[1] <= scan_state_size &&
-         op.A.size[1] > 4 && op.B.size[2] == 1 && op.x.size[1] > 0 &&
-         op.x.size[0] * op.x.size[2] >= 1024;
+/// Does a thread per channel do this op? Others are done by lanes that share a channel.
+template <class Op>
+bool scans_by_channels(const Op& op) {
+  return op.A.size[1] <= scan_state_size && op.A.size[1] > 4 && op.B.size[2] == 1 &&
+         op.x.size[1] > 0 && op.x.size[0] * op.x.size[2] >= 256;
 }
 
 template <class E>

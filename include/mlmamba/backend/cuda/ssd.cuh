@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
     }
     if (there && r < count) write_piece(&op.state(b, h, p0 + r, n), state[r]);
   }
-  A sum = warp_sums_of_8(sums);
+  A sum = warp_sums(sums);
   if (lane % 4 != 0 || mine >= op.x.size[2]) return;
   if (op.D) sum = multiply_add(op.D(h, mine), x, sum);
   if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
