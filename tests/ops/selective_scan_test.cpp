@@ -18,12 +18,13 @@ void exact_gradient(selective_scan_options o) {
   CHECK(r.worst < 1e-12);
 }
 
-const selective_scan_options all{
+const selective_scan_options every_operand{
     .D = true, .z = true, .dt_bias = true, .initial = true, .final = true};
 
 /// Larger than vectors and tasks, with and without several sequences in a row.
 std::vector<selective_scan_options> some_cases() {
-  selective_scan_options wide = all, packed = all, padded = all, plain;
+  selective_scan_options wide = every_operand, packed = every_operand, padded = every_operand,
+                         plain;
   wide.batch = 3, wide.length = 50, wide.channels = 300, wide.states = 5;
   packed.batch = 4, packed.length = 40, packed.channels = 34, packed.states = 17;
   packed.seq = sequences::packed, packed.period = 7;
@@ -33,6 +34,16 @@ std::vector<selective_scan_options> some_cases() {
 }
 
 }  // namespace
+
+TEST_CASE_TEMPLATE("selective_scan: many channels of one group", E, MLMAMBA_TEST_ENGINES) {
+  selective_scan_options o = every_operand, plain, packed = every_operand;
+  o.groups = plain.groups = packed.groups = 1;
+  o.batch = 2, o.length = 75, o.channels = 150, o.states = 16;
+  plain.batch = 1, plain.length = 300, plain.channels = 270, plain.states = 12;
+  packed.batch = 3, packed.length = 41, packed.channels = 130, packed.states = 16;
+  packed.seq = sequences::packed, packed.period = 7;
+  check_all<scan_case, E>(std::vector<selective_scan_options>{o, plain, packed});
+}
 
 TEST_CASE("selective_scan: gradients are exact with each operand present and absent") {
   for (bool D : {false, true})
@@ -163,23 +174,23 @@ TEST_CASE_TEMPLATE("selective_scan: steps of zero keep the state, huge ones forg
 TEST_CASE_TEMPLATE("selective_scan: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
   std::vector<selective_scan_options> cases;
   for (index_t length : {0, 1, 2, 31, 32, 33, 100}) {
-    selective_scan_options o = all;
+    selective_scan_options o = every_operand;
     o.length = length;
     cases.push_back(o);
   }
   for (auto [d, n] : {std::pair{64, 16}, {34, 7}, {2, 1}, {18, 64}, {100, 16}}) {
-    selective_scan_options o = all;
+    selective_scan_options o = every_operand;
     o.length = 40, o.channels = d, o.states = n;
     cases.push_back(o);
   }
   for (index_t groups : {1, 3, 12}) {
-    selective_scan_options o = all;
+    selective_scan_options o = every_operand;
     o.length = 20, o.channels = 36, o.groups = groups;
     cases.push_back(o);
   }
   for (sequences s : {sequences::packed, sequences::later, sequences::padded})
     for (index_t period : {5, 16}) {
-      selective_scan_options o = all;
+      selective_scan_options o = every_operand;
       o.length = 50, o.channels = 20, o.seq = s, o.period = period;
       cases.push_back(o);
     }

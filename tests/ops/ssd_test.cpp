@@ -18,12 +18,12 @@ void exact_gradient(ssd_options o) {
   CHECK(r.worst < 1e-12);
 }
 
-const ssd_options all{
+const ssd_options every_operand{
     .D = skip::per_channel, .z = true, .dt_bias = true, .initial = true, .final = true};
 
 /// Larger than tiles, chunks and tasks, with and without several sequences in a row.
 std::vector<ssd_options> some_cases() {
-  ssd_options wide = all, packed = all, padded = all, plain;
+  ssd_options wide = every_operand, packed = every_operand, padded = every_operand, plain;
   wide.batch = 3, wide.length = 100, wide.heads = 10, wide.channels = 20, wide.states = 24;
   packed.batch = 4, packed.length = 45, packed.chunk_size = 16, packed.period = 7;
   packed.seq = sequences::packed, packed.channels = 17, packed.states = 33;
@@ -169,23 +169,23 @@ TEST_CASE_TEMPLATE("ssd: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
   std::vector<ssd_options> cases;
   for (auto algorithm : {ops::scan_algorithm::sequential, ops::scan_algorithm::chunked})
     for (index_t length : {0, 1, 15, 16, 17, 33}) {
-      ssd_options o = all;
+      ssd_options o = every_operand;
       o.length = length, o.chunk_size = 16, o.algorithm = algorithm;
       cases.push_back(o);
     }
   for (auto [p, n] : {std::pair{64, 16}, {16, 64}, {17, 33}, {1, 1}, {5, 128}, {40, 24}}) {
-    ssd_options o = all;
+    ssd_options o = every_operand;
     o.batch = 1, o.length = 75, o.channels = p, o.states = n, o.D = skip::per_head;
     cases.push_back(o);
   }
   for (index_t chunk : {1, 7, 64, 1000}) {
-    ssd_options o = all;
+    ssd_options o = every_operand;
     o.batch = 1, o.length = 90, o.chunk_size = chunk, o.heads = 3, o.groups = 1;
     cases.push_back(o);
   }
   for (sequences s : {sequences::packed, sequences::later, sequences::padded})
     for (index_t period : {5, 16}) {
-      ssd_options o = all;
+      ssd_options o = every_operand;
       o.length = 50, o.chunk_size = 16, o.seq = s, o.period = period;
       cases.push_back(o);
     }

@@ -48,6 +48,11 @@ struct bf16 {
   MLMAMBA_HD operator float() const { return detail::float_from_bits(std::uint32_t{bits} << 16); }
 
   MLMAMBA_HD static std::uint16_t round(float x) {
+#if defined(__CUDA_ARCH__)  // one instruction, from sm_80 on
+    std::uint16_t to_nearest;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(to_nearest) : "f"(x));
+    return to_nearest;
+#endif
     const std::uint32_t b = detail::float_bits(x);
     if ((b & 0x7fffffffu) > 0x7f800000u) return std::uint16_t((b >> 16) | 0x40u);  // quiet NaN
     return std::uint16_t((b + 0x7fffu + ((b >> 16) & 1u)) >> 16);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Causal depthwise convolution on a GPU: one thread per element of the result.
+// Causal depthwise convolution on a GPU: a thread has some channels and walks over some tokens.
 #pragma once
 
-#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/backend/cuda/pieces.cuh"
 #include "mlmamba/ops/causal_conv1d.hpp"
 
 namespace mlmamba::backend {
@@ -41,6 +41,69 @@ __global__ void causal_conv1d_kernel(const ops::causal_conv1d<E> op) {
   op.y(b, t, d) = typename E::value(apply_activation(op.activation, v));
 }
 
+/// The same for one sequence without initial states: a thread has one piece of channels and
+/// `tokens` tokens, whose last W values stay in registers.
+inline constexpr index_t conv_tokens = 32;
+
+template <class Width, class E>
+__global__ void __launch_bounds__(block_threads)
+    causal_conv1d_pieces_kernel(const ops::causal_conv1d<E> op) {
+  using A = typename E::accum;
+  using V = typename E::value;
+  constexpr int width = Width::value, count = piece<V>::count, ahead = 4;
+  const index_t length = op.x.size[1], pieces = op.x.size[2] / count;
+  const index_t runs = (length + conv_tokens - 1) / conv_tokens;
+  index_t b = thread_index();
+  if (b >= op.x.size[0] * runs * pieces) return;
+  const index_t d = take_index(b, pieces) * count, begin = take_index(b, runs) * conv_tokens;
+  const index_t end = begin + conv_tokens < length ? begin + conv_tokens : length;
+  A weight[width][count], bias[count], x[width][count];
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    bias[i] = op.bias ? op.bias(d + i) : A(0);
+#pragma unroll
+    for (int w = 0; w < width; ++w) weight[w][i] = op.weight(d + i, w), x[w][i] = A(0);
+  }
+#pragma unroll
+  for (int w = 1; w < width; ++w)
+    if (begin - width + w >= 0) read_piece(x[w], &op.x(b, begin - width + w, d));
+  const bool activated = op.activation != activation::none;
+  const V* from = &op.x(b, begin, d);
+  V* to = &op.y(b, begin, d);
+  for (index_t t = begin; t < end; t += ahead) {
+    piece<V> next[ahead];  // several reads under way: the compiler can't move them before writes
+#pragma unroll
+    for (int k = 0; k < ahead; ++k)
+      if (t + k < end) next[k] = *reinterpret_cast<const piece<V>*>(from + k * op.x.stride[1]);
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) {
+      if (t + k >= end) break;
+      A v[count];
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+#pragma unroll
+        for (int w = 1; w < width; ++w) x[w - 1][i] = x[w][i];
+        x[width - 1][i] = A(next[k].at[i]);
+        v[i] = bias[i];
+#pragma unroll
+        for (int w = 0; w < width; ++w) v[i] = multiply_add(weight[w][i], x[w][i], v[i]);
+      }
+      if (activated) {
+#pragma unroll
+        for (int i = 0; i < count; ++i) v[i] = silu_as<V>(v[i]);
+      }
+      write_piece(to + k * op.y.stride[1], v);
+    }
+    from += ahead * op.x.stride[1], to += ahead * op.y.stride[1];
+  }
+}
+
+template <class E>
+bool conv_in_pieces(const ops::causal_conv1d<E>& op) {
+  return !op.seq_idx && !op.initial_states && op.weight.size[1] == 4 && in_pieces(op.x) &&
+         in_pieces(op.y);
+}
+
 // Sources are never before their targets, so the final states may be the initial ones.
 template <class E>
 __global__ void causal_conv1d_final_kernel(const ops::causal_conv1d<E> op) {
@@ -71,7 +134,14 @@ __global__ void causal_conv1d_step_kernel(const ops::causal_conv1d_step<E> op) {
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
-  kernels::launch_elements(ctx, kernels::causal_conv1d_kernel<E>, op.y.count(), op);
+  if (kernels::conv_in_pieces(op)) {  // the width of all published models
+    const index_t runs = (op.x.size[1] + kernels::conv_tokens - 1) / kernels::conv_tokens;
+    kernels::launch_elements(
+        ctx, kernels::causal_conv1d_pieces_kernel<kernels::constant<4>, E>,
+        op.x.size[0] * runs * (op.x.size[2] / kernels::piece<typename E::value>::count), op);
+  } else {
+    kernels::launch_elements(ctx, kernels::causal_conv1d_kernel<E>, op.y.count(), op);
+  }
   if (op.final_states)
     kernels::launch_elements(ctx, kernels::causal_conv1d_final_kernel<E>,
                              op.x.size[0] * op.x.size[2], op);

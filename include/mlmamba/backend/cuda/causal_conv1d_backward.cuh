@@ -5,6 +5,7 @@
 #pragma once
 
 #include "mlmamba/backend/cuda/causal_conv1d.cuh"
+#include "mlmamba/backend/cuda/causal_conv1d_backward_pieces.cuh"
 #include "mlmamba/backend/cuda/column_sums.cuh"
 
 namespace mlmamba::backend {
@@ -115,6 +116,7 @@ struct causal_conv1d_term {
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::causal_conv1d_backward<E>& op) {
+  if (kernels::conv_in_pieces(op)) return kernels::run_conv_pieces(ctx, op);
   auto frame = ctx.scratch.make_frame();
   kernels::causal_conv1d_backward_plan<E> plan{
       op, ctx.scratch.template make<typename E::accum>(op.x.shape())};

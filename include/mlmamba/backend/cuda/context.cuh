@@ -23,7 +23,10 @@ template <>
 struct context<backend::cuda> : scratch_space<memory::device> {
   context() : context(cuda_options{}) {}
   explicit context(cuda_options o)
-      : device(use(o.device)), owned_stream_(make_stream()), stream(owned_stream_.get()) {
+      : device(use(o.device)),
+        multiprocessors(multiprocessors_of(device)),
+        owned_stream_(make_stream()),
+        stream(owned_stream_.get()) {
     products.open(o.gemm_workspace);
   }
   context(const context&) = delete;
@@ -34,6 +37,7 @@ struct context<backend::cuda> : scratch_space<memory::device> {
   }
 
   const int device;
+  const int multiprocessors;
 
  private:
   using stream_owner = std::shared_ptr<std::remove_pointer_t<cudaStream_t>>;
@@ -54,6 +58,12 @@ struct context<backend::cuda> : scratch_space<memory::device> {
       fail<device_error>("cuda: device ", device, "; wanted is 0 to ", count - 1);
     cuda_check(cudaSetDevice(device), "choosing the device");
     return device;
+  }
+  static int multiprocessors_of(int device) {
+    int n = 0;
+    backend::kernels::cuda_check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device),
+                                 "asking the device");
+    return n;
   }
   static stream_owner make_stream() {
     cudaStream_t s = nullptr;

@@ -4,7 +4,7 @@
 // Norms on a GPU: one block per row (per row and group).
 #pragma once
 
-#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/backend/cuda/pieces.cuh"
 #include "mlmamba/ops/norm.hpp"
 
 namespace mlmamba::backend {
@@ -83,6 +83,71 @@ __global__ void gated_rms_norm_kernel(const ops::gated_rms_norm<E> op) {
   if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
 }
 
+/// The same with each element read once: a thread keeps `Per` pieces of the group in registers.
+template <class Per, class E>
+__global__ void __launch_bounds__(512)
+    gated_rms_norm_pieces_kernel(const ops::gated_rms_norm<E> op) {
+  using A = typename E::accum;
+  constexpr int per = Per::value, count = piece<typename E::value>::count;
+  __shared__ A shared[warp_size];
+  const index_t width = op.x.size[1], group = op.group_size == 0 ? width : op.group_size;
+  index_t t = blockIdx.x;
+  const index_t g = take_index(t, width / group), from = g * group;
+  A u[per][count], gate[per][count], sum = 0;
+#pragma unroll
+  for (int k = 0; k < per; ++k) {
+    const index_t d = (index_t(k) * blockDim.x + threadIdx.x) * count;
+    if (d >= group) continue;
+    read_piece(u[k], &op.x(t, from + d));
+    if (op.z) {
+      read_piece(gate[k], &op.z(t, from + d));
+#pragma unroll
+      for (int i = 0; i < count; ++i) gate[k][i] = silu_as<typename E::value>(gate[k][i]);
+    }
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      if (op.z && !op.norm_before_gate) u[k][i] *= gate[k][i];
+      sum += u[k][i] * u[k][i];
+    }
+  }
+  const A rstd = A(1) / math::sqrt(block_sum(sum, shared) / A(group) + A(op.epsilon));
+#pragma unroll
+  for (int k = 0; k < per; ++k) {
+    const index_t d = (index_t(k) * blockDim.x + threadIdx.x) * count;
+    if (d >= group) continue;
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      const A weight = op.weight ? op.weight(from + d + i) : A(1);
+      u[k][i] *= rstd * weight;
+      if (op.z && op.norm_before_gate) u[k][i] *= gate[k][i];
+    }
+    write_piece(&op.y(t, from + d), u[k]);
+  }
+  if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
+}
+
+/// Launches it if operands are aligned and the group is not too wide; says whether.
+template <class E>
+bool launch_gated_rms_norm_pieces(context<cuda>& ctx, const ops::gated_rms_norm<E>& op) {
+  constexpr index_t count = piece<typename E::value>::count, most = 512;
+  const index_t group = op.group(), pieces = group / count;
+  if (group % count != 0 || pieces > 4 * most || !in_pieces(op.x) || !in_pieces(op.z) ||
+      !in_pieces(op.y))
+    return false;
+  const auto launch = [&](auto per) {
+    const index_t threads = ((pieces + per.value - 1) / per.value + warp_size - 1) / warp_size;
+    gated_rms_norm_pieces_kernel<decltype(per), E>
+        <<<blocks_for(op.x.size[0] * (op.x.size[1] / group), 1), unsigned(threads * warp_size), 0,
+           ctx.stream>>>(op);
+    launched(op.name);
+    return true;
+  };
+  if (op.x.size[0] == 0) return true;
+  if (pieces <= most / 2) return launch(constant<1>{});
+  if (pieces <= 2 * most) return launch(constant<2>{});
+  return launch(constant<4>{});
+}
+
 }  // namespace kernels
 
 template <class E, class X>
@@ -96,6 +161,7 @@ void execute(context<cuda>& ctx, const ops::layer_norm<E, X>& op) {
 template <class E>
 void execute(context<cuda>& ctx, const ops::gated_rms_norm<E>& op) {
   if (op.x.size[1] == 0) return;
+  if (kernels::launch_gated_rms_norm_pieces(ctx, op)) return;
   kernels::launch_rows(ctx, kernels::gated_rms_norm_kernel<E>,
                        op.x.size[0] * (op.x.size[1] / op.group()), op);
 }

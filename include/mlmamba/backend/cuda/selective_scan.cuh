@@ -5,33 +5,12 @@
 // states.
 #pragma once
 
-#include "mlmamba/backend/cuda/launch.cuh"
-#include "mlmamba/ops/selective_scan.hpp"
+#include "mlmamba/backend/cuda/selective_scan_channels.cuh"
+#include "mlmamba/backend/cuda/selective_scan_plan.cuh"
 
 namespace mlmamba::backend {
 
 namespace kernels {
-
-/// As ssd_plan (ssd.cuh), with a decay for each element of the state.
-template <class E>
-struct selective_scan_plan {
-  static constexpr const char* name = ops::selective_scan<E>::name;
-  ops::selective_scan<E> op;
-  index_t chunk, chunks;
-  view<typename E::accum, 4, memory::device> ends, decay;  // (B, chunks, D, N)
-  view<typename E::accum, 3, memory::device> partial;      // (B, L, D)
-  index_t first_n = 0;
-};
-
-/// Lanes that share a channel. Mamba-1's state has 16 elements.
-inline constexpr int scan_lanes = 16;
-
-/// dt' from dt and its bias.
-template <class Op, class A>
-__device__ A scan_dt(const Op& op, A raw, index_t d) {
-  const A dt = op.dt_bias ? raw + op.dt_bias(d) : raw;
-  return op.dt_softplus ? math::softplus(dt) : dt;
-}
 
 /// 16 lanes scan a channel of a chunk; a lane has elements n = lane, lane + 16, ... (`Per` of
 /// them). `Ends`: from a zero state, only what it leaves.
@@ -114,23 +93,6 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-template <class E>
-__global__ void selective_scan_join_kernel(const selective_scan_plan<E> plan) {
-  using A = typename E::accum;
-  const ops::selective_scan<E>& op = plan.op;
-  index_t b = thread_index();
-  if (b >= op.x.size[0] * plan.ends.size[2] * plan.ends.size[3]) return;
-  const index_t n = take_index(b, plan.ends.size[3]), d = take_index(b, plan.ends.size[2]);
-  A state = op.initial_states ? op.initial_states(b, d, n) : A(0);
-  for (index_t c = 0; c < plan.chunks; ++c) {
-    A& slot = plan.ends(b, c, d, n);
-    const A left = slot, decay = plan.decay(b, c, d, n);
-    slot = state;
-    state = decay == A(0) ? left : multiply_add(decay, state, left);
-  }
-  if (op.final_states) op.final_states(b, d, n) = state;
-}
-
 /// A warp has one channel.
 template <class E>
 __global__ void selective_scan_step_kernel(const ops::selective_scan_step<E> op) {
@@ -179,6 +141,9 @@ void execute(context<cuda>& ctx, const ops::selective_scan<E>& op) {
   using A = typename E::accum;
   const index_t b = op.x.size[0], l = op.x.size[1], d = op.x.size[2], n = op.A.size[1];
   if (b == 0 || d == 0) return;
+  if constexpr (std::is_same_v<A, float>)
+    if (op.algorithm != ops::scan_algorithm::sequential && kernels::scans_by_channels(op))
+      return kernels::run_scan_by_channels(ctx, op);
   constexpr index_t usual_chunk = 128;
   auto frame = ctx.scratch.make_frame();
   kernels::selective_scan_plan<E> plan{op, std::max<index_t>(l, 1), 1, {}, {}, {}, 0};

@@ -7,6 +7,7 @@
 
 #include "mlmamba/backend/cuda/column_sums.cuh"
 #include "mlmamba/backend/cuda/selective_scan.cuh"
+#include "mlmamba/backend/cuda/selective_scan_backward_channels.cuh"
 
 namespace mlmamba::backend {
 
@@ -265,6 +266,8 @@ void execute(context<cuda>& ctx, const ops::selective_scan_backward<E>& op) {
   const index_t b = op.x.size[0], l = op.x.size[1], d = op.x.size[2], n = op.A.size[1],
                 g = op.B.size[2];
   if (b == 0 || d == 0) return;
+  if constexpr (std::is_same_v<A, float>)
+    if (kernels::scans_by_channels(op)) return kernels::run_scan_back_by_channels(ctx, op);
   auto frame = ctx.scratch.make_frame();
   const auto make = [&](auto n) { return ctx.scratch.template make<A>(n); };
   kernels::selective_scan_backward_plan<E> plan{};

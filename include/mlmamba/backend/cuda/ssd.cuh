@@ -4,43 +4,12 @@
 // SSD on a GPU: chunks of tokens that are scanned side by side and joined by their states.
 #pragma once
 
-#include "mlmamba/backend/cuda/launch.cuh"
-#include "mlmamba/ops/ssd.hpp"
+#include "mlmamba/backend/cuda/ssd_plan.cuh"
+#include "mlmamba/backend/cuda/ssd_tiles.cuh"
 
 namespace mlmamba::backend {
 
 namespace kernels {
-
-/// The recurrence in three launches, with Q tokens in a chunk:
-///   1. each chunk from a zero state: what it leaves (ends) and by how much it decays a state
-///   2. over chunks, in order: the state that enters each
-///   3. each chunk from the state that enters it: y
-/// With one chunk the third launch does everything.
-template <class E>
-struct ssd_plan {
-  static constexpr const char* name = ops::ssd<E>::name;
-  ops::ssd<E> op;
-  index_t chunk, chunks;
-  view<typename E::accum, 5, memory::device> ends;  // (B, chunks, H, P, N); after 2: the beginnings
-  view<typename E::accum, 3, memory::device> decay;    // (B, chunks, H)
-  view<typename E::accum, 4, memory::device> partial;  // (B, L, H, P), if N needs several launches
-  index_t first_n = 0;                                 // the elements of the state of this launch
-};
-
-template <class E>
-__device__ typename E::accum ssd_dt(const ops::ssd_inputs<E>& op, index_t b, index_t t, index_t h) {
-  using A = typename E::accum;
-  A dt = A(op.dt(b, t, h));
-  if (op.dt_bias) dt += op.dt_bias(h);
-  if (op.dt_softplus) dt = math::softplus(dt);
-  if (dt < A(op.dt_min)) dt = A(op.dt_min);
-  return dt > A(op.dt_max) ? A(op.dt_max) : dt;
-}
-
-template <class E>
-__device__ bool ssd_starts(const ops::ssd_inputs<E>& op, index_t b, index_t t) {
-  return op.seq_idx && op.seq_idx(b, t) != (t > 0 ? op.seq_idx(b, t - 1) : 0);
-}
 
 /// A block scans one chunk of one head, 64 rows p of its state: a warp has 8 rows, a lane has
 /// elements n = lane, lane + 32, ... (`Per` of them) of each. Inputs are staged through shared
@@ -157,25 +126,6 @@ __global__ void __launch_bounds__(block_threads) ssd_scan_kernel(const ssd_plan<
   if (ends && p_tile == 0 && threadIdx.x == 0) plan.decay(b, c, h) = chunk_decay;
 }
 
-/// Launch 2: one thread per element of the state.
-template <class E>
-__global__ void ssd_join_kernel(const ssd_plan<E> plan) {
-  using A = typename E::accum;
-  const ops::ssd<E>& op = plan.op;
-  index_t b = thread_index();
-  if (b >= op.x.size[0] * plan.ends.size[2] * plan.ends.size[3] * plan.ends.size[4]) return;
-  const index_t n = take_index(b, plan.ends.size[4]), p = take_index(b, plan.ends.size[3]),
-                h = take_index(b, plan.ends.size[2]);
-  A state = op.initial_states ? op.initial_states(b, h, p, n) : A(0);
-  for (index_t c = 0; c < plan.chunks; ++c) {
-    A& slot = plan.ends(b, c, h, p, n);
-    const A left = slot, decay = plan.decay(b, c, h);
-    slot = state;
-    state = decay == A(0) ? left : multiply_add(decay, state, left);
-  }
-  if (op.final_states) op.final_states(b, h, p, n) = state;
-}
-
 /// A warp has one row p of the state.
 template <class E>
 __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
@@ -201,6 +151,50 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   if (op.D) sum = multiply_add(op.D(h, p), x, sum);
   if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, p)));
   op.y(b, h, p) = typename E::value(sum);
+}
+
+/// The same with pieces: a warp has 8 rows p of one head, a lane 4 elements n of each (N <= 128).
+template <class E>
+__global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops::ssd_step<E> op) {
+  using A = typename E::accum;
+  constexpr int rows = 8;
+  const index_t tiles = (op.x.size[2] + rows - 1) / rows;
+  index_t b = thread_index() / warp_size;
+  if (b >= op.x.size[0] * op.x.size[1] * tiles) return;  // all lanes of a warp agree
+  const index_t p0 = take_index(b, tiles) * rows, h = take_index(b, op.x.size[1]);
+  const index_t g = h / (op.x.size[1] / op.B.size[1]);
+  const int lane = lane_index(), n = 4 * lane;
+  const bool there = n < op.state.size[3];
+  const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
+  A state[rows][4] = {}, B[4] = {}, C[4] = {}, sums[rows];
+#pragma unroll
+  for (int r = 0; r < rows; ++r)
+    if (there && r < count) read_piece(state[r], &op.state(b, h, p0 + r, n));
+  if (there) read_piece(B, &op.B(b, g, n)), read_piece(C, &op.C(b, g, n));
+  A dt = A(op.dt(b, h));
+  if (op.dt_bias) dt += op.dt_bias(h);
+  if (op.dt_softplus) dt = math::softplus(dt);
+  if (dt < A(op.dt_min)) dt = A(op.dt_min);
+  if (dt > A(op.dt_max)) dt = A(op.dt_max);
+  const A decay = math::exp(dt * op.A(h));
+  const index_t mine = p0 + lane / 4;  // the row whose sum this lane gets
+  const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
+#pragma unroll
+  for (int r = 0; r < rows; ++r) {
+    const A step = dt * __shfl_sync(all_lanes, x, 4 * r);
+    sums[r] = A(0);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      state[r][k] = multiply_add(step, B[k], decay * state[r][k]);
+      sums[r] = multiply_add(C[k], state[r][k], sums[r]);
+    }
+    if (there && r < count) write_piece(&op.state(b, h, p0 + r, n), state[r]);
+  }
+  A sum = warp_sums(sums);
+  if (lane % 4 != 0 || mine >= op.x.size[2]) return;
+  if (op.D) sum = multiply_add(op.D(h, mine), x, sum);
+  if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
+  op.y(b, h, mine) = typename E::value(sum);
 }
 
 template <class Ends, class E>
@@ -236,6 +230,9 @@ void execute(context<cuda>& ctx, const ops::ssd<E>& op) {
   const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
                 n = op.state_size();
   if (b == 0 || h == 0 || p == 0) return;
+  if constexpr (std::is_same_v<typename E::value, bf16>) {
+    if (kernels::ssd_has_tiles(op)) return kernels::run_ssd_tiles(ctx, op);
+  }
   constexpr index_t usual_chunk = 128;
   auto frame = ctx.scratch.make_frame();
   kernels::ssd_plan<E> plan{op, std::max<index_t>(l, 1), 1, {}, {}, {}, 0};
@@ -255,6 +252,13 @@ void execute(context<cuda>& ctx, const ops::ssd<E>& op) {
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::ssd_step<E>& op) {
+  if constexpr (std::is_same_v<typename E::accum, float>) {
+    if (op.state.size[3] <= 128 && kernels::in_pieces(op.state, 4) && kernels::in_pieces(op.B, 4) &&
+        kernels::in_pieces(op.C, 4))
+      return kernels::launch_elements(
+          ctx, kernels::ssd_step_rows_kernel<E>,
+          op.x.size[0] * op.x.size[1] * ((op.x.size[2] + 7) / 8) * kernels::warp_size, op);
+  }
   kernels::launch_elements(ctx, kernels::ssd_step_kernel<E>, op.x.count() * kernels::warp_size, op);
 }
 

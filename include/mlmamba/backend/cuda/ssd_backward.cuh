@@ -6,6 +6,7 @@
 
 #include "mlmamba/backend/cuda/column_sums.cuh"
 #include "mlmamba/backend/cuda/ssd_backward_chunk.cuh"
+#include "mlmamba/backend/cuda/ssd_backward_tiles.cuh"
 
 namespace mlmamba::backend {
 
@@ -73,9 +74,9 @@ __global__ void ssd_backward_join_kernel(const ssd_backward_plan<E> plan) {
   if (op.dinitial_states) op.dinitial_states(b, h, p, n) = adjoint;
 }
 
-/// dB and dC: the heads of a group, ascending.
-template <class E>
-__global__ void ssd_group_kernel(const ssd_backward_plan<E> plan) {
+/// dB and dC: the heads of a group (or sets of heads), ascending.
+template <class E, class Plan>
+__global__ void ssd_group_kernel(const Plan plan) {
   using A = typename E::accum;
   using V = typename E::value;
   const auto& op = plan.op;
@@ -83,7 +84,7 @@ __global__ void ssd_group_kernel(const ssd_backward_plan<E> plan) {
   if (b >= op.dB.count()) return;
   const index_t n = take_index(b, op.B.size[3]), g = take_index(b, op.B.size[2]),
                 t = take_index(b, op.B.size[1]);
-  const index_t heads = op.x.size[2] / op.B.size[2];
+  const index_t heads = plan.dB.size[2] / op.B.size[2];
   A dB = 0, dC = 0;
   for (index_t h = g * heads; h < (g + 1) * heads; ++h) {
     dB += plan.dB(b, t, h, n);
@@ -94,12 +95,12 @@ __global__ void ssd_group_kernel(const ssd_backward_plan<E> plan) {
 }
 
 /// dA and ddt_bias from those of the chunks.
-template <class E>
+template <class E, class Plan = ssd_backward_plan<E>>
 struct ssd_head_term {
   static constexpr const char* name = ops::ssd_backward<E>::name;
   static constexpr int outputs = 2;
   using accum = typename E::accum;
-  ssd_backward_plan<E> plan;
+  Plan plan;
 
   index_t rows() const { return plan.dA.size[0] * plan.dA.size[1]; }
   index_t columns() const { return plan.dA.size[2]; }
@@ -115,12 +116,12 @@ struct ssd_head_term {
 };
 
 /// dD of each channel, or of each head.
-template <class E>
+template <class E, class Plan = ssd_backward_plan<E>>
 struct ssd_skip_term {
   static constexpr const char* name = ops::ssd_backward<E>::name;
   static constexpr int outputs = 1;
   using accum = typename E::accum;
-  ssd_backward_plan<E> plan;
+  Plan plan;
 
   index_t rows() const { return plan.dA.size[0] * plan.dA.size[1]; }
   __host__ __device__ index_t per_head() const {
@@ -138,10 +139,49 @@ struct ssd_skip_term {
   }
 };
 
+/// On tensor cores.
+template <class E>
+void run_ssd_backward_tiles(context<cuda>& ctx, const ops::ssd_backward<E>& op) {
+  using Plan = ssd_backward_tiles_plan<E>;
+  const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
+                n = op.state_size(), g = op.groups(), c = (l + ssd_tile - 1) / ssd_tile;
+  auto frame = ctx.scratch.make_frame();
+  Plan plan{};
+  plan.op = op, plan.chunks = c;
+  plan.set_heads = std::min<index_t>(h / g, 8);
+  plan.sets = (h / g + plan.set_heads - 1) / plan.set_heads;
+  const auto make = [&](index_t count) {
+    return ctx.scratch.template make<float>(shape<1>{{count}}).data;
+  };
+  plan.states = ctx.scratch.template make<bf16>(shape<1>{{b * c * h * p * n}}).data;
+  plan.adjoints = ctx.scratch.template make<bf16>(shape<1>{{b * c * h * p * n}}).data;
+  plan.scores = make(b * c * g * ssd_scores_size);
+  plan.tokens = make(b * c * h * ssd_tokens_size(op));
+  plan.dB = ctx.scratch.template make<float>(shape<4>{{b, l, g * plan.sets, n}});
+  plan.dC = ctx.scratch.template make<float>(shape<4>{{b, l, g * plan.sets, n}});
+  plan.dA = ctx.scratch.template make<float>(shape<3>{{b, c, h}});
+  plan.ddt_bias = ctx.scratch.template make<float>(shape<3>{{b, c, h}});
+  if (op.dD) plan.dD = ctx.scratch.template make<float>(shape<4>{{b, c, h, p}});
+  if (n <= 32) {
+    launch_ssd_backward_tiles<constant<2>>(ctx, plan);
+  } else if (n <= 64) {
+    launch_ssd_backward_tiles<constant<4>>(ctx, plan);
+  } else {
+    launch_ssd_backward_tiles<constant<8>>(ctx, plan);
+  }
+  launch_elements(ctx, ssd_group_kernel<E, Plan>, op.dB.count(), plan);
+  if (op.dA || op.ddt_bias) add_column_sums(ctx, ssd_head_term<E, Plan>{plan});
+  if (op.dD) add_column_sums(ctx, ssd_skip_term<E, Plan>{plan});
+}
+
 }  // namespace kernels
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::ssd_backward<E>& op) {
+  if constexpr (std::is_same_v<typename E::value, bf16>) {
+    if (op.x.count() > 0 && kernels::ssd_has_tiles(op))
+      return kernels::run_ssd_backward_tiles(ctx, op);
+  }
   using A = typename E::accum;
   const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
                 n = op.state_size();
@@ -165,7 +205,8 @@ void execute(context<cuda>& ctx, const ops::ssd_backward<E>& op) {
   kernels::launch_rows(ctx, kernels::ssd_summary_kernel<E>, b * c * h, plan);
   kernels::launch_elements(ctx, kernels::ssd_backward_join_kernel<E>, b * h * p * n, plan);
   kernels::launch_rows(ctx, kernels::ssd_chunk_kernel<E>, b * c * h, plan);
-  kernels::launch_elements(ctx, kernels::ssd_group_kernel<E>, op.dB.count(), plan);
+  kernels::launch_elements(ctx, kernels::ssd_group_kernel<E, kernels::ssd_backward_plan<E>>,
+                           op.dB.count(), plan);
   if (op.dA || op.ddt_bias) kernels::add_column_sums(ctx, kernels::ssd_head_term<E>{plan});
   if (op.dD) kernels::add_column_sums(ctx, kernels::ssd_skip_term<E>{plan});
 }

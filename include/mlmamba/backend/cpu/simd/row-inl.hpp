@@ -173,7 +173,10 @@ HWY_INLINE void for_each_pair(D d, index_t n, const Body& body) {
   const index_t step = 2 * lanes(d);
   index_t i = 0;
   for (; i + step <= n; i += step) body(all_of_pair{}, i);
-  if (i < n) body(first_of_pair{n - i}, i);
+  if (i < n) {
+    const first_of_pair rest{n - i};  // a name: nvcc 13.0 cannot write a temporary of it
+    body(rest, i);
+  }
 }
 
 /// The sum of term(part, i) over all pairs, in an order that depends on n and the target only.

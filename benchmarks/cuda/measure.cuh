@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Timing on a GPU: graphs of launches, medians, beside a copy measured in the same run.
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "mlmamba/cuda.cuh"
+
+namespace bench {
+
+using namespace mlmamba;
+using backend::kernels::cuda_check;
+using gpu = context<backend::cuda>;
+
+/// Seconds of one call of `f` (which enqueues on ctx.stream): the median over replays of a graph of
+/// `calls` of them, so that the host's launches are not in it.
+inline double seconds(gpu& ctx, const std::function<void()>& f, int calls = 10, int replays = 11) {
+  f();  // libraries load, scratch grows
+  ctx.synchronize();
+  cudaGraph_t graph;
+  cudaGraphExec_t runnable;
+  cuda_check(cudaStreamBeginCapture(ctx.stream, cudaStreamCaptureModeThreadLocal), "capture");
+  for (int i = 0; i < calls; ++i) f();
+  cuda_check(cudaStreamEndCapture(ctx.stream, &graph), "capture");
+  cuda_check(cudaGraphInstantiate(&runnable, graph, 0), "capture");
+  cudaEvent_t begin, end;
+  cuda_check(cudaEventCreate(&begin), "event");
+  cuda_check(cudaEventCreate(&end), "event");
+  std::vector<double> all;
+  for (int i = 0; i < replays + 2; ++i) {
+    cuda_check(cudaEventRecord(begin, ctx.stream), "event");
+    cuda_check(cudaGraphLaunch(runnable, ctx.stream), "replay");
+    cuda_check(cudaEventRecord(end, ctx.stream), "event");
+    ctx.synchronize();
+    float ms = 0;
+    cuda_check(cudaEventElapsedTime(&ms, begin, end), "event");
+    if (i >= 2) all.push_back(ms * 1e-3 / calls);
+  }
+  cudaEventDestroy(begin), cudaEventDestroy(end);
+  cudaGraphExecDestroy(runnable), cudaGraphDestroy(graph);
+  std::sort(all.begin(), all.end());
+  return all[all.size() / 2];
+}
+
+/// Normal numbers times `scale` plus `shift`, the same in each run.
+template <class Tensor>
+void fill_normal(Tensor& t, std::uint64_t seed, double scale = 1, double shift = 0) {
+  using T = typename Tensor::value_type;
+  random_stream r{seed, 20, 0};
+  constexpr index_t period = 1048573;  // a prime: rows do not repeat
+  std::vector<T> some;
+  for (index_t i = 0; i < std::min(t.count(), period); ++i)
+    some.push_back(T(float(shift + scale * r.normal())));
+  for (index_t i = 0; i < t.count(); i += period)
+    cuda_check(cudaMemcpy(t.data() + i, some.data(),
+                          std::size_t(std::min(period, t.count() - i)) * sizeof(T),
+                          cudaMemcpyHostToDevice),
+               "fill");
+}
+
+/// ||a - b|| / ||b||; NaN if anything is.
+template <class T, class S>
+double relative_error(const T& a, const S& b) {
+  const auto x = to_host(a.view());
+  const auto y = to_host(b.view());
+  double error = 0, norm = 0;
+  for (index_t i = 0; i < x.count(); ++i) {
+    const double want = double(float(y.data()[i])), e = double(float(x.data()[i])) - want;
+    error += e * e, norm += want * want;
+  }
+  return norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
+}
+
+/// The rates that nothing beats: a copy (bytes read and written) and a bf16 product.
+struct roofs {
+  double copy = 0, product = 0;
+
+  explicit roofs(gpu& ctx) {
+    const std::size_t bytes = std::size_t{1} << 30;
+    tensor<float, 1, memory::device> from({index_t(bytes / 4)}), to(from.shape());
+    fill_normal(from, 1);
+    copy = 2.0 * double(bytes) /
+           seconds(
+               ctx,
+               [&] {
+                 cuda_check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice,
+                                            ctx.stream),
+                            "copy");
+               },
+               3);
+    constexpr index_t n = 8192;
+    tensor_of<cuda_bf16, 2> x({n, n}), w({n, n}), y({n, n});
+    fill_normal(x, 2), fill_normal(w, 3);
+    product = 2.0 * n * n * n /
+              seconds(
+                  ctx, [&] { run(ctx, ops::gemm<cuda_bf16>{.x = x, .w = w, .y = y}); }, 3);
+    std::printf("copy %.2f TB/s, bf16 product %.0f TFLOP/s\n", copy * 1e-12, product * 1e-12);
+  }
+};
+
+/// One row: what was timed, against the roof of its bytes and its useful operations.
+struct row {
+  std::string name;
+  double seconds, bytes, flops, error, tolerance;
+};
+
+/// Prints rows as they come; writes them as JSON at the end.
+class report {
+ public:
+  explicit report(const roofs& r) : roofs_(r) {
+    std::printf("%-54s %10s %10s %8s %8s %8s %9s\n", "", "us", "roof us", "of roof", "TB/s",
+                "TFLOP/s", "error");
+  }
+  void add(const row& r) {
+    const bool ok = r.error <= r.tolerance;
+    const double roof = std::max(r.bytes / roofs_.copy, r.flops / roofs_.product);
+    if (ok) {
+      std::printf("%-54s %10.1f %10.1f %8.2f %8.2f %8.1f %9.1e\n", r.name.c_str(), r.seconds * 1e6,
+                  roof * 1e6, roof / r.seconds, r.bytes / r.seconds * 1e-12,
+                  r.flops / r.seconds * 1e-12, r.error);
+    } else {
+      std::printf("%-54s WRONG: error %.2e, tolerance %.2e\n", r.name.c_str(), r.error,
+                  r.tolerance);
+    }
+    std::fflush(stdout);
+    ok_ = ok_ && ok;
+    rows_.push_back(r);
+  }
+  bool ok() const { return ok_; }
+  void write(const char* file) const {
+    std::FILE* f = std::fopen(file, "w");
+    if (!f) {
+      std::fprintf(stderr, "%s can't be written\n", file);
+      return;
+    }
+    cudaDeviceProp p;
+    cuda_check(cudaGetDeviceProperties(&p, 0), "asking the device");
+    std::fprintf(f,
+                 "{\"device\": \"%s\", \"copy_bytes_per_s\": %.4g, \"product_flop_per_s\": %.4g,\n "
+                 "\"rows\": [",
+                 p.name, roofs_.copy, roofs_.product);
+    for (std::size_t i = 0; i < rows_.size(); ++i)
+      std::fprintf(f,
+                   "%s\n  {\"name\": \"%s\", \"seconds\": %.5g, \"bytes\": %.5g, \"flops\": %.5g, "
+                   "\"error\": %.3g}",
+                   i ? "," : "", rows_[i].name.c_str(), rows_[i].seconds, rows_[i].bytes,
+                   rows_[i].flops, rows_[i].error);
+    std::fprintf(f, "\n ]}\n");
+    std::fclose(f);
+  }
+
+ private:
+  roofs roofs_;
+  std::vector<row> rows_;
+  bool ok_ = true;
+};
+
+}  // namespace bench

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Elements in groups that one instruction moves: what kernels limited by memory read and write.
+#pragma once
+
+#include <cstdint>
+
+#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/ops/elementwise.hpp"
+
+namespace mlmamba::backend::kernels {
+
+/// `Count` elements that lie together and are aligned to all of their bytes (4, 8 or 16).
+template <class T, int Count = 16 / int(sizeof(T))>
+struct alignas(Count * sizeof(T)) piece {
+  static constexpr int count = Count;
+  T at[Count];
+};
+
+/// Reads a piece as numbers of type A.
+template <int Count, class A, class T>
+__device__ void read_piece(A (&to)[Count], const T* from) {
+  constexpr int most = 16 / int(sizeof(T)), step = Count < most ? Count : most;
+#pragma unroll
+  for (int k = 0; k < Count; k += step) {
+    const auto p = *reinterpret_cast<const piece<T, step>*>(from + k);
+#pragma unroll
+    for (int i = 0; i < step; ++i) to[k + i] = A(p.at[i]);
+  }
+}
+template <int Count, class A, class T>
+__device__ void write_piece(T* to, const A (&from)[Count]) {
+  constexpr int most = 16 / int(sizeof(T)), step = Count < most ? Count : most;
+#pragma unroll
+  for (int k = 0; k < Count; k += step) {
+    piece<T, step> p;
+#pragma unroll
+    for (int i = 0; i < step; ++i) p.at[i] = T(from[k + i]);
+    *reinterpret_cast<piece<T, step>*>(to + k) = p;
+  }
+}
+
+/// Can pieces of `count` elements be read from it, wherever a multiple of them along the last axis
+/// is? An empty view can.
+template <class T, int R>
+bool in_pieces(const view<T, R, memory::device>& v, int count = 16 / int(sizeof(T))) {
+  if (!v) return true;
+  const std::size_t bytes = std::min<std::size_t>(std::size_t(count) * sizeof(T), 16);
+  bool yes = reinterpret_cast<std::uintptr_t>(v.data) % bytes == 0 && v.size[R - 1] % count == 0 &&
+             v.stride[R - 1] == 1;
+  for (int i = 0; i + 1 < R; ++i) yes = yes && v.stride[i] % count == 0;
+  return yes;
+}
+
+/// x / (1 + exp(-x)), in the precision that a result of type V keeps.
+template <class V, class A>
+__device__ A silu_as(A x) {
+  if constexpr (std::is_same_v<V, bf16> && std::is_same_v<A, float>) {
+    return __fdividef(x, 1.0f + __expf(-x));  // beyond 2^126 the quotient is 0, as it should be
+  } else {
+    return apply_activation(activation::silu, x);
+  }
+}
+
+/// Its derivative.
+template <class V, class A>
+__device__ A silu_slope_as(A x) {
+  if constexpr (std::is_same_v<V, bf16> && std::is_same_v<A, float>) {
+    const float s = __fdividef(1.0f, 1.0f + __expf(-x));
+    return s * (1.0f + x * (1.0f - s));
+  } else {
+    return activation_derivative(activation::silu, x);
+  }
+}
+
+/// Sums of Count numbers of each lane over a warp (a power of 2, at most 32): lane l gets the sum
+/// of number l / (32 / Count), in a fixed order.
+template <int Count, class A>
+__device__ A warp_sums(A (&v)[Count]) {
+  const int lane = lane_index();
+#pragma unroll
+  for (int k = Count / 2, o = warp_size / 2; k >= 1; k /= 2, o /= 2) {
+    const bool upper = lane & o;
+#pragma unroll
+    for (int i = 0; i < k; ++i) {
+      const A keep = upper ? v[i + k] : v[i], give = upper ? v[i] : v[i + k];
+      v[i] = keep + __shfl_xor_sync(all_lanes, give, o);
+    }
+  }
+  return warp_sum<warp_size / Count>(v[0]);
+}
+
+}  // namespace mlmamba::backend::kernels

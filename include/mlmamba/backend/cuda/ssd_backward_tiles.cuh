@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Backward of SSD on tensor cores: bf16 operands, float sums, chunks of 64 tokens.
+#pragma once
+
+#include "mlmamba/backend/cuda/ssd_tokens.cuh"
+
+namespace mlmamba::backend::kernels {
+
+/// The backward in launches like those of ssd_backward_plan, with states and adjoints rounded to
+/// bf16 as the operands that they are, and dB and dC summed over the heads of a block.
+template <class E>
+struct ssd_backward_tiles_plan {
+  static constexpr const char* name = ops::ssd_backward<E>::name;
+  ops::ssd_backward<E> op;
+  index_t chunks, set_heads, sets;              // heads of a block; sets of them in a group
+  bf16 *states, *adjoints;                      // (B, chunks, H, P, N)
+  float *scores, *tokens;                       // ssd_tokens.cuh
+  view<float, 4, memory::device> dB, dC;        // (B, L, G sets, N)
+  view<float, 3, memory::device> dA, ddt_bias;  // (B, chunks, H)
+  view<float, 4, memory::device> dD;            // (B, chunks, H, P)
+
+  __device__ index_t state_at(index_t b, index_t c, index_t h) const {
+    return ((b * chunks + c) * op.x.size[2] + h) * op.x.size[3] * op.B.size[3];
+  }
+  __device__ const float* tokens_at(index_t b, index_t c, index_t h) const {
+    return tokens + ((b * chunks + c) * op.x.size[2] + h) * ssd_tokens_size(op);
+  }
+};
+
+inline constexpr int ssd_backward_threads = 256;
+
+/// What a chunk leaves, for one head and 64 rows p: of a state, or of the adjoint before it.
+template <class N16_, class E>
+__global__ void __launch_bounds__(ssd_tile_threads)
+    ssd_summary_tiles_kernel(const ssd_backward_tiles_plan<E> plan) {
+  constexpr int N16 = N16_::value, Pieces = 2 * N16, XPieces = ssd_tile / 8;
+  __shared__ __align__(128) bf16 xs[ssd_tile * ssd_tile], Bs[ssd_tile * 16 * N16];
+  __shared__ float weights[ssd_tile];
+  const auto& op = plan.op;
+  index_t b = blockIdx.x;
+  const bool adjoint = take_index(b, 2) == 1;
+  const index_t h = take_index(b, op.x.size[2]), c = take_index(b, plan.chunks);
+  const index_t g = h / (op.x.size[2] / op.B.size[2]), t0 = c * ssd_tile,
+                left_over = op.x.size[1] - t0;
+  const int rows = left_over < ssd_tile ? int(left_over) : ssd_tile;
+  const int width = int(op.x.size[3]), states = int(op.B.size[3]);
+  const auto& x = adjoint ? op.dy : op.x;
+  const auto& B = adjoint ? op.C : op.B;
+  copy_tile<ssd_tile_threads, XPieces>(xs, &x(b, t0, h, 0), x.stride[1], rows, width);
+  copy_tile<ssd_tile_threads, Pieces>(Bs, &B(b, t0, g, 0), B.stride[1], rows, states);
+  commit_copies();
+  if (threadIdx.x < ssd_tile)
+    weights[threadIdx.x] = plan.tokens_at(b, c, h)[(adjoint ? 2 : 3) * ssd_tile + threadIdx.x];
+  wait_copies<0>();
+  __syncthreads();
+  const int warp = warp_index(), lane = lane_index(), row = lane >> 2, pair = 2 * (lane & 3);
+  const int p0 = 32 * (warp & 1), n0 = 8 * N16 * (warp >> 1);
+  float S[2][N16][4] = {};
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const float2 near = *reinterpret_cast<const float2*>(weights + 16 * k + pair);
+    const float2 far = *reinterpret_cast<const float2*>(weights + 16 * k + pair + 8);
+    unsigned left[2][4], right[4];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      load_left_transposed<XPieces>(left[i], xs, 16 * k, p0 / 8 + 2 * i);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float2 w = e < 2 ? near : far;
+        left[i][e] = pack(w.x * low_of(left[i][e]), w.y * high_of(left[i][e]));
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < N16; j += 2) {
+      load_right<Pieces>(right, Bs, 16 * k, n0 / 8 + j);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        multiply_tile(S[i][j], left[i], right[0], right[1]);
+        multiply_tile(S[i][j + 1], left[i], right[2], right[3]);
+      }
+    }
+  }
+  bf16* to = (adjoint ? plan.adjoints : plan.states) + plan.state_at(b, c, h);
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+#pragma unroll
+    for (int j = 0; j < N16; ++j)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int p = p0 + 16 * i + row + 8 * e, n = n0 + 8 * j + pair;
+        if (p < width && n < states)
+          *reinterpret_cast<unsigned*>(to + p * states + n) =
+              pack(S[i][j][2 * e], S[i][j][2 * e + 1]);
+      }
+}
+
+/// A thread has 8 elements n: after this, `states` enter their chunks and `adjoints` are of the
+/// states that leave them.
+template <class E>
+__global__ void ssd_join_tiles_kernel(const ssd_backward_tiles_plan<E> plan) {
+  const auto& op = plan.op;
+  const index_t heads = op.x.size[2], width = op.x.size[3], states = op.B.size[3];
+  index_t b = thread_index();
+  if (b >= op.x.size[0] * heads * width * (states / 8)) return;
+  const index_t n = 8 * take_index(b, states / 8), p = take_index(b, width),
+                h = take_index(b, heads);
+  const index_t step = plan.state_at(0, 1, 0);
+  const index_t heads_on = ssd_tokens_size(op) * heads;
+  const float* decays = plan.tokens_at(b, 0, h) + 2 * ssd_tile + ssd_tile - 1;
+  // Several chunks are read before the first is written: the compiler can't know that they differ.
+  constexpr int ahead = 8;
+  const auto walk = [&](bf16* first, index_t begin, index_t by, float(&S)[8]) {
+    for (index_t c0 = 0; c0 < plan.chunks; c0 += ahead) {
+      piece<bf16> left[ahead];
+      float decay[ahead];
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) {
+        if (c0 + k >= plan.chunks) break;
+        const index_t c = begin + by * (c0 + k);
+        left[k] = *reinterpret_cast<const piece<bf16>*>(first + c * step);
+        decay[k] = decays[c * heads_on];
+      }
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) {
+        if (c0 + k >= plan.chunks) break;
+        write_piece(first + (begin + by * (c0 + k)) * step, S);
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+          S[i] = decay[k] == 0.0f ? float(left[k].at[i])
+                                  : multiply_add(decay[k], S[i], float(left[k].at[i]));
+      }
+    }
+  };
+  const index_t at = plan.state_at(b, 0, h) + p * states + n;
+  float S[8] = {}, G[8] = {};
+  if (op.initial_states) read_piece(S, &op.initial_states(b, h, p, n));
+  walk(plan.states + at, 0, 1, S);
+  if (op.dfinal_states) read_piece(G, &op.dfinal_states(b, h, p, n));
+  walk(plan.adjoints + at, plan.chunks - 1, -1, G);
+  if (op.dinitial_states) write_piece(&op.dinitial_states(b, h, p, n), G);
+}
+
+template <int N16>
+struct ssd_backward_memory {
+  static constexpr int tile = ssd_tile * 16 * N16;
+  alignas(128) bf16 x[ssd_tile * ssd_tile], dy[ssd_tile * ssd_tile];
+  alignas(128) bf16 cb[ssd_tile * ssd_tile], xv[ssd_tile * ssd_tile];
+  alignas(128) bf16 B[tile], C[tile], S[tile], G[tile];
+  alignas(16) ssd_tokens tokens;
+  float D[ssd_tile];
+  // Sums over half a row, or over a quarter of a column.
+  float row[2][ssd_tile], column[4][ssd_tile];
+  float from_before[2][ssd_tile], to_after[2][ssd_tile], xu[2][ssd_tile];
+  float through[ssd_backward_threads / warp_size];
+};
+
+/// All gradients of a chunk for some heads, one after the other (see ssd_chunk_kernel for the
+/// mathematics). A warp has 16 tokens and half of the columns.
+///   cb[i][j] = D[i,j] (C[i].B[j]);  xv[i][j] = D[i,j] (dy[i].x[j]) dt[j]
+template <class N16_, class E>
+__global__ void __launch_bounds__(ssd_backward_threads)
+    ssd_chunk_tiles_kernel(const ssd_backward_tiles_plan<E> plan) {
+  using V = typename E::value;
+  constexpr int N16 = N16_::value, Pieces = 2 * N16, XPieces = ssd_tile / 8;
+  extern __shared__ __align__(128) unsigned char raw[];
+  auto& s = *reinterpret_cast<ssd_backward_memory<N16>*>(raw);
+  const auto& op = plan.op;
+  const index_t length = op.x.size[1], heads = op.x.size[2], groups = op.B.size[2];
+  const int width = int(op.x.size[3]), states = int(op.B.size[3]);
+  index_t b = blockIdx.x;
+  const index_t set = take_index(b, plan.sets * groups), c = take_index(b, plan.chunks);
+  const index_t g = set / plan.sets, group_heads = heads / groups;
+  const index_t first = g * group_heads + (set % plan.sets) * plan.set_heads;
+  const index_t group_end = (g + 1) * group_heads;
+  const index_t last_head = first + plan.set_heads < group_end ? first + plan.set_heads : group_end;
+  const index_t t0 = c * ssd_tile;
+  const int rows = length - t0 < ssd_tile ? int(length - t0) : ssd_tile;
+  const int warp = warp_index(), lane = lane_index(), row = lane >> 2, pair = 2 * (lane & 3);
+  const int wr = warp & 3, half = warp >> 2, t = 16 * wr + row;
+
+  copy_tile<ssd_backward_threads, Pieces>(s.B, &op.B(b, t0, g, 0), op.B.stride[1], rows, states);
+  copy_tile<ssd_backward_threads, Pieces>(s.C, &op.C(b, t0, g, 0), op.C.stride[1], rows, states);
+  float dB[N16][4] = {}, dC[N16][4] = {};
+  for (index_t h = first; h < last_head; ++h) {
+    __syncthreads();  // everybody is done with the head before
+    copy_tile<ssd_backward_threads, XPieces>(s.x, &op.x(b, t0, h, 0), op.x.stride[1], rows, width);
+    copy_tile<ssd_backward_threads, XPieces>(s.dy, &op.dy(b, t0, h, 0), op.dy.stride[1], rows,
+                                             width);
+    copy_tile<ssd_backward_threads, Pieces>(s.S, plan.states + plan.state_at(b, c, h), states,
+                                            width, states);
+    copy_tile<ssd_backward_threads, Pieces>(s.G, plan.adjoints + plan.state_at(b, c, h), states,
+                                            width, states);
+    if (int(threadIdx.x) < ssd_tokens_size(op) / 4)
+      copy_piece(s.tokens.decay + 4 * threadIdx.x, plan.tokens_at(b, c, h) + 4 * threadIdx.x, true);
+    commit_copies();
+    if (threadIdx.x < ssd_tile)
+      s.D[threadIdx.x] = op.D && int(threadIdx.x) < width ? op.D(h, int(threadIdx.x)) : 0.0f;
+    float cb[4][4];
+    const float* from =
+        plan.scores + ((b * plan.chunks + c) * groups + g) * ssd_scores_size + wr * 1024 + lane * 4;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const bool there = (4 * half + j) / 2 <= wr;
+      const float4 v = there ? *reinterpret_cast<const float4*>(from + (4 * half + j) * 128)
+                             : make_float4(0, 0, 0, 0);
+      cb[j][0] = v.x, cb[j][1] = v.y, cb[j][2] = v.z, cb[j][3] = v.w;
+    }
+    wait_copies<0>();
+    __syncthreads();
+
+    {  // pairs of tokens
+      float xv[4][4] = {};
+#pragma unroll
+      for (int k = 0; k < XPieces; k += 2) {
+        unsigned left[4], right[4];
+        load_left<XPieces>(left, s.dy, 16 * wr, k);
+#pragma unroll
+        for (int j = 0; j < 4; j += 2) {
+          load_right_transposed<XPieces>(right, s.x, 32 * half + 8 * j, k);
+          multiply_tile(xv[j], left, right[0], right[1]);
+          multiply_tile(xv[j + 1], left, right[2], right[3]);
+        }
+      }
+      float row_sum[2] = {};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int at = 32 * half + 8 * j + pair;
+        float column_sum[2] = {};
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const int i = t + 8 * (e / 2), k = at + e % 2;
+          const bool counts =
+              k <= i && (!op.seq_idx || s.tokens.sequence[k] == s.tokens.sequence[i]);
+          const float decay = counts ? power_of_2(s.tokens.decay[i] - s.tokens.decay[k]) : 0.0f;
+          cb[j][e] = counts ? cb[j][e] * decay : 0.0f;
+          const float dot = counts ? xv[j][e] * s.tokens.dt[k] : 0.0f;
+          xv[j][e] = counts ? dot * decay : 0.0f;
+          const float path = cb[j][e] * dot;
+          row_sum[e / 2] += path, column_sum[e % 2] += path;
+        }
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const int place = piece_at<XPieces>(t + 8 * e, 4 * half + j) + pair;
+          *reinterpret_cast<unsigned*>(s.cb + place) = pack(cb[j][2 * e], cb[j][2 * e + 1]);
+          *reinterpret_cast<unsigned*>(s.xv + place) = pack(xv[j][2 * e], xv[j][2 * e + 1]);
+#pragma unroll
+          for (int o = 4; o < warp_size; o *= 2)
+            column_sum[e] += __shfl_xor_sync(all_lanes, column_sum[e], o);
+          if (row == 0) s.column[wr][at + e] = column_sum[e];
+        }
+      }
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        row_sum[e] = warp_sum<4>(row_sum[e]);
+        if (pair == 0) s.row[half][t + 8 * e] = row_sum[e];
+      }
+    }
+    {  // paths through the whole chunk
+      float sum = 0;
+      for (int e = int(threadIdx.x); e < ssd_tile * Pieces; e += ssd_backward_threads) {
+        float a[8], v[8];
+        read_piece(a, s.S + 8 * e), read_piece(v, s.G + 8 * e);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sum = multiply_add(a[i], v[i], sum);
+      }
+      sum = warp_sum(sum);
+      if (lane == 0) s.through[warp] = sum;
+    }
+    __syncthreads();
+
+    {  // dx: rows are tokens j = t, columns p
+      float u[4][4] = {}, near[4][4] = {};
+#pragma unroll
+      for (int k = 0; k < Pieces; k += 2) {
+        unsigned left[4], right[4];
+        load_left<Pieces>(left, s.B, 16 * wr, k);
+#pragma unroll
+        for (int j = 0; j < 4; j += 2) {
+          load_right_transposed<Pieces>(right, s.G, 32 * half + 8 * j, k);
+          multiply_tile(u[j], left, right[0], right[1]);
+          multiply_tile(u[j + 1], left, right[2], right[3]);
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if (k < wr) continue;  // earlier tokens
+        unsigned left[4], right[4];
+        load_left_transposed<XPieces>(left, s.cb, 16 * k, 2 * wr);
+#pragma unroll
+        for (int j = 0; j < 4; j += 2) {
+          load_right<XPieces>(right, s.dy, 16 * k, 4 * half + j);
+          multiply_tile(near[j], left, right[0], right[1]);
+          multiply_tile(near[j + 1], left, right[2], right[3]);
+        }
+      }
+      float after[2] = {}, inside[2] = {};
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int i = t + 8 * e;
+        const bool reaches = !op.seq_idx || s.tokens.sequence[i] == s.tokens.sequence[ssd_tile - 1];
+        const float to_end =
+            reaches ? power_of_2(s.tokens.decay[ssd_tile - 1] - s.tokens.decay[i]) : 0.0f;
+        const float dt = s.tokens.dt[i];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const int p = 32 * half + 8 * j + pair;
+          const int place = piece_at<XPieces>(i, 4 * half + j) + pair;
+          const unsigned x = *reinterpret_cast<const unsigned*>(s.x + place);
+          const unsigned dy = *reinterpret_cast<const unsigned*>(s.dy + place);
+          const float far0 = to_end * u[j][2 * e], far1 = to_end * u[j][2 * e + 1];
+          after[e] = multiply_add(low_of(x), far0, multiply_add(high_of(x), far1, after[e]));
+          inside[e] = multiply_add(low_of(x), near[j][2 * e],
+                                   multiply_add(high_of(x), near[j][2 * e + 1], inside[e]));
+          const float dx0 = multiply_add(s.D[p], low_of(dy), dt * (far0 + near[j][2 * e]));
+          const float dx1 = multiply_add(s.D[p + 1], high_of(dy), dt * (far1 + near[j][2 * e + 1]));
+          if (i < rows && p < width)
+            *reinterpret_cast<unsigned*>(&op.dx(b, t0 + i, h, p)) = pack(dx0, dx1);
+        }
+        after[e] = warp_sum<4>(after[e]), inside[e] = warp_sum<4>(inside[e]);
+        if (pair == 0) s.to_after[half][i] = after[e], s.xu[half][i] = after[e] + inside[e];
+      }
+    }
+    {  // dC: rows are tokens i = t, columns n
+      float v[N16][4] = {};
+#pragma unroll
+      for (int k = 0; k < XPieces; k += 2) {
+        unsigned left[4], right[4];
+        load_left<XPieces>(left, s.dy, 16 * wr, k);
+#pragma unroll
+        for (int j = 0; j < N16; j += 2) {
+          load_right<Pieces>(right, s.S, 8 * k, N16 * half + j);
+          multiply_tile(v[j], left, right[0], right[1]);
+          multiply_tile(v[j + 1], left, right[2], right[3]);
+        }
+      }
+      float before[2] = {};
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int i = t + 8 * e;
+        const float carry = s.tokens.carry[i];
+#pragma unroll
+        for (int j = 0; j < N16; ++j) {
+          const unsigned C =
+              *reinterpret_cast<const unsigned*>(s.C + piece_at<Pieces>(i, N16 * half + j) + pair);
+          const float v0 = carry * v[j][2 * e], v1 = carry * v[j][2 * e + 1];
+          before[e] = multiply_add(low_of(C), v0, multiply_add(high_of(C), v1, before[e]));
+          dC[j][2 * e] += v0, dC[j][2 * e + 1] += v1;
+        }
+        before[e] = warp_sum<4>(before[e]);
+        if (pair == 0) s.from_before[half][i] = before[e];
+      }
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if (k > wr) continue;  // later tokens
+        unsigned left[4], right[4];
+        load_left<XPieces>(left, s.xv, 16 * wr, 2 * k);
+#pragma unroll
+        for (int j = 0; j < N16; j += 2) {
+          load_right<Pieces>(right, s.B, 16 * k, N16 * half + j);
+          multiply_tile(dC[j], left, right[0], right[1]);
+          multiply_tile(dC[j + 1], left, right[2], right[3]);
+        }
+      }
+    }
+    {  // dB: rows are tokens j = t, columns n
+      float v[N16][4] = {};
+#pragma unroll
+      for (int k = 0; k < XPieces; k += 2) {
+        unsigned left[4], right[4];
+        load_left<XPieces>(left, s.x, 16 * wr, k);
+#pragma unroll
+        for (int j = 0; j < N16; j += 2) {
+          load_right<Pieces>(right, s.G, 8 * k, N16 * half + j);
+          multiply_tile(v[j], left, right[0], right[1]);
+          multiply_tile(v[j + 1], left, right[2], right[3]);
+        }
+      }
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float weight = s.tokens.weight[t + 8 * (e / 2)];
+#pragma unroll
+        for (int j = 0; j < N16; ++j) dB[j][e] = multiply_add(weight, v[j][e], dB[j][e]);
+      }
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if (k < wr) continue;  // earlier tokens
+        unsigned left[4], right[4];
+        load_left_transposed<XPieces>(left, s.xv, 16 * k, 2 * wr);
+#pragma unroll
+        for (int j = 0; j < N16; j += 2) {
+          load_right<Pieces>(right, s.C, 16 * k, N16 * half + j);
+          multiply_tile(dB[j], left, right[0], right[1]);
+          multiply_tile(dB[j + 1], left, right[2], right[3]);
+        }
+      }
+    }
+    if (op.dD && threadIdx.x >= 64 && threadIdx.x < 128) {
+      const int p = int(threadIdx.x) - 64;
+      float sum = 0;
+      for (int i = 0; i < ssd_tile; ++i) {
+        const int place = piece_at<XPieces>(i, p / 8) + p % 8;
+        sum = multiply_add(float(s.dy[place]), float(s.x[place]), sum);
+      }
+      if (p < width) plan.dD(b, c, h, p) = sum;
+    }
+    __syncthreads();  // the sums of rows and columns are there
+    if (warp == 0) {
+      // The gradient by log decay[j]: paths that end at j or later less those that also begin
+      // there, those from before the chunk, those to after it, those through it.
+      float ends[2], leaves[2];
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int i = 2 * lane + e;
+        ends[e] = (s.row[0][i] + s.row[1][i]) + (s.from_before[0][i] + s.from_before[1][i]) -
+                  ((s.column[0][i] + s.column[1][i]) + (s.column[2][i] + s.column[3][i]));
+        leaves[e] = s.tokens.dt[i] * (s.to_after[0][i] + s.to_after[1][i]);
+      }
+      float from_here = ends[0] + ends[1], until = leaves[0] + leaves[1];
+#pragma unroll
+      for (int o = 1; o < warp_size; o *= 2) {
+        const float later = __shfl_down_sync(all_lanes, from_here, o);
+        const float earlier = __shfl_up_sync(all_lanes, until, o);
+        if (lane + o < warp_size) from_here += later;
+        if (lane >= o) until += earlier;
+      }
+      float through = 0;
+      for (const float v : s.through) through += v;
+      through =
+          s.tokens.carry[ssd_tile - 1] == 0.0f ? 0.0f : through * s.tokens.carry[ssd_tile - 1];
+      const float slopes[2] = {from_here + (until - leaves[0] - leaves[1]) + through,
+                               from_here - ends[0] + (until - leaves[1]) + through};
+      const float rate = op.A(h);
+      float dA = 0, bias = 0;
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int i = 2 * lane + e;
+        if (i >= rows) continue;
+        const float raw_dt = float(op.dt(b, t0 + i, h)) + (op.dt_bias ? op.dt_bias(h) : 0.0f);
+        const float soft = op.dt_softplus ? math::softplus(raw_dt) : raw_dt;
+        const bool clamped = soft < float(op.dt_min) || soft > float(op.dt_max);
+        const float slope = clamped          ? 0.0f
+                            : op.dt_softplus ? math::softplus_derivative(raw_dt)
+                                             : 1.0f;
+        const float log_slope = ssd_starts(op, b, t0 + i) ? 0.0f : slopes[e];
+        const float ddt = ((s.xu[0][i] + s.xu[1][i]) + rate * log_slope) * slope;
+        dA = multiply_add(s.tokens.dt[i], log_slope, dA);
+        op.ddt(b, t0 + i, h) = V(ddt);
+        bias += ddt;
+      }
+      dA = warp_sum(dA), bias = warp_sum(bias);
+      if (lane == 0) plan.dA(b, c, h) = dA, plan.ddt_bias(b, c, h) = bias;
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < N16; ++j)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int i = t + 8 * e, n = 8 * (N16 * half + j) + pair;
+      if (i >= rows || n >= states) continue;
+      *reinterpret_cast<float2*>(&plan.dB(b, t0 + i, set, n)) =
+          make_float2(dB[j][2 * e], dB[j][2 * e + 1]);
+      *reinterpret_cast<float2*>(&plan.dC(b, t0 + i, set, n)) =
+          make_float2(dC[j][2 * e], dC[j][2 * e + 1]);
+    }
+}
+
+/// Do these kernels do this op?
+template <class E>
+bool ssd_has_tiles(const ops::ssd_backward<E>& op) {
+  if constexpr (!std::is_same_v<typename E::value, bf16> ||
+                !std::is_same_v<typename E::accum, float>) {
+    return false;
+  } else {
+    return op.x.size[1] >= 16 && op.x.size[3] <= ssd_tile && op.state_size() <= 128 &&
+           (op.chunk_size == 0 || op.chunk_size >= ssd_tile) && !op.z && in_pieces(op.x) &&
+           in_pieces(op.B) && in_pieces(op.C) && in_pieces(op.dy) && in_pieces(op.dx) &&
+           in_pieces(op.initial_states, 8) && in_pieces(op.dfinal_states, 8) &&
+           in_pieces(op.dinitial_states, 8);
+  }
+}
+
+template <class N16, class E>
+void launch_ssd_backward_tiles(context<cuda>& ctx, const ssd_backward_tiles_plan<E>& plan) {
+  const auto& op = plan.op;
+  const index_t b = op.x.size[0], h = op.x.size[2], c = plan.chunks, g = op.groups();
+  launch_ssd_tokens<constant<2 * N16::value>, E>(ctx, op, plan.tokens, plan.scores);
+  ssd_summary_tiles_kernel<N16, E>
+      <<<blocks_for(b * c * h * 2, 1), ssd_tile_threads, 0, ctx.stream>>>(plan);
+  launched(plan.name);
+  launch_elements(ctx, ssd_join_tiles_kernel<E>, b * h * op.x.size[3] * (op.B.size[3] / 8), plan);
+  constexpr int bytes = int(sizeof(ssd_backward_memory<N16::value>));
+  const auto kernel = ssd_chunk_tiles_kernel<N16, E>;
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+             plan.name);
+  kernel<<<blocks_for(b * c * g * plan.sets, 1), ssd_backward_threads, bytes, ctx.stream>>>(plan);
+  launched(plan.name);
+}
+
+}  // namespace mlmamba::backend::kernels
