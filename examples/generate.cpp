@@ -33,7 +33,7 @@ using namespace mlmamba;
 namespace {
 
 struct settings {
-  std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt;
+  std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt, token_from;
   std::vector<std::filesystem::path> vision;
 #if defined(__CUDACC__)
   std::string device = "cuda";
@@ -42,7 +42,7 @@ struct settings {
 #endif
   generate_options sampling;
   int threads = 0;
-  bool raw = false, chat = false;
+  bool raw = false, chat = false, sample = false;
 };
 
 /// One conversation: the picture is looked at once, its state goes from turn to turn.
@@ -124,8 +124,8 @@ int run(context_of<typename Model::engine_type>& ctx, const checkpoint& files, c
   std::string line;
   while (std::cerr << "> " && std::getline(std::cin, line)) {
     try {
-      if (line == "q") break;
-      if (line.starts_with("i ")) {
+      if (line == "q" || line == "Q") break;
+      if (line.starts_with("i ") || line.starts_with("I ")) {
         c.begin(line.substr(2));
       } else if (!line.empty()) {
         c.ask(line, now);
@@ -158,7 +158,7 @@ int choose(context_of<typename Language::engine_type>& ctx, const checkpoint& fi
 
 template <class E>
 int choose(context_of<E>& ctx, const settings& s) {
-  const checkpoint files(resolve(s.model), s.vision);
+  const checkpoint files(resolve(s.model, s.token_from), s.vision);
   const json language = has_towers(files.config())
                             ? language_config_from(files.config(), files.who())
                             : files.config();
@@ -174,24 +174,29 @@ int main(int argc, char** argv) {
   CLI::App app{
       "Asks a model about a picture, or lets it continue text. Without --prompt: a chat.\n"
       "Exit code: 0 done, 2 bad option or input."};
-  app.add_option(
-         "--model", s.model,
-         "Folder with config.json, weights and tokenizer.json; or an id (see models) or a\n"
-         "repository of the hub, which is downloaded once")
+  app.add_option("--model,--model_path", s.model,
+                 "Folder with config.json, weights and tokenizer.json; or an id (see models) or a\n"
+                 "repository of the hub, which is downloaded once")
       ->capture_default_str();
   app.add_option("--vision", s.vision,
                  "More folders in which vision towers of the model are looked for: timm's files");
   app.add_option("--image", s.image, "JPEG or PNG");
   app.add_option("--prompt", s.prompt, "The question; none: a chat on standard input");
   app.add_flag("--raw", s.raw, "Give the prompt as it is, without the model's chat template");
-  app.add_option("--max-new-tokens", s.sampling.max_new_tokens)->capture_default_str();
+  app.add_option("--max-new-tokens,--max_new_tokens", s.sampling.max_new_tokens)
+      ->capture_default_str();
   app.add_option("--temperature", s.sampling.temperature, "0: the likeliest token")
       ->capture_default_str();
+  app.add_flag(
+      "--do_sample", s.sample,
+      "As --temperature 1, unless one is given (the original stays greedy without a top-k)");
   app.add_option("--top-k", s.sampling.top_k, "0: all")->capture_default_str();
   app.add_option("--top-p", s.sampling.top_p)->capture_default_str();
   app.add_option("--min-p", s.sampling.min_p)->capture_default_str();
   app.add_option("--repetition-penalty", s.sampling.repetition_penalty)->capture_default_str();
   app.add_option("--seed", s.sampling.seed)->capture_default_str();
+  app.add_option("--hf_token", s.token_from,
+                 "Where the token for downloads is: a file, or the name of a variable");
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
   app.add_option("--device", s.device, "cpu, or cuda where the program was built for it")
       ->capture_default_str();
@@ -201,6 +206,7 @@ int main(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : 2;
   }
   s.chat = app.count("--prompt") == 0;
+  if (s.sample && app.count("--temperature") == 0) s.sampling.temperature = 1;
   try {
     if (s.device == "cpu") {
 #if !defined(__CUDACC__)

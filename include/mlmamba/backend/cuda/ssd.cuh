@@ -222,6 +222,78 @@ void launch_ssd_scan(context<cuda>& ctx, ssd_plan<E> plan) {
   }
 }
 
+/// Does ssd_tile_kernel do this op? Others are done by plain kernels.
+template <class E>
+bool ssd_has_tiles(const ops::ssd<E>& op) {
+  if constexpr (!std::is_same_v<typename E::value, bf16> ||
+                !std::is_same_v<typename E::accum, float>) {
+    return false;
+  } else {
+    return op.algorithm != ops::scan_algorithm::sequential && op.x.size[1] >= 16 &&
+           op.state_size() <= 128 && (op.chunk_size == 0 || op.chunk_size >= ssd_tile) &&
+           in_pieces(op.x) && in_pieces(op.B) && in_pieces(op.C) && in_pieces(op.y) &&
+           in_pieces(op.z);
+  }
+}
+
+template <class N16, class E>
+void launch_ssd_tiles(context<cuda>& ctx, ssd_plan<E> plan) {
+  const auto& n = plan.op.x.size;
+  const index_t p_tiles = (n[3] + ssd_tile - 1) / ssd_tile;
+  launch_ssd_tokens<constant<2 * N16::value>, E>(ctx, plan.op, plan.tokens, plan.scores);
+  const auto launch = [&](auto ends, index_t segments) {
+    using Ends = decltype(ends);
+    constexpr int bytes = int(sizeof(ssd_tile_memory<N16::value, Ends::value != 0>));
+    const auto kernel = ssd_tile_kernel<N16, Ends, E>;
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+               plan.name);
+    kernel<<<blocks_for(n[0] * segments * n[2] * p_tiles, 1), ssd_block_threads, bytes,
+             ctx.stream>>>(plan);
+    launched(plan.name);
+  };
+  if (plan.chunks > 1) {
+    launch(constant<1>{}, plan.chunks - 1);
+    ssd_plan<E> join = plan;
+    join.op.final_states = {};  // the last segment writes it
+    launch_elements(ctx, ssd_join_kernel<E>, n[0] * n[2] * n[3] * plan.op.state_size(), join);
+  }
+  launch(constant<0>{}, plan.chunks);
+}
+
+/// How many segments a sequence is cut into: no more than keep the multiprocessors busy, since each
+/// cut costs a pass for the states. A function of sizes and of the GPU: runs repeat bit for bit,
+/// but rows of another batch size may be cut elsewhere.
+inline index_t ssd_segments(index_t blocks, index_t chunks, int multiprocessors) {
+  const index_t room = 2 * index_t(multiprocessors) / std::max<index_t>(blocks, 1);
+  return std::max<index_t>(std::min(room, chunks / 4), 1);
+}
+
+template <class E>
+void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
+  const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
+                n = op.state_size(), chunks = (l + ssd_tile - 1) / ssd_tile;
+  auto frame = ctx.scratch.make_frame();
+  const index_t segments =
+      ssd_segments(b * h * ((p + ssd_tile - 1) / ssd_tile), chunks, ctx.multiprocessors);
+  const index_t per = (chunks + segments - 1) / segments;
+  ssd_plan<E> plan{op, per * ssd_tile, (chunks + per - 1) / per};
+  plan.scores =
+      ctx.scratch.template make<float>(shape<1>{{b * chunks * op.groups() * ssd_scores_size}}).data;
+  plan.tokens =
+      ctx.scratch.template make<float>(shape<1>{{b * chunks * h * ssd_tokens_size(op)}}).data;
+  if (plan.chunks > 1) {
+    plan.ends = ctx.scratch.template make<float>(shape<5>{{b, plan.chunks, h, p, n}});
+    plan.decay = ctx.scratch.template make<float>(shape<3>{{b, plan.chunks, h}});
+  }
+  if (n <= 32) {
+    launch_ssd_tiles<constant<2>>(ctx, plan);
+  } else if (n <= 64) {
+    launch_ssd_tiles<constant<4>>(ctx, plan);
+  } else {
+    launch_ssd_tiles<constant<8>>(ctx, plan);
+  }
+}
+
 }  // namespace kernels
 
 template <class E>
