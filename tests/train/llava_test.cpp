@@ -132,7 +132,7 @@ TEST_SUITE("llava_test") {
                 "d") == 3);  // U+3000 and U+00A0 are white space, U+200B is not
     CHECK(words("\xff\xff a") == 2);
   }
-  TEST_CASE("a file: texts and pictures are read when they are asked for") {
+  TEST_CASE("a file: texts at once, pictures when they are asked for") {
     const test::temporary_folder folder;
     write_png(folder / "p.png", image{1, 1, {1, 2, 3}});
     test::spill(folder / "chat.json", five());

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -116,89 +117,90 @@ void for_each_record(std::string_view text, const std::string& who, F&& f) {
     fail<io_error>(who, ": byte ", at, " of ", text.size(), ": nothing more is wanted");
 }
 
-/// A LLaVA file that stays mapped. Texts are read from it when they are asked for; in memory are 24
-/// bytes a record.
-class llava_file {
+/// The records of a LLaVA file: their texts one after the other, and lengths; no object per text.
+class llava_records {
  public:
-  explicit llava_file(const std::filesystem::path& file) : who_(file.string()), mapped_(file) {
-    for_each_record(mapped_.text(), who_, [&](std::uint64_t i, std::string_view text) {
+  explicit llava_records(const std::filesystem::path& file) {
+    const std::string who = file.string();
+    const mapped_file mapped(file);
+    hash_ = hash(mapped.text());
+    texts_.reserve(mapped.text().size());  // pages that are not written cost nothing
+    for_each_record(mapped.text(), who, [&](std::uint64_t i, std::string_view text) {
+      std::string here = who + ": record " + std::to_string(i);
+      const json record = parse_json(text, here);
+      if (json_has(record, "id"))
+        here += " (id " + mlmamba::detail::json_excerpt(record.at("id")) + ")";
       if (text.size() > std::numeric_limits<std::uint32_t>::max())
-        fail<io_error>(place(i), ": ", text.size(), " bytes; fewer than 2^32 are wanted");
-      const json record = parse_json(text, place(i));
-      const std::string here = place(i, record);
-      const std::uint64_t words = count_words(read_turns(record, here));
-      records_.push_back({std::uint64_t(text.data() - mapped_.text().data()),
-                          std::uint32_t(text.size()), std::uint32_t(words),
-                          !checked_picture(record, here).empty()});
+        fail<io_error>(here, ": ", text.size(), " bytes; fewer than 2^32 are wanted");
+      const auto turns = read_turns(record, here);
+      records_.push_back({texts_.size(), lengths_.size(), std::uint32_t(count_words(turns))});
+      add(checked_picture(record, here));
+      for (const example::turn& t : turns) add(t.text);
     });
-    if (records_.empty()) fail<io_error>(who_, ": an empty list; at least one record is wanted");
-    records_.shrink_to_fit();
+    if (records_.empty()) fail<io_error>(who, ": an empty list; at least one record is wanted");
+    lengths_.shrink_to_fit(), records_.shrink_to_fit();
   }
 
   std::uint64_t size() const { return records_.size(); }
+  std::uint64_t hash_of_file() const { return hash_; }
   std::uint64_t words(std::uint64_t i) const { return at(i).words; }
-  bool has_picture(std::uint64_t i) const { return at(i).picture; }
+  std::string_view picture(std::uint64_t i) const {
+    return std::string_view(texts_).substr(at(i).text, lengths_[at(i).length]);
+  }
   std::vector<example::turn> turns(std::uint64_t i) const {
-    const json record = parse(i);
-    return read_turns(record, place(i, record));
-  }
-  example get(std::uint64_t i, const std::filesystem::path& images) const {
-    const json record = parse(i);
-    const std::string here = place(i, record);
-    example e{read_turns(record, here), std::nullopt};
-    const std::string picture = checked_picture(record, here);
-    if (!picture.empty()) e.picture = read_image(images / picture);
-    return e;
-  }
-  std::string digest() const {
-    char text[24];
-    std::snprintf(text, sizeof text, "%016llx",
-                  static_cast<unsigned long long>(hash(mapped_.text())));
-    return text;
+    std::vector<example::turn> out;
+    const std::size_t end =
+        i + 1 < size() ? at(i + 1).length : lengths_.size();  // one past its last
+    std::size_t text = at(i).text + lengths_[at(i).length];
+    for (std::size_t k = at(i).length + 1; k < end; text += lengths_[k++])
+      out.push_back({texts_.substr(text, lengths_[k]), out.size() % 2 == 0});
+    return out;
   }
 
  private:
   struct record {
-    std::uint64_t begin;
-    std::uint32_t bytes, words;
-    bool picture;
+    std::size_t text, length;  // where its picture's path and its turns begin
+    std::uint32_t words;
   };
 
   const record& at(std::uint64_t i) const { return records_.at(static_cast<std::size_t>(i)); }
-  json parse(std::uint64_t i) const {
-    return parse_json(mapped_.text().substr(std::size_t(at(i).begin), at(i).bytes), place(i));
-  }
-  std::string place(std::uint64_t i) const { return who_ + ": record " + std::to_string(i); }
-  std::string place(std::uint64_t i, const json& record) const {
-    return json_has(record, "id")
-               ? place(i) + " (id " + mlmamba::detail::json_excerpt(record.at("id")) + ")"
-               : place(i);
+  void add(std::string_view text) {
+    texts_.append(text);
+    lengths_.push_back(static_cast<std::uint32_t>(text.size()));
   }
 
-  std::string who_;
-  mapped_file mapped_;
+  std::uint64_t hash_ = 0;
+  std::string texts_;
+  std::vector<std::uint32_t> lengths_;
   std::vector<record> records_;
 };
 
 }  // namespace detail
 
 /// A LLaVA-style data set: a list of {"id"?, "image"?: path below `images`, "conversations":
-/// [...]}. Every record is checked at once, and read again when it is asked for, like its picture:
-/// a file of a million records costs little memory, and must not change meanwhile. Records without
-/// an image are text only. The name has a hash of the JSON's bytes, so that a run is not resumed
-/// with edited texts; pictures are not looked at for that.
+/// [...]}. The JSON is read at once, a record at a time: in memory are its texts, 4 bytes for each
+/// of them and 24 for a record. Pictures are read when they are asked for. Records without an image
+/// are text only. The name has a hash of the JSON's bytes, so that a run is not resumed with edited
+/// texts; pictures are not looked at for that.
 ///
 /// Errors    io_error naming file and record; a picture path that leaves `images` is refused
 inline data_source read_llava(const std::filesystem::path& file,
                               const std::filesystem::path& images) {
-  const auto records = std::make_shared<const detail::llava_file>(file);
+  const auto records = std::make_shared<const detail::llava_records>(file);
+  char digest[24];
+  std::snprintf(digest, sizeof digest, ":%016llx",
+                static_cast<unsigned long long>(records->hash_of_file()));
   data_source out;
-  out.name =
-      file.filename().string() + ":" + std::to_string(records->size()) + ":" + records->digest();
+  out.name = file.filename().string() + ":" + std::to_string(records->size()) + digest;
   out.size = records->size();
-  out.get = [records, images](std::uint64_t i) { return records->get(i, images); };
+  out.get = [records, images](std::uint64_t i) {
+    example e{records->turns(i), std::nullopt};
+    const std::string_view picture = records->picture(i);
+    if (!picture.empty()) e.picture = read_image(images / picture);
+    return e;
+  };
   out.turns = [records](std::uint64_t i) { return records->turns(i); };
-  out.has_picture = [records](std::uint64_t i) { return records->has_picture(i); };
+  out.has_picture = [records](std::uint64_t i) { return !records->picture(i).empty(); };
   out.words = [records](std::uint64_t i) { return records->words(i); };
   return out;
 }
