@@ -145,19 +145,18 @@ def train_step(name, stage, d=8, vocab=13, L=9, B=2):
            "pad_vocab_size_multiple": 16, "tie_embeddings": True}
     # Biases of attention's keys change nothing: their gradients are rounding errors, whose signs a small eps would show.
     rule = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-3 if stage == "full-finetune" else 1e-8)
-    for salt in range(100):
-        r, towers, pixels, features = Draw(name, salt), {}, {}, []
+    def draw(salt):
+        r, towers, pixels = Draw(name, salt), {}, {}
         for tower, kind in kinds.items():
             towers[tower] = vision.tower(kind, r, **sizes[tower])
             pixels[tower] = r.normal(B, 3, sizes[tower]["img_size"], sizes[tower]["img_size"])
-            features.append(vision.patches(towers[tower], pixels[tower], sizes[tower]["depth"]))
-        w = random_connector(r, sum(f.shape[-1] for f in features), d, ssm_cfg)
+        w = random_connector(r, sum(s["embed_dim"] for s in sizes.values()), d, ssm_cfg)
         language = models.random_lm2(r, llm)
+        language.pop("lm_head.weight")  # the embedding
         ids = r.integers(B, L, high=vocab)
         labels = torch.where(r.uniform(B, L) < 0.25, torch.tensor(-100), ids)
         labels[:, 0] = -100 if stage != "align" else ids[:, 0]  # a caption's first token is the last patch's to say
         labels[1, L - 2:] = -100  # padding
-        language.pop("lm_head.weight")  # the embedding
         parameters = {"llm_backbone." + k: v for k, v in language.items()}
         parameters.update(w)
         for tower, vit in towers.items():
@@ -167,16 +166,38 @@ def train_step(name, stage, d=8, vocab=13, L=9, B=2):
                    if {"vision": stage == "full-finetune", "llm_backbone": stage != "align"}.get(k.split(".")[0], True)}
         for k, p in parameters.items():
             p.requires_grad_(k in trained)
-        if stage == "full-finetune":
-            features = [vision.patches(towers[t], pixels[t], sizes[t]["depth"]) for t in kinds]
-        _, _, tokens = connect(w, torch.cat(features, -1), ssm_cfg)
-        table = language["backbone.embedding.weight"]
-        logits = models.lm_embedded({**language, "lm_head.weight": table}, torch.cat([tokens, table[ids]], 1), llm)
-        whole = torch.cat([torch.full((B, tokens.shape[1]), -100), labels], 1)
-        loss = F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), whole[:, 1:].reshape(-1))
-        loss.backward()
-        if models.adamw_is_clear(trained, rule):
-            break
+
+        def backward():
+            for p in trained.values():
+                p.grad = None
+            features = torch.cat([vision.patches(towers[t], pixels[t], sizes[t]["depth"]) for t in kinds], -1)
+            _, _, tokens = connect(w, features, ssm_cfg)
+            table = language["backbone.embedding.weight"]
+            logits = models.lm_embedded({**language, "lm_head.weight": table}, torch.cat([tokens, table[ids]], 1), llm)
+            whole = torch.cat([torch.full((B, tokens.shape[1]), -100), labels], 1)
+            loss = F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), whole[:, 1:].reshape(-1))
+            loss.backward()
+            return loss.detach()
+
+        return towers, pixels, ids, labels, parameters, trained, backward
+
+    def sensitivity(salt):
+        """How many times larger the worst gradient's relative change is than that of all parameters."""
+        _, _, _, _, parameters, trained, backward = draw(salt)
+        backward()
+        if not models.adamw_is_clear(trained, rule):
+            return float("inf")
+        before = {k: p.grad for k, p in trained.items()}
+        r = Draw(name + " noise", salt)
+        with torch.no_grad():
+            for p in parameters.values():
+                p.mul_(1 + 1e-6 * r.normal(*p.shape))
+        backward()
+        return max((trained[k].grad - g).norm() / g.norm() for k, g in before.items()) / 1e-6
+
+    salt = min(range(100), key=sensitivity)  # what rounding disturbs least
+    towers, pixels, ids, labels, parameters, trained, backward = draw(salt)
+    loss = backward()
     assert models.adamw_is_clear(trained, rule), name
     assert all(p.grad is None for k, p in parameters.items() if k not in trained)
     before = {n: p.detach().clone() for n, p in parameters.items()}
@@ -196,11 +217,11 @@ def train_step(name, stage, d=8, vocab=13, L=9, B=2):
     tensors.update({"out.dweight." + n: p.grad for n, p in trained.items()})
     tensors.update({"out.updated." + n: p.detach() for n, p in trained.items()})
     tensors.update({"in.pixels." + t: p for t, p in pixels.items()})
-    tensors.update({"in.input_ids": ids, "in.labels": labels, "out.loss": loss.detach().reshape(1)})
+    tensors.update({"in.input_ids": ids, "in.labels": labels, "out.loss": loss.reshape(1)})
     adamw = {**rule, "weight_decay": 0.1, "decayed": decayed}
     write(name, "ml_mamba", {"config": json.dumps(config), "stage": stage, "adamw": json.dumps(adamw),
                              "tolerance": 1e-5}, tensors)
-    print(f"{name}: draw {salt}, {len(trained)} of {len(parameters)} parameters")
+    print(f"{name}: draw {salt}, sensitivity {sensitivity(salt):.1f}, {len(trained)} of {len(parameters)} parameters")
 
 
 def make():

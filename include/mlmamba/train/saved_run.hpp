@@ -21,6 +21,20 @@
 
 namespace mlmamba::train {
 
+/// Loads the parameters of a checkpoint, or of a model that export_model wrote, into memory of
+/// their own (training writes there, and a mapped file must stay as it is). Errors: io_error.
+template <class Model>
+void load_weights(Model& model, const std::filesystem::path& file) {
+  const auto weights = safetensors_file::open(file);
+  named_arrays named{weights.who(), {}};
+  for (const safetensors_entry& e : weights.entries()) named.add(e.name, e);
+  load_parameters(model, named);
+  nn::for_each_parameter(model, [](const std::string&, auto& p) {
+    auto own = std::as_const(p.value);
+    p.value = std::move(own);
+  });
+}
+
 /// Where a run stands. Random numbers need no state of their own: every draw is a function of the
 /// seed (in the run's config) and of a number such as the update's, and so is the order of data.
 struct run_state {
@@ -125,15 +139,7 @@ class saved_run {
     if (state.updates != all.back())
       fail<io_error>(who, ": ", state.updates, " updates in the checkpoint of update ", all.back());
 
-    const auto weights = safetensors_file::open(place / "model.safetensors");
-    named_arrays named{weights.who(), {}};
-    for (const safetensors_entry& e : weights.entries()) named.add(e.name, e);
-    load_parameters(model, named);
-    // The parameters now lie in the mapped file; training wants memory of its own.
-    nn::for_each_parameter(model, [](const std::string&, auto& p) {
-      auto own = std::as_const(p.value);
-      p.value = std::move(own);
-    });
+    load_weights(model, place / "model.safetensors");
     read_arrays(safetensors_file::open(place / "optimizer.safetensors"), o);
     o.set_updates(state.updates);
     return state;
