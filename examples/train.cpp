@@ -6,6 +6,8 @@
 //   train --config examples/garment_recipe.json --out run
 //   train --config examples/garment_recipe.json --out run --resume --minutes 9
 //   train --config my.json --data chat.json --images pictures --test test.json --out run
+//   train --config my.json --llava chat.json --images pictures --stage align --out aligned
+//   train --config my.json --dataset llava-v15 --stage finetune --from aligned/model --out tuned
 //
 // The same run in pieces (--minutes, or Ctrl-C, then --resume) ends with the same bits as in one
 // go, on any number of threads. (train_cuda: on one kind of GPU.) For another machine, in one file:
@@ -15,6 +17,7 @@
 #include <csignal>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -31,11 +34,14 @@
 #include "mlmamba/train/export.hpp"
 #include "mlmamba/train/prefetch.hpp"
 #include "mlmamba/train/recipe.hpp"
+#include "mlmamba/train/stage_metrics.hpp"
 #include "mlmamba/train/step.hpp"
 #include "mlmamba/train/trainer.hpp"
+#include "train_options.hpp"
 
 namespace train = mlmamba::train;
 using mlmamba::index_t, mlmamba::json;
+using namespace train_program;
 
 namespace {
 
@@ -52,34 +58,6 @@ using two_towers = mlmamba::fused<one_tower, one_tower>;
 
 std::atomic<bool> interrupted{false};
 
-struct settings {
-  std::string config, out, data, images, test, test_images, commit, weights = "bf16";
-  std::int64_t steps = 0, batch = 0, micro_batch = 0, profile = 0;
-  std::int64_t seed = -1, test_scenes = 0;
-  double learning_rate = -1, minutes = 0;
-  int threads = 0, device = 0, prefetch = 1;
-  bool resume = false, evaluate = false, no_controls = false;
-};
-
-// Flags win over the file.
-json recipe_json(const settings& s) {
-  json j = mlmamba::read_json(s.config);
-  const auto set = [&](const char* part, const char* key, bool given, const json& value) {
-    if (given) j[part][key] = value;
-  };
-  set("data", "source", !s.data.empty(), s.data);
-  set("data", "images", !s.images.empty(), s.images);
-  set("test", "source", !s.test.empty(), s.test);
-  set("test", "images", !s.test_images.empty(), s.test_images);
-  set("test", "scenes", s.test_scenes > 0, s.test_scenes);
-  if (s.steps > 0) train::set_steps(j, s.steps, s.config);
-  set("training", "batch", s.batch > 0, s.batch);
-  set("training", "micro_batch", s.micro_batch > 0, s.micro_batch);
-  set("training", "learning_rate", s.learning_rate >= 0, s.learning_rate);
-  set("training", "seed", s.seed >= 0, s.seed);
-  return j;
-}
-
 void print_size(const char* name, index_t parameters) {
   std::fprintf(stderr, "  %-16s %10lld parameters\n", name, static_cast<long long>(parameters));
 }
@@ -93,7 +71,8 @@ json short_report(const train::vqa_report& r) {
 }
 
 template <class Model>
-int run(const settings& s, train::recipe r) {
+int run(const settings& s, train::recipe r, const json& recipe, train::data_source source,
+        std::optional<train::stage_plan> plan) {
 #if defined(__CUDACC__)
   mlmamba::context_of<E> ctx(mlmamba::cuda_options{.device = s.device});
   const std::string where = "GPU " + std::to_string(s.device);
@@ -105,7 +84,7 @@ int run(const settings& s, train::recipe r) {
   r.training.folder = out;
   r.training.minutes = s.minutes;
 
-  const train::data_source source = train::source_of(r);
+  if (!plan) source = train::source_of(r);
   std::error_code code, ignored;
   std::filesystem::create_directories(out, code);
   if (!std::filesystem::is_directory(out, ignored))
@@ -128,11 +107,28 @@ int run(const settings& s, train::recipe r) {
   Model model = mlmamba::published<Model>::make(r.model, s.config);
   mlmamba::nn::initialise(model, {r.seed, 0, 0});
   model.llm_backbone.recompute = r.recompute;
+  if (!s.from.empty()) {
+    train::load_weights(model, std::filesystem::path(s.from) / "model.safetensors");
+    r.training.config["from"] = s.from;
+  }
   for (const std::string& prefix : r.freeze) mlmamba::nn::freeze(model, prefix);
   const auto towers = mlmamba::picture_rule(r.model, s.config);
 
   r.training.config["source"] = source.name;
   r.training.config["tokenizer_hash"] = std::to_string(mlmamba::hash(words_text));
+  std::optional<train::stage_metrics> records;  // made when it is known where the run goes on
+  std::optional<train::progress> status;
+  if (plan) {
+    const train::trainer_options o = plan->training(source.size);
+    r.training.config["stage"] = train::name_of(plan->stage);
+    r.training.epoch_updates = o.epoch_updates;
+    r.training.checkpoint_minutes = o.checkpoint_minutes;
+    r.training.show = false;
+    r.training.record = [&](const train::update_record& u, double next_rate) {
+      records->add(u, next_rate);
+      (*status)(u.step, records->status());
+    };
+  }
   train::trainer<Model, train::next_token_gradients> t(ctx, model, {}, r.training);
   const bool there = !train::saved_run(out / "checkpoints").steps().empty();
   if (there && !s.resume && !s.evaluate)
@@ -169,9 +165,19 @@ int run(const settings& s, train::recipe r) {
     build.max_length = r.data.max_length;
     build.micro_batch_size = r.micro_batch;
     build.padding = *words.eos();
+    if (plan) {
+      build.cut = train::cutting::in_order;
+      const std::string name = train::run_name(
+          std::filesystem::path(s.config).stem().string(),
+          s.dataset.empty() ? std::filesystem::path(r.data.source).stem().string() : s.dataset,
+          plan->stage, r.seed);
+      records.emplace(out, name, plan->stage, r.training.config, t.state().updates);
+      status.emplace("update", r.training.rate.steps, t.state().updates, r.training.log_every);
+    }
     train::prefetcher batches(
-        source, train::sampler(source, r.batch, train::sampling_of(r.data.sampling), r.seed), build,
-        t.state().updates, s.prefetch);
+        source,
+        train::sampler(source, r.batch, train::sampling_of(r.data.sampling), r.seed, plan ? 1 : 8),
+        build, t.state().updates, s.prefetch);
     const index_t first = t.state().updates;
     std::chrono::steady_clock::time_point begin;
     t.run(
@@ -231,22 +237,33 @@ int run(const settings& s, train::recipe r) {
   train::export_model(model, out / "model", stored, {{"chat_format", mlmamba::name_of(r.chat)}},
                       words_text, note);
   mlmamba::write_file(out / "model" / "metrics.json", metrics.dump(1) + "\n");
-  mlmamba::write_file(out / "model" / "recipe.json", recipe_json(s).dump(1) + "\n");
+  mlmamba::write_file(out / "model" / "recipe.json", recipe.dump(1) + "\n");
   std::fprintf(stderr, "train: wrote %s\n", (out / "model").string().c_str());
   return 0;
 }
 
 int choose(const settings& s) {
-  const train::recipe r = train::recipe_from(recipe_json(s), s.config);
+  json j = recipe_json(s);
+  train::data_source source;
+  std::optional<train::stage_plan> plan;
+  if (!s.from.empty()) j["tokenizer"] = {{"file", s.from + "/tokenizer.json"}};
+  if (!s.stage.empty()) {
+    plan = train::plan_from(j, train::stage_of(s.stage), s.config);
+    const json data = train::detail::part_of(j, "data");
+    source = train::read_llava(mlmamba::json_get<std::string>(data, "source", s.config),
+                               mlmamba::json_get_or<std::string>(data, "images", "", s.config));
+    j = train::recipe_of(j, *plan, source.size, s.config);
+  }
+  const train::recipe r = train::recipe_from(j, s.config);
   const auto towers = mlmamba::towers_from(r.model, s.config).size();
 #if defined(MLMAMBA_TRAIN_ONE)  // one composition alone compiles in less time
   using scan = mlmamba::scan_connector<E>;
-  if (towers == 2) return run<model_of<two_towers, scan>>(s, r);
+  if (towers == 2) return run<model_of<two_towers, scan>>(s, r, j, source, plan);
   mlmamba::fail(towers, " towers; compiled are 2 with ", scan::kind);
 #else
   using any = mlmamba::any_connector<E>;
-  if (towers == 1) return run<model_of<one_tower, any>>(s, r);
-  if (towers == 2) return run<model_of<two_towers, any>>(s, r);
+  if (towers == 1) return run<model_of<one_tower, any>>(s, r, j, source, plan);
+  if (towers == 2) return run<model_of<two_towers, any>>(s, r, j, source, plan);
   mlmamba::fail(towers, " towers; 1 or 2 are wanted");
 #endif
 }
@@ -258,37 +275,9 @@ int main(int argc, char** argv) {
   CLI::App app{
       "Trains a model that answers questions about pictures, tests it, and writes it to "
       "OUT/model.\n"
-      "OUT also gets metrics.jsonl, tokenizer.json and checkpoints.\n"
+      "OUT also gets metrics.jsonl, tokenizer.json and checkpoints; with --stage RUN.jsonl too.\n"
       "Exit code: 0 finished, 1 failed, 2 bad option or input, 3 stopped before the end."};
-  app.add_option("--config", s.config, "The recipe (JSON)")->required();
-  app.add_option("--out", s.out, "Folder of the run")->required();
-  app.add_option("--data", s.data, "LLaVA-style JSON, or garment:FOLDER with the IDX files");
-  app.add_option("--images", s.images, "Folder of its pictures");
-  app.add_option("--test", s.test, "Questions held out: the same kinds");
-  app.add_option("--test-images", s.test_images, "Folder of their pictures");
-  app.add_option("--test-scenes", s.test_scenes, "How many pictures are tested");
-  app.add_option("--steps", s.steps, "Updates");
-  app.add_option("--batch", s.batch, "Conversations per update");
-  app.add_option("--micro-batch", s.micro_batch, "Conversations at once");
-  app.add_option("--learning-rate", s.learning_rate, "Peak");
-  app.add_option("--seed", s.seed, "Of the weights and of the order of data");
-  app.add_option("--minutes", s.minutes, "Stop with a checkpoint before this time is over");
-#if defined(__CUDACC__)
-  app.add_option("--device", s.device, "Number of the GPU")->capture_default_str();
-#else
-  app.add_option("--threads", s.threads, "Of the model (0: all); never changes a result");
-#endif
-  app.add_option("--prefetch", s.prefetch, "Threads that make batches; never changes a result")
-      ->check(CLI::Range(0, 64))
-      ->capture_default_str();
-  app.add_option("--weights", s.weights, "How matrices are written")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
-  app.add_option("--commit", s.commit, "Of the sources: noted in the model and its metrics");
-  app.add_option("--profile", s.profile, "Print a table of all ops over this many updates");
-  app.add_flag("--resume", s.resume, "Go on from the newest checkpoint in OUT, if there is one");
-  app.add_flag("--evaluate", s.evaluate, "Don't train: test and write what the checkpoint has");
-  app.add_flag("--no-controls", s.no_controls, "Test with the right pictures only");
+  add_options(app, s);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -5,11 +5,11 @@
 #pragma once
 
 #include "check_fixture/fixture.hpp"
+#include "check_fixture/train_step.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
 #include "mlmamba/nn/mamba1.hpp"
-#include "mlmamba/ops/adamw.hpp"
-#include "mlmamba/ops/cross_entropy.hpp"
 #include "mlmamba/ops/reduce.hpp"
+#include "mlmamba/train/stage.hpp"
 
 namespace mlmamba::check_fixture {
 
@@ -107,80 +107,6 @@ results connector_results(fixture& f, context_of<E>& ctx) {
   return connector_results_of<E, scan_connector<E>>(f, ctx);
 }
 
-/// Loss of next tokens and its gradients under the file's own names; then one AdamW step.
-template <engine E, class Model>
-void train_step(fixture& f, context_of<E>& ctx, Model& model, in_index<E, 2> ids,
-                const named_arrays& named, results& out) {
-  using M = typename E::memory;
-  using A = typename E::accum;
-  const auto labels = f.needed<std::int32_t, 2>("in.labels");
-  const index_t b = ids.size[0], l = ids.size[1];
-  if (labels.size(0) != b || labels.size(1) != l)
-    fail<io_error>(f.path(), ": in.labels is ", to_string(labels.view()), "; ", to_string(ids),
-                   " is wanted");
-  tensor<std::int32_t, 1> host({b * l});
-  index_t counted = 0;
-  for (index_t i = 0; i < b; ++i)
-    for (index_t t = 0; t < l; ++t) {  // logits of token t are about token t + 1
-      host(i * l + t) = t + 1 < l ? labels(i, t + 1) : -100;
-      counted += host(i * l + t) != -100;
-    }
-  tensor<std::int32_t, 1, M> wanted(host.shape());
-  from_host(wanted.view(), std::as_const(host).view());
-  nn::allocate_grads(model);
-  auto frame = ctx.scratch.make_frame();
-  typename Model::saved s;
-  const auto logits = model.forward(ctx, model.embed(ctx, ids, s), s);
-  tensor<A, 1, M> losses({b * l});
-  run(ctx, ops::cross_entropy<E>{.logits = rows(logits), .label = wanted, .loss = losses});
-  double loss = 0;
-  for (const double v : numbers(losses.view())) loss += v;
-  out["loss"] = {{1}, {loss / double(std::max<index_t>(counted, 1))}, false};
-  auto dlogits = ctx.template make<E, 3>(logits.shape());
-  run(ctx, ops::cross_entropy_backward<E>{
-               .logits = rows(logits),
-               .label = wanted,
-               .dlogits = rows(dlogits),
-               .scale = typename E::real(1.0 / double(std::max<index_t>(counted, 1)))});
-  model.embed_backward(ctx, model.backward(ctx, dlogits, s), s);
-  const bool step = f.has_option("adamw");
-  const json rule = step ? f.object("adamw") : json::object();
-  const std::string who = f.path() + ": adamw";
-  const auto betas = json_get_or<std::vector<double>>(rule, "betas", {0.9, 0.999}, who);
-  if (betas.size() != 2) fail<io_error>(who, ": betas are not two numbers");
-  const auto decayed = json_get_or<std::vector<std::string>>(rule, "decayed", {}, who);
-  nn::for_each_parameter(model, [&](const std::string& path, auto& p) {
-    using P = std::remove_cvref_t<decltype(p)>;
-    const safetensors_entry& stored = named.by_path.at(path);
-    const std::string name = stored.name;  // as the file calls it
-    out["dweight." + name] = {stored.shape, numbers(p.grad.view()), true};
-    if (!step) return;
-    // Weights of less precision are updated as training does it: from a wide copy.
-    using T = typename P::value_type;
-    const index_t n = p.value.count();
-    tensor<A, 1, M> m({n}), v({n}), wide;
-    if constexpr (!std::is_same_v<T, A>) {
-      wide = tensor<A, 1, M>({n});
-      tensor<A, 1> exact({n});
-      read_values(stored, std::span<A>(exact.data(), std::size_t(n)));
-      from_host(wide.view(), std::as_const(exact).view());
-    }
-    const bool decays = std::find(decayed.begin(), decayed.end(), name) != decayed.end();
-    run(ctx, ops::adamw<E, T>{
-                 .weight = p.value.view().flat(),
-                 .master = wide,
-                 .grad = p.grad.view().flat(),
-                 .m = m,
-                 .v = v,
-                 .learning_rate = json_get_or<double>(rule, "lr", 1e-3, who),
-                 .beta1 = betas[0],
-                 .beta2 = betas[1],
-                 .epsilon = json_get_or<double>(rule, "eps", 1e-8, who),
-                 .weight_decay = decays ? json_get_or<double>(rule, "weight_decay", 0, who) : 0});
-    out["updated." + name] = {stored.shape, numbers(p.value.view())};
-  });
-}
-
 template <engine E, template <class> class Mixer>
 results language_results_of(fixture& f, context_of<E>& ctx, const json& config) {
   using model_type = mamba_lm<E, Mixer>;
@@ -199,7 +125,7 @@ results language_results_of(fixture& f, context_of<E>& ctx, const json& config) 
     if (ids.count() > 0)  // else there is nothing to go on from
       greedy<E>(f, ctx, model, model.embed(ctx, in_index<E, 2>(ids).slice(0, 0, 1)), out);
   }
-  if (f.find("in.labels") != nullptr) train_step<E>(f, ctx, model, ids, named, out);
+  if (f.find("in.labels") != nullptr) train_step<E>(f, ctx, model, {}, ids, named, out);
   return out;
 }
 
@@ -224,7 +150,8 @@ results ml_mamba_results_of(fixture& f, context_of<E>& ctx, const json& config) 
   using model_type = ml_mamba<Vision, scan_connector<E>, mamba_lm<E, Mixer>>;
   auto model = published<model_type>::make(config, f.path() + ": config");
   auto entries = weights_of(f);
-  load_parameters(model, published<model_type>::arrays(std::move(entries), config, f.path()));
+  const auto named = published<model_type>::arrays(std::move(entries), config, f.path());
+  load_parameters(model, named);
   std::vector<tensor_of<E, 4>> held;
   for (const auto& t : towers_from(config, f.path())) {
     std::string name = t.name.substr(0, t.name.find("_featurizer"));
@@ -234,9 +161,13 @@ results ml_mamba_results_of(fixture& f, context_of<E>& ctx, const json& config) 
   }
   const std::vector<in<E, 4>> x(held.begin(), held.end());
   const auto ids = ids_of<E>(f, model.llm_backbone.vocabulary());
+  const bool trained = f.find("in.labels") != nullptr;
+  if (trained && f.has_option("stage"))
+    train::set_stage(model, train::stage_of(f.option("stage", "")));
   f.refuse_unknown();
-  auto frame = ctx.scratch.make_frame();
   results out;
+  if (trained) train_step<E>(f, ctx, model, x, ids, named, out);
+  auto frame = ctx.scratch.make_frame();
   const auto features = model.features(ctx, x);
   out["features"] = result_of(features);
   out["tokens"] = result_of(model.tokens(ctx, features));

@@ -134,7 +134,100 @@ def ml_mamba(name, arch="fused-gelu-mlp", d=16, vocab=45, L=7, count=8, connecto
     write(name, "ml_mamba", {"config": json.dumps(config)}, tensors)
 
 
+def train_step(name, stage, d=8, vocab=13, L=9, B=2):
+    """Loss, and of every parameter that a stage trains the gradient and what one AdamW step makes of it."""
+    ssm_cfg = {"layer": "Mamba2", "headdim": 4, "d_state": 4, "chunk_size": 4}
+    sizes = {"dino": dict(img_size=8, patch_size=4, embed_dim=4, depth=2, num_heads=2, mlp_ratio=2.0),
+             "siglip": dict(img_size=4, patch_size=2, embed_dim=6, depth=2, num_heads=1, mlp_ratio=2.0)}
+    kinds = {"dino": "dinov2-reg4", "siglip": "siglip"}
+    llm = {"d_model": d, "d_intermediate": 0, "n_layer": 1, "vocab_size": vocab, "ssm_cfg": ssm_cfg,
+           "attn_layer_idx": [], "attn_cfg": {}, "rms_norm": True, "residual_in_fp32": True, "fused_add_norm": True,
+           "pad_vocab_size_multiple": 16, "tie_embeddings": True}
+    # Biases of attention's keys change nothing: their gradients are rounding errors, whose signs a small eps would show.
+    rule = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-3 if stage == "full-finetune" else 1e-8)
+    def draw(salt):
+        r, towers, pixels = Draw(name, salt), {}, {}
+        for tower, kind in kinds.items():
+            towers[tower] = vision.tower(kind, r, **sizes[tower])
+            pixels[tower] = r.normal(B, 3, sizes[tower]["img_size"], sizes[tower]["img_size"])
+        w = random_connector(r, sum(s["embed_dim"] for s in sizes.values()), d, ssm_cfg)
+        language = models.random_lm2(r, llm)
+        language.pop("lm_head.weight")  # the embedding
+        ids = r.integers(B, L, high=vocab)
+        labels = torch.where(r.uniform(B, L) < 0.25, torch.tensor(-100), ids)
+        labels[:, 0] = -100 if stage != "align" else ids[:, 0]  # a caption's first token is the last patch's to say
+        labels[1, L - 2:] = -100  # padding
+        parameters = {"llm_backbone." + k: v for k, v in language.items()}
+        parameters.update(w)
+        for tower, vit in towers.items():
+            parameters.update({f"vision.{tower}.{k}": p for k, p in vit.named_parameters()
+                               if vision.is_used(k, sizes[tower]["depth"])})
+        trained = {k: p for k, p in parameters.items()
+                   if {"vision": stage == "full-finetune", "llm_backbone": stage != "align"}.get(k.split(".")[0], True)}
+        for k, p in parameters.items():
+            p.requires_grad_(k in trained)
+
+        def backward():
+            for p in trained.values():
+                p.grad = None
+            features = torch.cat([vision.patches(towers[t], pixels[t], sizes[t]["depth"]) for t in kinds], -1)
+            _, _, tokens = connect(w, features, ssm_cfg)
+            table = language["backbone.embedding.weight"]
+            logits = models.lm_embedded({**language, "lm_head.weight": table}, torch.cat([tokens, table[ids]], 1), llm)
+            whole = torch.cat([torch.full((B, tokens.shape[1]), -100), labels], 1)
+            loss = F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), whole[:, 1:].reshape(-1))
+            loss.backward()
+            return loss.detach()
+
+        return towers, pixels, ids, labels, parameters, trained, backward
+
+    def sensitivity(salt):
+        """How many times larger the worst gradient's relative change is than that of all parameters."""
+        _, _, _, _, parameters, trained, backward = draw(salt)
+        backward()
+        if not models.adamw_is_clear(trained, rule):
+            return float("inf")
+        before = {k: p.grad for k, p in trained.items()}
+        r = Draw(name + " noise", salt)
+        with torch.no_grad():
+            for p in parameters.values():
+                p.mul_(1 + 1e-6 * r.normal(*p.shape))
+        backward()
+        return max((trained[k].grad - g).norm() / g.norm() for k, g in before.items()) / 1e-6
+
+    salt = min(range(100), key=sensitivity)  # what rounding disturbs least
+    towers, pixels, ids, labels, parameters, trained, backward = draw(salt)
+    loss = backward()
+    assert models.adamw_is_clear(trained, rule), name
+    assert all(p.grad is None for k, p in parameters.items() if k not in trained)
+    before = {n: p.detach().clone() for n, p in parameters.items()}
+    decayed = [n for n, p in trained.items() if p.dim() > 1 and not n.endswith(".bias")]
+    groups = [{"params": [p for n, p in trained.items() if (n in decayed) == on], "weight_decay": 0.1 * on}
+              for on in (True, False)]
+    torch.optim.AdamW(groups, **rule).step()
+    config = {t: vision.config_of(kinds[t], sizes[t]) for t in kinds}
+    config.update(llm=llm, connector={"type": "mamba2_scan_connector", "n_layer": 2},
+                  arch_specifier="no-align+fused-gelu-mlp")
+    tensors = {"weight." + n: v for n, v in before.items()}
+    # The last block and norm of a tower are in its file, and nothing reads them.
+    for tower, vit in towers.items():
+        tensors.update({f"weight.vision.{tower}.{k}": p.detach() for k, p in vit.named_parameters()
+                        if not k.startswith("attn_pool.") and f"weight.vision.{tower}.{k}" not in tensors})
+    tensors["weight.llm_backbone.lm_head.weight"] = before["llm_backbone.backbone.embedding.weight"]
+    tensors.update({"out.dweight." + n: p.grad for n, p in trained.items()})
+    tensors.update({"out.updated." + n: p.detach() for n, p in trained.items()})
+    tensors.update({"in.pixels." + t: p for t, p in pixels.items()})
+    tensors.update({"in.input_ids": ids, "in.labels": labels, "out.loss": loss.reshape(1)})
+    adamw = {**rule, "weight_decay": 0.1, "decayed": decayed}
+    write(name, "ml_mamba", {"config": json.dumps(config), "stage": stage, "adamw": json.dumps(adamw),
+                             "tolerance": 1e-5}, tensors)
+    print(f"{name}: draw {salt}, sensitivity {sensitivity(salt):.1f}, {len(trained)} of {len(parameters)} parameters")
+
+
 def make():
+    train_step("ml_mamba_train_step_finetune", "finetune")
+    train_step("ml_mamba_train_step_align", "align")
+    train_step("ml_mamba_train_step_full_finetune", "full-finetune")
     with torch.no_grad():
         connector("mamba2_scan_connector_grid3", d=24)
         connector("mamba2_scan_connector_grid5_batch2", grid=5, d=16, B=2)

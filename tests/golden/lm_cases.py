@@ -149,23 +149,6 @@ def generate(name, kind, B=2, L=21, count=12, form="huggingface", vocab=None,
     write(name, kind, {"format": form, "config": config}, tensors)
 
 
-def adamw_is_clear(parameters, rule):
-    """Whether float32 noise in the gradients, 3e-6 of their rms, leaves the first AdamW step alone.
-
-    That step is lr g / (|g| + eps), the sign of g but for tiny ones: an element near zero could go either way.
-    """
-    def direction(g):
-        return g / (g.abs() + rule["eps"])
-
-    for p in parameters.values():
-        noise = 3e-6 * p.grad.pow(2).mean().sqrt() * (p.grad != 0)
-        shift = torch.maximum((direction(p.grad + noise) - direction(p.grad)).abs(),
-                              (direction(p.grad - noise) - direction(p.grad)).abs())
-        if rule["lr"] * shift.norm() > 1e-5 * p.norm():
-            return False
-    return True
-
-
 def train_step(name, kind, B=2, L=11, **changes):
     """Loss, gradient of every parameter and the parameters after one AdamW step."""
     small = dict(hidden_size=16, vocab_size=32, state_size=8)
@@ -182,9 +165,9 @@ def train_step(name, kind, B=2, L=11, **changes):
             loss = model(ids, labels=labels, use_cache=False).loss
         loss.backward()
         parameters = dict(model.named_parameters())
-        if adamw_is_clear(parameters, rule):
+        if models.adamw_is_clear(parameters, rule):
             break
-    assert adamw_is_clear(parameters, rule)
+    assert models.adamw_is_clear(parameters, rule)
     decayed = [n for n, p in parameters.items() if p.dim() > 1 and not n.endswith(".bias")]
     groups = [{"params": [p for n, p in parameters.items() if (n in decayed) == on], "weight_decay": 0.1 * on}
               for on in (True, False)]

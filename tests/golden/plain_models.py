@@ -134,6 +134,23 @@ def lm(w, ids, config, eps=1e-5):
     return lm_embedded(w, w["backbone.embedding.weight"][ids], config, eps)
 
 
+def adamw_is_clear(parameters, rule):
+    """Whether float32 noise in the gradients, 3e-6 of their rms, leaves the first AdamW step alone.
+
+    That step is lr g / (|g| + eps), the sign of g but for tiny ones: an element near zero could go either way.
+    """
+    def direction(g):
+        return g / (g.abs() + rule["eps"])
+
+    for p in parameters.values():
+        noise = 3e-6 * p.grad.pow(2).mean().sqrt() * (p.grad != 0)
+        shift = torch.maximum((direction(p.grad + noise) - direction(p.grad)).abs(),
+                              (direction(p.grad - noise) - direction(p.grad)).abs())
+        if rule["lr"] * shift.norm() > 1e-5 * p.norm():
+            return False
+    return True
+
+
 class Unclear(Exception):
     """Two tokens are too close for a greedy choice that must not depend on rounding, bf16 included."""
 

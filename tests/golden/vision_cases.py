@@ -68,14 +68,25 @@ def stored_weights(model, stored_grid, kind, r):
     return weights
 
 
+def is_used(name, depth):
+    """Whether patches() depends on the parameter: not on those of the last block and what follows it."""
+    return not name.startswith(("norm.", "attn_pool.", f"blocks.{depth - 1}."))
+
+
+def patches(model, pixels, depth):
+    """Residual stream after block depth-2 without prefix tokens, with gradients."""
+    x = model.norm_pre(model._pos_embed(model.patch_embed(pixels)))
+    for block in model.blocks[:depth - 1]:
+        x = block(x)
+    return x[:, model.num_prefix_tokens:]
+
+
 def patches_of(model, pixels, depth):
     """Residual stream after block depth-2 without prefix tokens, by timm, checked against its layers run by hand."""
     with torch.no_grad():
         got, = model.get_intermediate_layers(pixels, n=[depth - 2], norm=False)
-        x = model.norm_pre(model._pos_embed(model.patch_embed(pixels)))
-        for block in model.blocks[:depth - 1]:
-            x = block(x)
-    assert torch.allclose(got, x[:, model.num_prefix_tokens:], rtol=1e-12, atol=1e-12)
+        by_hand = patches(model, pixels, depth)
+    assert torch.allclose(got, by_hand, rtol=1e-12, atol=1e-12)
     return got
 
 

@@ -9,6 +9,7 @@
 
 #include "io/temporary.hpp"
 #include "mlmamba/train/garment_source.hpp"
+#include "mlmamba/train/llava.hpp"
 #include "mlmamba/train/prefetch.hpp"
 #include "train/garment_photos.hpp"
 

@@ -12,6 +12,7 @@
 #include "mlmamba/models/mamba_lm.hpp"
 #include "mlmamba/models/ml_mamba.hpp"
 #include "mlmamba/models/vit.hpp"
+#include "mlmamba/train/stage.hpp"
 #include "mlmamba/train/step.hpp"
 #include "mlmamba/train/trainer.hpp"
 #include "mlmamba/verify/op_case.hpp"
@@ -144,5 +145,24 @@ TEST_SUITE("ml_mamba_training_test") {
           path.starts_with("vision_backbone.") || path.starts_with("llm_backbone.backbone.layers.");
       CHECK_MESSAGE(same == frozen, path);
     });
+  }
+  TEST_CASE("each stage changes all that it trains, and no bit of what it doesn't") {
+    context_of<E> ctx;
+    for (const stage which : {stage::align, stage::finetune, stage::full_finetune}) {
+      model_type m = tiny();
+      const model_type before = m;
+      set_stage(m, which);
+      tiny_trainer t(ctx, m, {}, quick(10));
+      for (int i = 0; i < 2; ++i) t.update(all_four(4));
+      std::vector<std::string> was;
+      nn::for_each_parameter(before, [&](const std::string&, const auto& p) {
+        was.emplace_back(reinterpret_cast<const char*>(p.value.data()), p.value.bytes());
+      });
+      std::size_t at = 0;
+      nn::for_each_parameter(m, [&](const std::string& path, const auto& p) {
+        const bool same = std::memcmp(was[at++].data(), p.value.data(), p.value.bytes()) == 0;
+        CHECK_MESSAGE(same != trains(which, path), path);
+      });
+    }
   }
 }

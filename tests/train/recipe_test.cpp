@@ -9,6 +9,7 @@
 #include "io/temporary.hpp"
 #include "mlmamba/models/published/mamba_lm.hpp"
 #include "mlmamba/train/export.hpp"
+#include "mlmamba/train/stage_recipe.hpp"
 
 using namespace mlmamba;
 using namespace mlmamba::train;
@@ -144,5 +145,36 @@ TEST_SUITE("recipe_test") {
         }
       });
     }
+  }
+  TEST_CASE("a stage fills in what a recipe leaves open") {
+    const json open{{"model", json::object()}, {"data", {{"source", "chat.json"}}}};
+    const auto staged = [&](const json& training, stage which, std::uint64_t examples) {
+      json j = open;
+      if (!training.is_null()) j["training"] = training;
+      return recipe_from(recipe_of(j, plan_from(j, which, "test"), examples, "test"), "test");
+    };
+    const recipe a = staged(nullptr, stage::align, 558128);
+    CHECK(a.training.rate.steps == 2181);
+    CHECK(a.training.rate.warmup == 65);
+    CHECK(a.training.rate.first_update_zero);
+    CHECK(a.training.normalisation == normalisation::mean_of_means);
+    CHECK(a.batch == 256);
+    CHECK(a.micro_batch == 16);
+    CHECK(a.data.labels == labelling::caption);
+    CHECK(a.data.sampling == "distributed");
+    CHECK(a.freeze == std::vector<std::string>{"vision_backbone", "llm_backbone"});
+    CHECK(a.training.checkpoint_every == 0);
+    const recipe f = staged({{"epochs", 1}, {"batch", 8}, {"learning_rate", 0.5}, {"seed", 3}},
+                            stage::finetune, 81);
+    CHECK(f.training.rate.steps == 11);
+    CHECK(f.training.rate.peak == 0.5);
+    CHECK(f.micro_batch == 8);
+    CHECK(f.seed == 3);
+    CHECK(f.data.labels == labelling::answers);
+    CHECK(f.data.sampling == "split-modality");
+    CHECK(f.freeze == std::vector<std::string>{"vision_backbone"});
+    CHECK(staged(nullptr, stage::full_finetune, 128).freeze.empty());
+    CHECK_THROWS_AS(staged({{"batch", 9}, {"micro_batch", 2}}, stage::align, 9), error);
+    CHECK_THROWS_AS(staged({{"epoch", 1}}, stage::align, 9), io_error);
   }
 }

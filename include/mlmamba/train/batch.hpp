@@ -21,6 +21,9 @@ namespace mlmamba::train {
 struct micro_batch {
   tensor<std::int32_t, 2> ids, labels;     // (B, L), padded on the right
   std::vector<tensor<float, 4>> pictures;  // (B, 3, S, S) for each tower; empty: text only
+  /// Parts with the same number were cut together: they share one mean where means of micro-batches
+  /// are taken. Negative: a part by itself.
+  index_t cut = -1;
 
   index_t batch() const { return ids.size(0); }
   index_t length() const { return ids.size(1); }
@@ -41,7 +44,18 @@ struct update_batch {
   }
 };
 
+/// Which examples go through the model together.
+enum class cutting : std::uint8_t {
+  by_length,  ///< all of one modality in order of length: least padding
+  in_order,   ///< as the sampler has them, so that the means of micro-batches are the original's
+};
+
 /// How examples become arrays.
+///
+/// Source    the original's collator, but for rows of both kinds in one micro-batch: it lets text
+///           rows end in as many zeros as a picture has tokens, here they are a part of their own
+///           (rows with pictures first, each kind in its order). Nothing reads what lies behind a
+///           row's end, so losses and gradients are the same
 struct batch_builder {
   encoder encode{};
   chat_format chat = chat_format::zephyr;
@@ -49,11 +63,12 @@ struct batch_builder {
   std::vector<image_transform> towers{};  ///< empty: pictures are not looked at
   std::size_t max_length = 2048;          ///< of the text, in tokens; the rest is cut
   index_t micro_batch_size = 16;
+  cutting cut = cutting::by_length;
   std::int32_t padding = 0;
   index_t length_multiple = 1;  ///< lengths are padded to a multiple of this
 
-  /// The batch of these examples. Rows with pictures come first, then text, both ordered by length
-  /// (longest first: less padding) and cut into micro-batches.
+  /// The batch of these examples. By length: rows with pictures come first, then text, both longest
+  /// first, cut into micro-batches. In order: cut into micro-batches, each into its two kinds.
   ///
   /// Errors    whatever the source throws; mlmamba::error if a conversation has no token
   update_batch operator()(const data_source& source, std::span<const std::uint64_t> numbers) const {
@@ -62,17 +77,27 @@ struct batch_builder {
            length_multiple, "; at least 1 is wanted");
     std::vector<row> with, without;
     update_batch out;
-    for (const std::uint64_t n : numbers) {
-      const example e = source.get(n);
-      row r{encode_conversation(e, encode, chat, max_length, labels), {}};
-      if (r.text.ids.empty()) fail("batch: example ", n, " of ", source.name, " has no token");
-      out.text_tokens += static_cast<index_t>(r.text.ids.size());
-      if (e.picture)
-        for (const image_transform& t : towers) r.pixels.push_back(t(*e.picture));
-      (r.pixels.empty() ? without : with).push_back(std::move(r));
+    const std::size_t group = cut == cutting::in_order ? std::size_t(micro_batch_size)
+                                                       : std::max<std::size_t>(numbers.size(), 1);
+    for (std::size_t at = 0; at < numbers.size(); at += group) {
+      for (const std::uint64_t n : numbers.subspan(at, std::min(group, numbers.size() - at))) {
+        const example e = source.get(n);
+        row r{encode_conversation(e, encode, chat, max_length, labels), {}};
+        if (r.text.ids.empty()) fail("batch: example ", n, " of ", source.name, " has no token");
+        out.text_tokens += static_cast<index_t>(r.text.ids.size());
+        if (e.picture)
+          for (const image_transform& t : towers) r.pixels.push_back(t(*e.picture));
+        (r.pixels.empty() ? without : with).push_back(std::move(r));
+      }
+      const std::size_t before = out.parts.size();
+      for (std::vector<row>* rows : {&with, &without}) {
+        cut_into(*rows, out.parts);
+        rows->clear();
+      }
+      if (cut == cutting::in_order)
+        for (std::size_t i = before; i < out.parts.size(); ++i)
+          out.parts[i].cut = static_cast<index_t>(at / group);
     }
-    cut(with, out.parts);
-    cut(without, out.parts);
     return out;
   }
 
@@ -82,10 +107,11 @@ struct batch_builder {
     std::vector<std::vector<float>> pixels;
   };
 
-  void cut(std::vector<row>& rows, std::vector<micro_batch>& parts) const {
-    std::stable_sort(rows.begin(), rows.end(), [](const row& a, const row& b) {
-      return a.text.ids.size() > b.text.ids.size();
-    });
+  void cut_into(std::vector<row>& rows, std::vector<micro_batch>& parts) const {
+    if (cut == cutting::by_length)
+      std::stable_sort(rows.begin(), rows.end(), [](const row& a, const row& b) {
+        return a.text.ids.size() > b.text.ids.size();
+      });
     const std::size_t size = static_cast<std::size_t>(micro_batch_size);
     for (std::size_t at = 0; at < rows.size(); at += size)
       parts.push_back(assemble(std::span(rows).subspan(at, std::min(size, rows.size() - at))));

@@ -40,13 +40,15 @@ struct encoded {
 /// Which turns are learned.
 enum class labelling : std::uint8_t {
   answers,  ///< the model's turns with their end token; the human's are `ignored`
-  caption,  ///< one answer without its question, all of it learned (alignment)
+  caption,  ///< one answer without its question, all of it learned (alignment); empty: its end
 };
 
 /// Ids and labels of a conversation: each turn is tokenised by itself, and the whole is cut to
 /// `max_length` tokens.
 ///
-/// Errors    mlmamba::error if the turns are not pairs that alternate from the human's on
+/// Errors    mlmamba::error if the turns are not pairs that alternate from the human's on, or a
+///           caption has an "<image>" in it
+/// Source    the original's data sets: alignment strips the caption only, and has no template
 inline encoded encode_conversation(const example& e, const encoder& encode, chat_format format,
                                    std::size_t max_length, labelling which = labelling::answers) {
   const std::size_t n = e.turns.size();
@@ -55,11 +57,15 @@ inline encoded encode_conversation(const example& e, const encoder& encode, chat
          which == labelling::caption ? "one caption, 2 turns, is wanted"
                                      : "pairs of question and answer are wanted");
   encoded out;
+  if (which == labelling::caption && e.turns[1].text.find("<image>") != std::string::npos)
+    fail("conversation: a caption with \"<image>\" in it; only text is wanted");
   prompt_builder prompt(format);
   for (const example::turn& turn : e.turns) {
-    const std::string text =
-        prompt.add_turn(turn.human ? chat_role::human : chat_role::gpt, turn.text);
-    if (turn.human && which == labelling::caption) continue;
+    std::string text = prompt.add_turn(turn.human ? chat_role::human : chat_role::gpt, turn.text);
+    if (which == labelling::caption) {
+      if (turn.human) continue;
+      if (mlmamba::detail::strip(turn.text).empty()) text.erase(0, 1);  // the builder's blank
+    }
     const std::vector<std::int32_t> ids = encode(text);
     out.ids.insert(out.ids.end(), ids.begin(), ids.end());
     if (turn.human) {

@@ -22,14 +22,15 @@ using mlmamba::duration_text, mlmamba::progress;
 class metrics_file {
  public:
   metrics_file() = default;
-  /// Keeps the whole lines whose "step" is at most `resumed_at`, and appends to them.
-  metrics_file(std::filesystem::path path, index_t resumed_at) : path_(std::move(path)) {
+  /// Keeps the whole lines whose `step_key` is at most `resumed_at`, and appends to them.
+  metrics_file(std::filesystem::path path, index_t resumed_at, const std::string& step_key = "step")
+      : path_(std::move(path)) {
     std::string kept;
     if (std::ifstream before(path_, std::ios::binary); resumed_at > 0 && before) {
       for (std::string line; std::getline(before, line) && !before.eof();) {
         const json j = json::parse(line, nullptr, false);
-        if (j.is_object() && j.contains("step") && j.at("step").is_number_integer() &&
-            j.at("step").get<index_t>() <= resumed_at)
+        if (j.is_object() && j.contains(step_key) && j.at(step_key).is_number_integer() &&
+            j.at(step_key).get<index_t>() <= resumed_at)
           kept += line + '\n';
       }
     }

@@ -14,6 +14,7 @@
 
 #include "mlmamba/text/bpe_trainer.hpp"
 #include "mlmamba/train/garment_source.hpp"
+#include "mlmamba/train/llava.hpp"
 #include "mlmamba/train/sampler.hpp"
 #include "mlmamba/train/trainer.hpp"
 #include "mlmamba/train/vqa_set.hpp"

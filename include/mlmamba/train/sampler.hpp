@@ -14,23 +14,29 @@
 
 #include "mlmamba/core/random.hpp"
 #include "mlmamba/train/source.hpp"
+#include "mlmamba/train/torch_sampler.hpp"
 
 namespace mlmamba::train {
 
 enum class sampling : std::uint8_t {
-  in_order,  ///< 0, 1, 2, ...; for endless sources, whose examples are random themselves
-  shuffled,  ///< a new permutation for each epoch
-  grouped,   ///< the same, each batch of one modality and of similar lengths (split-modality)
+  in_order,        ///< 0, 1, 2, ...; for endless sources, whose examples are random themselves
+  shuffled,        ///< a new permutation for each epoch
+  grouped,         ///< the same, each batch of one modality and of similar lengths
+  distributed,     ///< the original's for alignment: distributed_order
+  split_modality,  ///< the original's for fine-tuning: split_modality_order
 };
 
 inline std::string_view name_of(sampling s) {
-  constexpr std::string_view names[] = {"in-order", "shuffled", "grouped"};
+  constexpr std::string_view names[] = {"in-order", "shuffled", "grouped", "distributed",
+                                        "split-modality"};
   return names[static_cast<std::size_t>(s)];
 }
 inline sampling sampling_of(std::string_view name) {
-  for (auto s : {sampling::in_order, sampling::shuffled, sampling::grouped})
+  for (auto s : {sampling::in_order, sampling::shuffled, sampling::grouped, sampling::distributed,
+                 sampling::split_modality})
     if (name_of(s) == name) return s;
-  fail("sampling \"", name, "\"; in-order, shuffled or grouped is wanted");
+  fail("sampling \"", name,
+       "\"; in-order, shuffled, grouped, distributed or split-modality is wanted");
 }
 
 /// Numbers of the examples of each batch. Nothing is kept between calls but a cache of one epoch,
@@ -39,14 +45,20 @@ inline sampling sampling_of(std::string_view name) {
 /// Order     grouped: a permutation of the examples with pictures and one of those without; each
 ///           is cut into chunks of several batches, a chunk sorted by length and cut into batches;
 ///           then the batches of both are permuted. A last short batch is filled up with the first
-///           examples of its permutation, so every example occurs
+///           examples of its permutation, so every example occurs. distributed, split_modality: as
+///           in torch_sampler.hpp; a batch then lists the examples of one rank after the other
 class sampler {
  public:
   /// `chunk_batches` batches are sorted together; 1 as the original has it (which only orders the
-  /// examples within a batch).
+  /// examples within a batch). `ranks` share a batch, where the order depends on them.
   sampler(data_source source, index_t batch, sampling how, std::uint64_t seed,
-          index_t chunk_batches = 8)
-      : source_(std::move(source)), batch_(batch), how_(how), seed_(seed), chunk_(chunk_batches) {
+          index_t chunk_batches = 8, index_t ranks = 1)
+      : source_(std::move(source)),
+        batch_(batch),
+        how_(how),
+        seed_(seed),
+        chunk_(chunk_batches),
+        ranks_(ranks) {
     if (batch < 1 || chunk_batches < 1)
       fail("sampler: batch ", batch, ", chunk ", chunk_batches, "; at least 1 is wanted");
     if (source_.size == 0 && how != sampling::in_order)
@@ -54,7 +66,8 @@ class sampler {
     if (source_.size > std::numeric_limits<std::uint32_t>::max())
       fail("sampler: ", source_.size, " examples; fewer than 2^32 are wanted");
     if (source_.size == 0) return;
-    if (how == sampling::grouped) {
+    rank_layout{batch, ranks, seed}.check();
+    if (how == sampling::grouped || how == sampling::split_modality) {
       for (std::uint64_t i = 0; i < source_.size; ++i)
         (has_picture(i) ? with_ : without_).push_back(static_cast<std::uint32_t>(i));
     } else {
@@ -100,6 +113,15 @@ class sampler {
   }
 
   std::vector<std::uint32_t> order_of(index_t epoch) const {
+    const rank_layout layout{batch_, ranks_, seed_ + std::uint64_t(epoch)};
+    if (how_ == sampling::distributed)
+      return distributed_order(static_cast<std::size_t>(source_.size), layout);
+    if (how_ == sampling::split_modality) {
+      std::vector<example_size> sizes(static_cast<std::size_t>(source_.size));
+      for (std::size_t i = 0; i < sizes.size(); ++i)
+        sizes[i] = {static_cast<std::uint32_t>(words(i)), has_picture(i)};
+      return split_modality_order(sizes, layout);
+    }
     const random_stream r = random_stream{seed_, 0, 0}.fork("sampler").fork(std::to_string(epoch));
     if (how_ != sampling::grouped) return filled(with_, r.fork("all"));
     std::vector<std::uint32_t> all = filled(with_, r.fork("with")),
@@ -129,7 +151,7 @@ class sampler {
   index_t batch_;
   sampling how_;
   std::uint64_t seed_;
-  index_t chunk_;
+  index_t chunk_, ranks_;
   std::vector<std::uint32_t> with_, without_, order_;
   index_t cached_epoch_ = -1;
 };

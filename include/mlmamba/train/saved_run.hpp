@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,20 @@
 
 namespace mlmamba::train {
 
+/// Loads the parameters of a checkpoint, or of a model that export_model wrote, into memory of
+/// their own (training writes there, and a mapped file must stay as it is). Errors: io_error.
+template <class Model>
+void load_weights(Model& model, const std::filesystem::path& file) {
+  const auto weights = safetensors_file::open(file);
+  named_arrays named{weights.who(), {}};
+  for (const safetensors_entry& e : weights.entries()) named.add(e.name, e);
+  load_parameters(model, named);
+  nn::for_each_parameter(model, [](const std::string&, auto& p) {
+    auto own = std::as_const(p.value);
+    p.value = std::move(own);
+  });
+}
+
 /// Where a run stands. Random numbers need no state of their own: every draw is a function of the
 /// seed (in the run's config) and of a number such as the update's, and so is the order of data.
 struct run_state {
@@ -27,6 +42,9 @@ struct run_state {
   index_t text_tokens = 0;  ///< seen, without padding
   index_t labelled = 0;     ///< learned from
   double seconds = 0;       ///< spent training, over all parts of the run
+  /// For a checkpoint's name only: updates of an epoch (0: a name without it), the last loss.
+  index_t epoch_updates = 0;
+  double loss = std::numeric_limits<double>::infinity();
 };
 
 /// Checkpoints of one run:
@@ -34,6 +52,10 @@ struct run_state {
 ///   FOLDER/step-00001200/model.safetensors      parameters, as they are stored
 ///                        optimizer.safetensors  "m.PATH", "v.PATH", "master.PATH"
 ///                        state.json             counts, and the config of the run
+///   FOLDER/latest-checkpoint                    a link to the newest, where links can be made
+///
+/// Where epochs are counted the name is "step-000123-epoch-01-loss=1.2345", as the original has it:
+/// the epoch of the last update, from 0, and its loss.
 ///
 /// A checkpoint is written beside its place and renamed when it is whole and on the disk, so a run
 /// that is killed at any time leaves complete ones only. Errors: io_error.
@@ -47,29 +69,31 @@ class saved_run {
   /// The updates of the checkpoints that are there, ascending.
   std::vector<index_t> steps() const {
     std::vector<index_t> out;
-    std::error_code code;
-    for (std::filesystem::directory_iterator at(folder_, code), end; !code && at != end;
-         at.increment(code)) {
-      const std::string name = at->path().filename().string();
-      index_t step = 0;
-      if (!name.starts_with("step-")) continue;
-      const auto [stop, problem] =
-          std::from_chars(name.data() + 5, name.data() + name.size(), step);
-      if (problem == std::errc() && stop == name.data() + name.size()) out.push_back(step);
-    }
-    std::sort(out.begin(), out.end());
+    for (const auto& [step, name] : found()) out.push_back(step);
     return out;
   }
+  /// Where the checkpoint of a step is.
   std::filesystem::path path_of(index_t step) const {
-    char name[32];
-    std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
-    return folder_ / name;
+    for (const auto& [there, name] : found())
+      if (there == step) return folder_ / name;
+    return folder_ / name_of({.updates = step});
+  }
+  static std::string name_of(const run_state& s) {
+    char name[96];
+    if (s.epoch_updates < 1) {
+      std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(s.updates));
+    } else {
+      const index_t epoch = std::max<index_t>(0, s.updates - 1) / s.epoch_updates;
+      std::snprintf(name, sizeof name, "step-%06lld-epoch-%02lld-loss=%.4f",
+                    static_cast<long long>(s.updates), static_cast<long long>(epoch), s.loss);
+    }
+    return name;
   }
 
   template <class Model, engine E>
   void save(const Model& model, const optimizer<E>& o, const run_state& state,
             const json& config) const {
-    const auto place = path_of(state.updates);
+    const auto place = folder_ / name_of(state);
     auto aside = place, old = place;
     aside += ".tmp";
     old += ".old";
@@ -91,7 +115,8 @@ class saved_run {
     std::filesystem::rename(aside, place, code);
     if (code) fail<io_error>(place.string(), ": can't be put in place (", code.message(), ")");
     std::filesystem::remove_all(old, code);
-    remove_old();
+    point_at(place.filename());
+    remove_old(state.updates, place.filename().string());
   }
 
   /// Loads the newest checkpoint into model and optimizer; nothing if there is none.
@@ -107,21 +132,14 @@ class saved_run {
     if (json_get<int>(text, "format", who) != 1)
       fail<io_error>(who, ": format ", text.at("format").dump(), "; 1 is wanted");
     compare(json_at(text, "config", who), config, who);
-    run_state state{
-        json_get<index_t>(text, "updates", who), json_get<index_t>(text, "text_tokens", who),
-        json_get<index_t>(text, "labelled", who), json_get<double>(text, "seconds", who)};
+    const run_state state{.updates = json_get<index_t>(text, "updates", who),
+                          .text_tokens = json_get<index_t>(text, "text_tokens", who),
+                          .labelled = json_get<index_t>(text, "labelled", who),
+                          .seconds = json_get<double>(text, "seconds", who)};
     if (state.updates != all.back())
       fail<io_error>(who, ": ", state.updates, " updates in the checkpoint of update ", all.back());
 
-    const auto weights = safetensors_file::open(place / "model.safetensors");
-    named_arrays named{weights.who(), {}};
-    for (const safetensors_entry& e : weights.entries()) named.add(e.name, e);
-    load_parameters(model, named);
-    // The parameters now lie in the mapped file; training wants memory of its own.
-    nn::for_each_parameter(model, [](const std::string&, auto& p) {
-      auto own = std::as_const(p.value);
-      p.value = std::move(own);
-    });
+    load_weights(model, place / "model.safetensors");
     read_arrays(safetensors_file::open(place / "optimizer.safetensors"), o);
     o.set_updates(state.updates);
     return state;
@@ -155,9 +173,9 @@ class saved_run {
       if (!t) return;
       const safetensors_entry& e = file.at(name);
       if (e.shape.size() != 1 || e.shape[0] != t.count() || e.type != dtype_of<T>())
-        fail<io_error>(file.who(), ": \"", name, "\" is ", name_of(e.type), " ",
-                       shape_text(e.shape), ", the run wants ", name_of(dtype_of<T>()), " (",
-                       t.count(), ")");
+        fail<io_error>(file.who(), ": \"", name, "\" is ", mlmamba::name_of(e.type), " ",
+                       shape_text(e.shape), ", the run wants ", mlmamba::name_of(dtype_of<T>()),
+                       " (", t.count(), ")");
       tensor<T, 1> host(shape<1>{{t.count()}});
       read_values(e, std::span<T>(host.data(), std::size_t(host.count())));
       from_host(t.view(), std::as_const(host).view());
@@ -186,11 +204,46 @@ class saved_run {
   }
   static std::string detail_excerpt(const json& j) { return mlmamba::detail::json_excerpt(j); }
 
-  void remove_old() const {
-    const std::vector<index_t> all = steps();
+  /// Checkpoints that are whole: updates and name, ascending.
+  std::vector<std::pair<index_t, std::string>> found() const {
+    std::vector<std::pair<index_t, std::string>> out;
+    std::error_code code;
+    for (std::filesystem::directory_iterator at(folder_, code), end; !code && at != end;
+         at.increment(code)) {
+      const std::string name = at->path().filename().string();
+      index_t step = 0;
+      if (!name.starts_with("step-")) continue;
+      const auto [stop, problem] =
+          std::from_chars(name.data() + 5, name.data() + name.size(), step);
+      const std::string_view rest(stop, std::size_t(name.data() + name.size() - stop));
+      if (problem == std::errc() &&
+          (rest.empty() ||
+           (rest.starts_with("-epoch-") && !rest.ends_with(".tmp") && !rest.ends_with(".old"))))
+        out.emplace_back(step, name);
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+
+  void point_at(const std::filesystem::path& name) const {
+    const auto link = folder_ / "latest-checkpoint", aside = folder_ / "latest-checkpoint.tmp";
+    std::error_code code;
+    std::filesystem::remove(aside, code);
+    std::filesystem::create_directory_symlink(name, aside, code);
+    if (!code) std::filesystem::rename(aside, link, code);
+  }
+
+  void remove_old(index_t step, const std::string& newest) const {
+    std::vector<std::pair<index_t, std::string>> all = found();
     std::error_code ignored;
+    // Another name of the same update: of an earlier try, whose loss was not known or another.
+    std::erase_if(all, [&](const auto& c) {
+      const bool replaced = c.first == step && c.second != newest;
+      if (replaced) std::filesystem::remove_all(folder_ / c.second, ignored);
+      return replaced;
+    });
     for (std::size_t i = 0; i + std::size_t(keep_) < all.size(); ++i)
-      std::filesystem::remove_all(path_of(all[i]), ignored);
+      std::filesystem::remove_all(folder_ / all[i].second, ignored);
   }
 
   std::filesystem::path folder_;

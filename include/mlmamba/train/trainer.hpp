@@ -10,6 +10,7 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "mlmamba/train/batch.hpp"
 #include "mlmamba/train/progress.hpp"
@@ -17,6 +18,14 @@
 #include "mlmamba/train/schedule.hpp"
 
 namespace mlmamba::train {
+
+/// What one update did.
+struct update_record {
+  index_t step = 0;  ///< counts from 1
+  double loss = 0, learning_rate = 0, gradient_norm = 0, seconds = 0;
+  index_t text_tokens = 0, labelled = 0;
+  std::vector<double> micro_losses;  ///< the mean of each micro-batch
+};
 
 struct trainer_options {
   schedule rate{};  ///< its `steps` is the length of the run, in updates
@@ -26,18 +35,15 @@ struct trainer_options {
   std::filesystem::path folder{};  ///< metrics.jsonl and checkpoints/; empty: nothing is written
   int keep = 2;                    ///< checkpoints kept
   index_t checkpoint_every = 0;    ///< updates; 0: only at the end
+  double checkpoint_minutes = 0;   ///< and whenever this time has passed since the last; 0: never
+  index_t epoch_updates = 0;       ///< of an epoch; then checkpoints are named by epoch and loss
   index_t evaluate_every = 0;      ///< updates; 0: never
   index_t log_every = 50;          ///< updates between lines of a log
   double minutes = 0;              ///< of this call; then stop with a checkpoint. 0: no limit
   bool show = true;                ///< progress on stderr
   json config = json::object();    ///< what makes the run this run; a resumed one must equal it
-};
-
-/// What one update did.
-struct update_record {
-  index_t step = 0;  ///< counts from 1
-  double loss = 0, learning_rate = 0, gradient_norm = 0, seconds = 0;
-  index_t text_tokens = 0, labelled = 0;
+  /// Called after each update of a run, with the learning rate of the next.
+  std::function<void(const update_record&, double)> record{};
 };
 
 /// Trains `model` by `gradients(ctx, model, micro_batch, scale)`, which adds the gradient of
@@ -58,13 +64,16 @@ class trainer {
         gradients_(std::move(gradients)),
         options_((o.rate.check(), std::move(o))),
         optimizer_(model, options_.optimizer),
-        checkpoints_(options_.folder / "checkpoints", options_.keep) {}
+        checkpoints_(options_.folder / "checkpoints", options_.keep) {
+    state_.epoch_updates = options_.epoch_updates;
+  }
 
   /// Loads the newest checkpoint, if there is one. Returns whether.
   bool resume() {
     if (options_.folder.empty()) fail("trainer: resume without a folder; one is wanted");
     const auto found = checkpoints_.load(model_, optimizer_, options_.config);
     if (found) state_ = *found;
+    state_.epoch_updates = options_.epoch_updates;
     return found.has_value();
   }
 
@@ -75,7 +84,8 @@ class trainer {
   /// One update.
   ///
   ///   tokens          loss = sum over all tokens / their number
-  ///   mean_of_means   loss = mean over micro-batches of sum / number
+  ///   mean_of_means   loss = mean over micro-batches of sum / number; parts that were cut together
+  ///                   are one
   update_record update(const update_batch& batch) {
     const auto begin = std::chrono::steady_clock::now();
     const bool pooled = options_.normalisation == normalisation::tokens;
@@ -85,13 +95,23 @@ class trainer {
            "; answers to learn are wanted (is the text cut before the first answer?)");
     update_record r;
     optimizer_.zero_grads(model_);
+    std::vector<std::size_t> whole;  // of each part: the number of its micro-batch
+    std::vector<index_t> own;        // of each micro-batch: its labels
     for (const micro_batch& part : batch.parts) {
-      const index_t own = part.labelled();
-      if (own == 0) continue;
-      const double scale =
-          pooled ? 1 / double(labelled) : 1 / (double(own) * double(batch.parts.size()));
+      const index_t before = whole.empty() ? -1 : batch.parts[whole.size() - 1].cut;
+      if (part.cut < 0 || part.cut != before) own.push_back(0);
+      whole.push_back(own.size() - 1);
+      own.back() += part.labelled();
+    }
+    r.micro_losses.resize(own.size());
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      if (batch.parts[i].labelled() == 0) continue;
+      const double n = double(own[whole[i]]);
+      const double scale = pooled ? 1 / double(labelled) : 1 / (n * double(own.size()));
       auto frame = ctx_.scratch.make_frame();
-      r.loss += scale * gradients_(ctx_, model_, part, scale);
+      const double sum = gradients_(ctx_, model_, batch.parts[i], scale);
+      r.loss += scale * sum;
+      r.micro_losses[whole[i]] += sum / n;
     }
     if (!std::isfinite(r.loss))
       fail("trainer: the loss of update ", state_.updates + 1, " is ", r.loss,
@@ -103,6 +123,7 @@ class trainer {
     r.labelled = labelled;
     state_.text_tokens += r.text_tokens;
     state_.labelled += labelled;
+    state_.loss = r.loss;
     r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return r;
   }
@@ -129,6 +150,7 @@ class trainer {
       metrics = metrics_file(options_.folder / "metrics.jsonl", state_.updates);
     progress bar("update", options_.rate.steps, state_.updates, options_.log_every);
     index_t saved_at = state_.updates;
+    auto saved_when = begin;
     double slowest = 0, mean_loss = 0;
     while (!finished()) {
       const auto step_begin = clock::now();
@@ -148,6 +170,7 @@ class trainer {
                    {"tokens_per_second", double(r.text_tokens) / seconds},
                    {"waited", waited},
                    {"seconds", state_.seconds}});
+      if (options_.record) options_.record(r, options_.rate(r.step));
       if (options_.show) {
         char note[128];
         std::snprintf(note, sizeof note,
@@ -157,9 +180,12 @@ class trainer {
       }
       const bool ends = finished() || (stop && stop()) ||
                         (options_.minutes > 0 && since(begin) + slowest > 60 * options_.minutes);
-      if (ends || (options_.checkpoint_every > 0 && r.step % options_.checkpoint_every == 0)) {
+      const double due = 60 * options_.checkpoint_minutes;
+      if (ends || (options_.checkpoint_every > 0 && r.step % options_.checkpoint_every == 0) ||
+          (due > 0 && since(saved_when) >= due)) {
         save();
         saved_at = r.step;
+        saved_when = clock::now();
       }
       if (evaluate && options_.evaluate_every > 0 && r.step % options_.evaluate_every == 0) {
         bar.end_line();

@@ -16,7 +16,7 @@
 
 #include "mlmamba/io/image.hpp"
 #include "mlmamba/train/garment.hpp"
-#include "mlmamba/train/source.hpp"
+#include "mlmamba/train/llava.hpp"
 
 namespace mlmamba::train {
 
