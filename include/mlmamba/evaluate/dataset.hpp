@@ -18,7 +18,7 @@
 #include "mlmamba/evaluate/python_random.hpp"
 #include "mlmamba/io/image.hpp"
 #include "mlmamba/io/json.hpp"
-#include "mlmamba/train/source.hpp"
+#include "mlmamba/train/llava.hpp"
 
 namespace mlmamba::evaluate {
 

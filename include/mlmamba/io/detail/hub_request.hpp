@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "mlmamba/io/detail/printable.hpp"
 #include "mlmamba/io/http.hpp"
 #include "mlmamba/io/hub_cache.hpp"
 
@@ -43,14 +44,6 @@ struct hub_metadata {
   std::string hash;        ///< SHA-256 of the file (64 digits), or SHA-1 of git's blob (40)
   std::uint64_t size = 0;  ///< bytes
 };
-
-/// Text of an answer for an error message: one line, printable, not long.
-inline std::string printable(std::string_view text) {
-  std::string out(text.substr(0, 80));
-  for (char& c : out)
-    if (c < 0x20 || c > 0x7e) c = '?';
-  return out;
-}
 
 /// Says what an answer that is not the file means.
 [[noreturn]] inline void refuse(const hub_source& source, const http_response& r) {

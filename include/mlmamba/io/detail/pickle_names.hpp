@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "mlmamba/io/detail/printable.hpp"
 #include "mlmamba/io/safetensors.hpp"
 
 namespace mlmamba::detail {
@@ -100,14 +101,6 @@ inline std::string pickle_instruction(std::uint8_t code) {
     if (k.code == code) return std::string(k.name);
   constexpr std::string_view digits = "0123456789abcdef";
   return std::string("0x") + digits[code >> 4] + digits[code & 15];
-}
-
-/// At most 80 characters of a text from a file, for a message of one line.
-inline std::string printable(std::string_view text) {
-  std::string out(text.substr(0, 80));
-  std::replace_if(
-      out.begin(), out.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-  return out + (text.size() > 80 ? "..." : "");
 }
 
 }  // namespace mlmamba::detail
