@@ -107,7 +107,9 @@ fixtures() {
     "$programs/check_fixture_cuda" --engine "$1" --tolerance 0.1 "${files[@]}" > "$log/$1" 2>&1 || status=$?
     mapfile -t files < <(ls tests/golden/*.safetensors | grep -vE "$sensitive")
   fi
-  "$programs/check_fixture_cuda" --engine "$1" "${files[@]}" >> "$log/$1" 2>&1 || status=$?
+  local allowed=()  # a tolerance in a file is meant for f32
+  [ "$1" = cuda_f32 ] || allowed=(--tolerance 2e-2)
+  "$programs/check_fixture_cuda" --engine "$1" "${allowed[@]}" "${files[@]}" >> "$log/$1" 2>&1 || status=$?
   [ $status -le 1 ] || { tail -5 "$log/$1"; return 1; }
   echo "$(grep -c ' ok$' "$log/$1") passed, $(grep -c ' FAIL' "$log/$1") failed"
   ! grep ' FAIL' "$log/$1"
