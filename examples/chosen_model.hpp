@@ -22,7 +22,7 @@ auto with_language(const checkpoint& files, Use&& use) {
   using E = typename Language::engine_type;
   using any = any_connector<E>;
   const json& config = files.config();
-  if (!json_has(config, "vision"))
+  if (!has_towers(config))
     return use(std::type_identity<Language>{}, std::vector<image_transform>{});
   const auto towers = towers_from(config, files.who()).size();
   const auto rule = picture_rule(config, files.who());
@@ -34,7 +34,7 @@ auto with_language(const checkpoint& files, Use&& use) {
 
 template <class E, class Use>
 auto with_chosen_model(const checkpoint& files, Use&& use) {
-  const json language = json_has(files.config(), "vision")
+  const json language = has_towers(files.config())
                             ? language_config_from(files.config(), files.who())
                             : files.config();
   if (mamba_config_from(language, files.who()).layer == "Mamba1")

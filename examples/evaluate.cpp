@@ -26,6 +26,7 @@
 #include "mlmamba/evaluate/datasets.hpp"
 #include "mlmamba/evaluate/results_file.hpp"
 #include "mlmamba/evaluate/scores.hpp"
+#include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/train/progress.hpp"
 
 using namespace mlmamba;
@@ -34,6 +35,7 @@ namespace {
 
 struct settings {
   std::string model = MLMAMBA_SHIPPED_MODEL, dataset, data, results = "results";
+  std::vector<std::filesystem::path> vision;
   std::size_t limit = 0;
   evaluate::answer_options answers;
   int threads = 0;
@@ -76,7 +78,7 @@ int score_model(const settings& s) {
       fail<error>("evaluate: no --data; the folder with the files of ", name, " is wanted");
     data = train::garment::default_folder;
   }
-  const checkpoint files(s.model);
+  const checkpoint files(resolve(s.model), s.vision);
   evaluate::dataset set = evaluate::read_dataset(name, data);
   const std::string digest = evaluate::digest_of(set);  // of all, so that --limit may grow
   if (s.limit > 0 && s.limit < set.questions.size()) set.questions.resize(s.limit);
@@ -145,8 +147,12 @@ int main(int argc, char** argv) {
       "same\n"
       "command goes on where it was stopped.\n"
       "Exit code: 0 done, 2 bad option or input."};
-  app.add_option("--model", s.model, "Folder with config.json, *.safetensors, tokenizer.json")
+  app.add_option(
+         "--model", s.model,
+         "Folder with config.json, weights and tokenizer.json; or an id or repository of the hub")
       ->capture_default_str();
+  app.add_option("--vision", s.vision,
+                 "More folders in which vision towers of the model are looked for: timm's files");
   app.add_option("--dataset", s.dataset, "One of " + names + "; -full may be left out")->required();
   app.add_option("--data", s.data,
                  "Folder with the data set's official files (their names: "

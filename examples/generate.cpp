@@ -15,15 +15,13 @@
 #include <string>
 #include <vector>
 
+#include "chosen_model.hpp"
 #if defined(__CUDACC__)
 #include "mlmamba/cuda.cuh"
 #else
 #include "mlmamba/backend/cpu.hpp"
 #endif
-#include "mlmamba/io/checkpoint.hpp"
 #include "mlmamba/io/image.hpp"
-#include "mlmamba/models/connectors/any.hpp"
-#include "mlmamba/models/published/ml_mamba.hpp"
 #include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/text/generate.hpp"
 #include "mlmamba/text/prompt.hpp"
@@ -137,34 +135,15 @@ int run(context_of<typename Model::engine_type>& ctx, const checkpoint& files, c
   return 0;
 }
 
-/// Structure is chosen here, sizes by the model's config.
-template <class Language>
-int choose(context_of<typename Language::engine_type>& ctx, const checkpoint& files,
-           const settings& s) {
-  using E = typename Language::engine_type;
-  const json& config = files.config();
-  if (!has_towers(config)) {
-    if (!s.image.empty())
-      fail<error>("generate: this model can't see; a prompt without picture is wanted");
-    return run<Language>(ctx, files, s, {});
-  }
-  const auto towers = towers_from(config, files.who()).size();
-  const auto rule = picture_rule(config, files.who());
-  using any = any_connector<E>;
-  if (towers == 1) return run<ml_mamba<vit<E>, any, Language>>(ctx, files, s, rule);
-  if (towers == 2) return run<ml_mamba<fused<vit<E>, vit<E>>, any, Language>>(ctx, files, s, rule);
-  fail<error>("generate: ", files.who(), " has ", towers, " towers; 1 or 2 are wanted");
-}
-
 template <class E>
 int choose(context_of<E>& ctx, const settings& s) {
   const checkpoint files(resolve(s.model, s.token_from), s.vision);
-  const json language = has_towers(files.config())
-                            ? language_config_from(files.config(), files.who())
-                            : files.config();
-  if (mamba_config_from(language, files.who()).layer == "Mamba1")
-    return choose<mamba_lm<E, nn::mamba1>>(ctx, files, s);
-  return choose<mamba_lm<E>>(ctx, files, s);
+  return examples::with_chosen_model<E>(
+      files, [&]<class Model>(std::type_identity<Model>, std::vector<image_transform> towers) {
+        if (towers.empty() && !s.image.empty())
+          fail<error>("generate: this model can't see; a prompt without picture is wanted");
+        return run<Model>(ctx, files, s, std::move(towers));
+      });
 }
 
 }  // namespace
