@@ -14,6 +14,7 @@
 #include "mlmamba/models/ml_mamba.hpp"
 #include "mlmamba/models/state.hpp"
 #include "mlmamba/models/vit.hpp"
+#include "mlmamba/text/answer_probabilities.hpp"
 #include "mlmamba/text/bpe_trainer.hpp"
 #include "mlmamba/text/generate_batch.hpp"
 
@@ -203,6 +204,50 @@ TEST_SUITE("generate_test") {
     const std::vector<std::string> many{"is there a bag"}, none;
     CHECK_THROWS_AS(answer_probabilities(ctx(), model(), words(), {.text = "x"}, many), error);
     CHECK_THROWS_AS(answer_probabilities(ctx(), model(), words(), {.text = "x"}, none), error);
+  }
+  TEST_CASE("probabilities of many prompts after states are those of each alone") {
+    const std::vector<std::string> answers{"a", "n", "t"};
+    const std::vector<std::string> texts{"is it? ", "no", "is it? ", "at the top left?"};
+    auto before = model().make_state(1);
+    detail::read_ids(ctx(), model(), words().encode("a coat. "), 1, 8, before);
+    std::vector<std::vector<std::int32_t>> prompts;
+    for (const auto& t : texts) prompts.push_back(words().encode(t));
+    const std::vector<index_t> same(texts.size(), 0);
+    const auto all = answer_probabilities_after(ctx(), model(), words(), gather_rows(before, same),
+                                                prompts, answers);
+    REQUIRE(all.size() == texts.size());
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      auto state = before;
+      const auto logits = detail::read_ids(ctx(), model(), prompts[i], 1, 1024, state);
+      double sum = 0;
+      for (const std::string& a : answers)
+        sum += std::exp(double(logits[std::size_t(words().encode(a)[0])]));
+      for (std::size_t k = 0; k < answers.size(); ++k) {
+        const double x = std::exp(double(logits[std::size_t(words().encode(answers[k])[0])]));
+        CHECK(all[i][k] == doctest::Approx(x / sum));
+      }
+    }
+    CHECK(all[0] == all[2]);
+    CHECK(all[0] != all[1]);
+    const auto none = model().make_state(0);
+    CHECK(answer_probabilities_after(ctx(), model(), words(), none, {}, answers).empty());
+  }
+  TEST_CASE("a batch after states goes on where they stand") {
+    auto before = model().make_state(1);
+    detail::read_ids(ctx(), model(), words().encode("a coat. "), 1, 8, before);
+    const std::vector<std::vector<std::int32_t>> prompts{words().encode("is there"),
+                                                         words().encode("no")};
+    const std::vector<index_t> same(2, 0);
+    const auto all = generate_batch_after(ctx(), model(), words(), gather_rows(before, same),
+                                          prompts, {.max_new_tokens = 6});
+    for (std::size_t i = 0; i < 2; ++i) {
+      auto state = before;
+      auto g = generate_after(ctx(), model(), words(), state, {.text = words().decode(prompts[i])},
+                              {.max_new_tokens = 6});
+      std::vector<std::int32_t> want;
+      while (const auto id = g.next_token()) want.push_back(*id);
+      CHECK(all[i] == want);
+    }
   }
   TEST_CASE("with a picture before the text: alone, in a batch, and different from no picture") {
     const seeing_type m = [] {
