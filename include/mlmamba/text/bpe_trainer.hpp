@@ -23,6 +23,7 @@
 #include "mlmamba/io/write_file.hpp"
 #include "mlmamba/text/detail/added_tokens.hpp"
 #include "mlmamba/text/detail/byte_level.hpp"
+#include "mlmamba/text/detail/nfc.hpp"
 #include "mlmamba/text/detail/utf8.hpp"
 #include "mlmamba/text/tokenizer.hpp"
 

@@ -23,6 +23,7 @@
 #include "mlmamba/text/detail/added_tokens.hpp"
 #include "mlmamba/text/detail/byte_level.hpp"
 #include "mlmamba/text/detail/merge_table.hpp"
+#include "mlmamba/text/detail/nfc.hpp"
 #include "mlmamba/text/detail/tokenizer_file.hpp"
 #include "mlmamba/text/detail/utf8.hpp"
 
@@ -36,9 +37,8 @@ namespace mlmamba {
 /// Input     text that is not UTF-8 has each maximal wrong part replaced by U+FFFD first. Special
 ///           tokens written in the text become their ids. Nothing is added at either end
 /// Errors    io_error for a file that is missing, wrong, or asks for what this is not (other
-/// models,
-///           normalisers and pre-tokenizers, dropout, truncation); error for an id or a token that
-///           is not there, or a byte for which the vocabulary has no token
+///           models, normalisers and pre-tokenizers, dropout, truncation); error for an id or a
+///           token that is not there, or a byte for which the vocabulary has no token
 /// Source    Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019 (bytes); the behaviour of
 ///           huggingface/tokenizers, against which it is tested
 class tokenizer {

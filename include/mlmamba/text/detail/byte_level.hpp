@@ -12,6 +12,7 @@
 
 #include <utf8proc.h>
 
+#include "mlmamba/text/detail/unicode_age.hpp"
 #include "mlmamba/text/detail/utf8.hpp"
 
 namespace mlmamba::detail {
@@ -72,6 +73,10 @@ inline character_class classify(std::uint32_t c) {
     return character_class::letter;
   if (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO)
     return character_class::number;
+  if (category == UTF8PROC_CATEGORY_CN) {
+    if (is_newer_letter(c)) return character_class::letter;
+    if (is_newer_number(c)) return character_class::number;
+  }
   return character_class::other;
 }
 

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// UTF-8: one character at a time, replacement of what is not UTF-8, and the NFC form.
+// UTF-8: one character at a time, and replacement of what is not UTF-8.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
+#include <cstdint>
 #include <string>
 #include <string_view>
-
-#include <utf8proc.h>
-
-#include "mlmamba/core/error.hpp"
 
 namespace mlmamba::detail {
 
@@ -113,28 +107,6 @@ inline void append_character(std::uint32_t c, std::string& out) {
     put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 0x3F)), put(0x80 | (c >> 6 & 0x3F));
     put(0x80 | (c & 0x3F));
   }
-}
-
-/// The composed normal form (NFC) of valid UTF-8.
-inline std::string nfc(std::string_view text) {
-  // utf8proc up to 2.10 swallows U+11A7 after a Hangul syllable, as if it were the trailing
-  // consonant number 0. Nothing composes with it, so the text may be cut before it.
-  constexpr std::string_view not_a_trailing_consonant = "\xE1\x86\xA7";
-  std::string out;
-  while (!text.empty()) {
-    const std::string_view part = text.substr(0, text.find(not_a_trailing_consonant, 1));
-    text.remove_prefix(part.size());
-    utf8proc_uint8_t* composed = nullptr;
-    const utf8proc_ssize_t size =
-        utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(part.data()),
-                     static_cast<utf8proc_ssize_t>(part.size()), &composed,
-                     static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-    const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(composed, std::free);
-    if (size == UTF8PROC_ERROR_NOMEM) throw std::bad_alloc();
-    if (size < 0) fail<error>("nfc: ", part.size(), " bytes; ", utf8proc_errmsg(size));
-    out.append(reinterpret_cast<const char*>(composed), static_cast<std::size_t>(size));
-  }
-  return out;
 }
 
 }  // namespace mlmamba::detail
