@@ -28,6 +28,7 @@ constexpr std::string_view english =
     "the 2,048 combinations, roughly 0.6 %, and weren't convinced; nevertheless, the experiment "
     "continued at https://example.org/results?page=3.\n\n    for (int i = 0; i < 10; ++i) {\n"
     "        total += values[i] * weights[i];  // accumulate\n    }\n";
+// clang-format off: it breaks these lines anew each time, since it does not know how wide they are
 constexpr std::string_view mixed =
     "Каждая модель читает текст по частям. 言語モデルは文章を読み、次に来る語を予測する。模型读取"
     "文本并预测下一个词。 प्रत्येक मॉडल पाठ पढ़ता है। แบบจำลองอ่านข้อความทีละคำ النموذج يقرأ النص كلمة "
@@ -37,6 +38,7 @@ constexpr std::string_view mixed =
     "모델은 글을 한 단어씩 읽습니다. Naïve café façade, señor Ångström 😀👍🏽 ❤️ Mô hình đọc văn "
     "bản. "
     "cafe\u0301 A\u030a — “quoted” … 3.14 €\n";
+// clang-format on
 
 /// About a megabyte: the words of a text in random order, so that no two stretches are the same.
 std::string shuffled(std::string_view text) {
