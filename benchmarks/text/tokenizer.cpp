@@ -28,15 +28,13 @@ constexpr std::string_view english =
     "the 2,048 combinations, roughly 0.6 %, and weren't convinced; nevertheless, the experiment "
     "continued at https://example.org/results?page=3.\n\n    for (int i = 0; i < 10; ++i) {\n"
     "        total += values[i] * weights[i];  // accumulate\n    }\n";
-// clang-format off: it breaks these lines anew each time, since it does not know how wide they are
+// The formatter would break these lines anew each time: it does not know how wide they are.
+// clang-format off
 constexpr std::string_view mixed =
     "Каждая модель читает текст по частям. 言語モデルは文章を読み、次に来る語を予測する。模型读取"
-    "文本并预测下一个词。 प्रत्येक मॉडल पाठ पढ़ता है। แบบจำลองอ่านข้อความทีละคำ النموذج يقرأ النص كلمة "
-    "كلمة "
-    "המודל קורא את הטקסט Το μοντέλο διαβάζει το κείμενο. Każdy model czyta tekst, třídí slova a "
-    "hádá. "
-    "모델은 글을 한 단어씩 읽습니다. Naïve café façade, señor Ångström 😀👍🏽 ❤️ Mô hình đọc văn "
-    "bản. "
+    "文本并预测下一个词。 प्रत्येक मॉडल पाठ पढ़ता है। แบบจำลองอ่านข้อความทีละคำ النموذج يقرأ النص كلمة كلمة "
+    "המודל קורא את הטקסט Το μοντέλο διαβάζει το κείμενο. Każdy model czyta tekst, třídí slova a hádá. "
+    "모델은 글을 한 단어씩 읽습니다. Naïve café façade, señor Ångström 😀👍🏽 ❤️ Mô hình đọc văn bản. "
     "cafe\u0301 A\u030a — “quoted” … 3.14 €\n";
 // clang-format on
 
