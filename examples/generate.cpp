@@ -12,6 +12,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,8 @@
 #include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/text/generate.hpp"
 #include "mlmamba/text/prompt.hpp"
+
+#include "chat.hpp"
 
 using namespace mlmamba;
 
@@ -43,63 +47,15 @@ struct settings {
   bool raw = false, chat = false, sample = false;
 };
 
-/// One conversation: the picture is looked at once, its state goes from turn to turn.
-template <class Model>
-class conversation {
- public:
-  using E = typename Model::engine_type;
-
-  conversation(context_of<E>& ctx, const Model& model, const tokenizer& words, chat_format format,
-               std::vector<image_transform> towers)
-      : ctx_(ctx),
-        model_(model),
-        words_(words),
-        format_(format),
-        towers_(std::move(towers)),
-        state_(model.make_state(1)),
-        builder_(format) {}
-
-  /// Starts anew; with a picture, if a file is named. If it can't be read, all stays as it was.
-  void begin(const std::string& file) {
-    std::vector<tensor<float, 4>> pixels;
-    if (!file.empty()) {
-      if (towers_.empty())
-        fail<error>("generate: this model can't see; a prompt without picture is wanted");
-      pixels = pixels_of(read_image(file), towers_);
-    }
-    pixels_ = std::move(pixels);
-    state_ = model_.make_state(1);
-    builder_ = prompt_builder(format_);
-  }
-  /// After an error the question was not asked: state, turns and picture are those before it.
-  void ask(const std::string& question, const settings& s) {
-    auto state = state_;
-    prompt_builder builder = builder_;
-    prompt p;
-    p.pixels = pixels_;
-    p.text = s.raw ? question : builder.add_turn(chat_role::human, question);
-    auto text = generate_after(ctx_, model_, words_, state, p, s.sampling);
-    std::string answer;
-    for (std::string_view piece : text) {
-      std::cout << piece << std::flush;
-      answer += piece;
-    }
-    std::cout << std::endl;
-    if (!s.raw) builder.add_turn(chat_role::gpt, answer);
-    state_ = std::move(state), builder_ = std::move(builder);
-    pixels_.clear();
-  }
-
- private:
-  context_of<E>& ctx_;
-  const Model& model_;
-  const tokenizer& words_;
-  chat_format format_;
-  std::vector<image_transform> towers_;
-  typename Model::state state_;
-  prompt_builder builder_;
-  std::vector<tensor<float, 4>> pixels_;
-};
+/// A picture as the model's towers take it.
+std::vector<tensor<float, 4>> look(const std::string& file,
+                                   std::span<const image_transform> towers) {
+  if (towers.empty())
+    fail<error>("generate: this model can't see; a prompt without picture is wanted");
+  if (file.find("://") != file.npos)
+    fail<error>("generate: ", file, " is an address; the name of a JPEG or PNG file is wanted");
+  return pixels_of(read_image(file), towers);
+}
 
 template <class Model>
 int run(context_of<typename Model::engine_type>& ctx, const checkpoint& files, const settings& s,
@@ -109,29 +65,18 @@ int run(context_of<typename Model::engine_type>& ctx, const checkpoint& files, c
   const std::string fallback = towers.empty() ? "" : "zephyr";
   const auto format =
       json_get_or<std::string>(files.config(), "chat_format", fallback, files.who());
-  settings now = s;
-  if (format.empty()) now.raw = true;  // a language model without a template continues text
-  conversation<Model> c(ctx, model, words, chat_format_of(format.empty() ? "plain" : format),
-                        towers);
-  c.begin(s.image);
-  if (!s.chat) {
-    c.ask(s.prompt, now);
+  std::optional<chat_format> template_used;  // without one a model continues text
+  if (!s.raw && !format.empty()) template_used = chat_format_of(format);
+  conversation<Model> c(ctx, model, words, template_used);
+  if (!s.image.empty()) c.begin(look(s.image, towers));
+  if (s.chat) {
+    examples::chat(c, template_used, s.sampling, [&](const std::string& file) {
+      return look(file, towers);
+    }).run(s.image);
     return 0;
   }
-  std::cerr << "Ask, or: i FILE for another picture, q to quit.\n";
-  std::string line;
-  while (std::cerr << "> " && std::getline(std::cin, line)) {
-    try {
-      if (line == "q" || line == "Q") break;
-      if (line.starts_with("i ") || line.starts_with("I ")) {
-        c.begin(line.substr(2));
-      } else if (!line.empty()) {
-        c.ask(line, now);
-      }
-    } catch (const error& e) {  // the chat goes on
-      std::cerr << e.what() << '\n';
-    }
-  }
+  c.ask(s.prompt, s.sampling, [](std::string_view piece) { std::cout << piece << std::flush; });
+  std::cout << std::endl;
   return 0;
 }
 

@@ -14,20 +14,25 @@ ENTRIES = {"dinov2": "vit_large_patch14_reg4_dinov2.lvd142m", "siglip": "vit_so4
            "clip": "vit_large_patch14_clip_336.openai", "in1k": "vit_large_patch16_224.augreg_in21k_ft_in1k"}
 
 
+# CLIP's base tower keeps timm's margin in crop and letterbox: ML-Mamba edits the others only.
+BASE_CLIP = "vit_base_patch16_clip_224.openai"
+
+
 def transform(tower, size, strategy):
     """The list of torchvision transforms: everything on Pillow images first, then tensor and normalise."""
     import timm
     import torchvision.transforms.functional as tvf
     from timm.data import create_transform, resolve_data_config
     from torchvision.transforms import Resize
-    config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(ENTRIES[tower]).to_dict())
+    config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(ENTRIES.get(tower, BASE_CLIP)).to_dict())
     config["input_size"] = (3, size, size)
     steps = list(create_transform(**config, is_training=False).transforms)
     bicubic = steps[0].interpolation
     assert bicubic.value == "bicubic"
     if tower in ("siglip", "in1k"):
         steps[0] = Resize(size, interpolation=bicubic)
-    assert steps[0].size in (size, (size,)), steps[0]
+    edge = 248 if tower == "clip-b" else size
+    assert steps[0].size in (edge, (edge,)), steps[0]
     if strategy == "resize-naive":
         steps[0] = Resize((size, size), interpolation=bicubic)
     elif strategy == "letterbox":

@@ -4,6 +4,9 @@
 // Multimodal models as folders: connectors with their options, parts from several files.
 #include <doctest/doctest.h>
 
+#include <sstream>
+#include <string>
+
 #include "io/model_files.hpp"
 #include "io/temporary.hpp"
 #include "mlmamba/backend/reference.hpp"
@@ -126,5 +129,40 @@ TEST_SUITE("published_test") {
     CHECK(lm.config.n_layer == 64);
     const json bad = parse_json(R"({"vision_backbone_id": "eyes"})", "c");
     CHECK_THROWS_AS(towers_from(bad, "c"), io_error);
+  }
+
+  TEST_CASE("each published backbone prepares pictures in its own way") {
+    struct want {
+      const char *backbone, *towers;
+      int size, shorter_edge;
+    };
+    for (const want& w :
+         {want{"clip-vit-b", "clip", 224, 248},  // which the original leaves so
+          want{"clip-vit-l", "clip", 224, 0}, want{"clip-vit-l-336px", "clip", 336, 0},
+          want{"siglip-vit-b16-224px", "siglip", 224, 0},
+          want{"siglip-vit-b16-256px", "siglip", 256, 0},
+          want{"siglip-vit-b16-384px", "siglip", 384, 0},
+          want{"siglip-vit-so400m", "siglip", 224, 0},
+          want{"siglip-vit-so400m-384px", "siglip", 384, 0}, want{"dinov2-vit-l", "dinov2", 224, 0},
+          want{"in1k-vit-l", "in1k", 224, 0}, want{"dinoclip-vit-l-336px", "dinov2 clip", 336, 0},
+          want{"dinosiglip-vit-so-384px", "dinov2 siglip", 384, 0}}) {
+      CAPTURE(w.backbone);
+      for (const char* strategy : {"resize-naive", "resize-crop", "letterbox"}) {
+        const json config{{"vision_backbone_id", w.backbone}, {"image_resize_strategy", strategy}};
+        const auto rule = picture_rule(config, "test");
+        std::istringstream towers(w.towers);
+        std::size_t n = 0;
+        for (std::string tower; towers >> tower; ++n) {
+          REQUIRE(n < rule.size());
+          const auto t = image_transform::of_tower(tower, w.size, resize_strategy_of(strategy));
+          CHECK(rule[n].size == t.size);
+          CHECK(rule[n].shorter_edge == w.shorter_edge);
+          CHECK(rule[n].strategy == t.strategy);
+          CHECK(rule[n].mean == t.mean);
+          CHECK(rule[n].std == t.std);
+        }
+        CHECK(rule.size() == n);
+      }
+    }
   }
 }

@@ -8,81 +8,13 @@
 
 #include <set>
 
-#include "mlmamba/backend/reference.hpp"
-#include "mlmamba/models/connectors/mlp.hpp"
-#include "mlmamba/models/mamba_lm.hpp"
-#include "mlmamba/models/ml_mamba.hpp"
 #include "mlmamba/models/state.hpp"
-#include "mlmamba/models/vit.hpp"
 #include "mlmamba/text/answer_probabilities.hpp"
-#include "mlmamba/text/bpe_trainer.hpp"
 #include "mlmamba/text/generate_batch.hpp"
+#include "text/small_model.hpp"
 
 using namespace mlmamba;
-
-namespace {
-using E = reference_f32;
-using lm_type = mamba_lm<E>;
-using seeing_type = ml_mamba<vit<E>, mlp_connector<E>, mamba_lm<E>>;
-
-const tokenizer& words() {
-  static const tokenizer t = [] {
-    bpe_trainer trainer({.vocabulary = 300, .least_count = 1});
-    trainer.add("is there a bag, coat or shirt at the top left? yes no");
-    return tokenizer::parse(trainer.train(), "test");
-  }();
-  return t;
-}
-mamba_config sizes() {
-  mamba_config c;
-  c.mixer.d_model = 16;
-  c.mixer.headdim = 8;
-  c.mixer.d_state = 4;
-  c.n_layer = 2;
-  c.vocab_size = words().size();
-  c.pad_vocab_size_multiple = 64;  // there are logits of no token
-  c.tie_embeddings = false;        // else each token would suggest itself
-  return c;
-}
-/// Large weights: an untrained model that says different things.
-const lm_type& model() {
-  static const lm_type m = [] {
-    lm_type made(sizes());
-    nn::initialise(made, {4, 0, 0});
-    random_stream r{8, 0, 0};
-    nn::fill(made.head, [&] { return r.normal(); });
-    nn::fill(made.backbone.embedding.weight, [&] { return r.normal(); });
-    return made;
-  }();
-  return m;
-}
-context_of<E>& ctx() {
-  static context_of<E> c;
-  return c;
-}
-/// Greedy tokens by forward over everything, again for each token.
-std::vector<std::int32_t> slowly(std::vector<std::int32_t> ids, int n) {
-  std::vector<std::int32_t> made;
-  for (int i = 0; i < n; ++i) {
-    auto frame = ctx().scratch.make_frame();
-    lm_type::saved s;
-    const in_index<E, 2> view(ids.data(), shape<2>{{1, index_t(ids.size())}});
-    const auto y = model().forward(ctx(), model().embed(ctx(), view, s), s);
-    std::int32_t best = 0;
-    for (std::int32_t v = 1; v < words().size(); ++v)
-      if (y(0, y.size[1] - 1, v) > y(0, y.size[1] - 1, best)) best = v;
-    made.push_back(best);
-    if (best == *words().eos()) break;
-    ids.push_back(best);
-  }
-  return made;
-}
-template <class G>
-std::vector<std::int32_t> tokens_of(G&& g) {
-  g.rest();
-  return {g.tokens().begin(), g.tokens().end()};
-}
-}  // namespace
+using namespace mlmamba::test;
 
 TEST_SUITE("generate_test") {
   TEST_CASE("greedy text is that of the whole forward pass, and pieces are whole characters") {
@@ -132,6 +64,75 @@ TEST_SUITE("generate_test") {
     auto on =
         generate(ctx(), ends, words(), "bag", {.max_new_tokens = 9, .stop_at_end_of_text = false});
     CHECK(tokens_of(on).size() == 9);
+  }
+  TEST_CASE("max_length counts the prompt's text, and one token is always made") {
+    const auto ids = words().encode("is there");
+    const index_t n = index_t(ids.size());
+    const auto long_text = slowly(ids, 8);
+    REQUIRE(long_text.size() == 8);
+    for (const index_t length : {index_t(1), n, n + 1, n + 3, n + 100}) {
+      auto g = generate(ctx(), model(), words(), "is there",
+                        {.max_new_tokens = 8, .max_length = length});
+      const std::size_t want = std::size_t(std::clamp<index_t>(length - n, 1, 8));
+      CHECK(tokens_of(g) ==
+            std::vector<std::int32_t>(long_text.begin(), long_text.begin() + std::ptrdiff_t(want)));
+    }
+    const std::vector<std::vector<std::int32_t>> prompts{ids, words().encode("a")};
+    const auto rows = generate_batch(ctx(), model(), words(), prompts,
+                                     {.max_new_tokens = 8, .max_length = n + 2});
+    CHECK(rows[0].size() == 2);
+    CHECK(rows[1].size() == std::size_t(std::min<index_t>(8, n + 1)));
+  }
+  TEST_CASE("forced tokens come first, and the text goes on after them") {
+    auto ids = words().encode("is there");
+    const auto forced = words().encode(" coat");
+    auto g = generate(ctx(), model(), words(), "is there",
+                      {.max_new_tokens = index_t(forced.size()) + 4, .forced = forced});
+    const auto made = tokens_of(g);
+    ids.insert(ids.end(), forced.begin(), forced.end());
+    auto want = forced;
+    for (const auto id : slowly(ids, 4)) want.push_back(id);
+    CHECK(made == want);
+    CHECK_THROWS_AS(generate(ctx(), model(), words(), "is", {.forced = {-1}}), error);
+    CHECK_THROWS_AS(
+        generate(ctx(), model(), words(), "is", {.forced = {std::int32_t(model().vocabulary())}}),
+        error);
+    const std::vector<std::vector<std::int32_t>> prompts{ids};
+    CHECK_THROWS_AS(generate_batch(ctx(), model(), words(), prompts, {.forced = forced}), error);
+    CHECK_THROWS_AS(generate_batch(ctx(), model(), words(), prompts, {.keep_scores = true}), error);
+  }
+  TEST_CASE("scores are the model's logits before penalty, temperature and limits") {
+    const generate_options plain{.max_new_tokens = 3, .keep_scores = true};
+    generate_options bent = plain;
+    auto a = generate(ctx(), model(), words(), "is there", plain);
+    const auto made = tokens_of(a);
+    REQUIRE(a.scores().size() == made.size());
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      CHECK(index_t(a.scores()[i].size()) == model().vocabulary());
+      const auto& z = a.scores()[i];
+      CHECK(std::max_element(z.begin(), z.begin() + words().size()) - z.begin() == made[i]);
+    }
+    bent.forced = made, bent.temperature = 0.5, bent.repetition_penalty = 1.7, bent.top_k = 3;
+    auto b = generate(ctx(), model(), words(), "is there", bent);
+    b.rest();
+    CHECK(a.scores() == b.scores());
+    bent.vocabulary = 20;
+    auto c = generate(ctx(), model(), words(), "is there", bent);
+    c.rest();
+    for (const auto& z : c.scores()) CHECK(z.size() == 20);
+    auto none = generate(ctx(), model(), words(), "is there", {.max_new_tokens = 3});
+    none.rest();
+    CHECK(none.scores().empty());
+  }
+  TEST_CASE("a smaller vocabulary leaves only its tokens") {
+    for (const double temperature : {0.0, 1.5}) {
+      auto g = generate(ctx(), model(), words(), "is there",
+                        {.max_new_tokens = 20, .temperature = temperature, .vocabulary = 40});
+      for (const auto id : tokens_of(g)) CHECK(id < 40);
+    }
+    auto all =
+        generate(ctx(), model(), words(), "is there", {.max_new_tokens = 4, .vocabulary = 100000});
+    CHECK(tokens_of(all).size() == 4);
   }
   TEST_CASE("a seed draws the same text again, another seed another") {
     std::set<std::string> texts;
@@ -250,14 +251,7 @@ TEST_SUITE("generate_test") {
     }
   }
   TEST_CASE("with a picture before the text: alone, in a batch, and different from no picture") {
-    const seeing_type m = [] {
-      seeing_type made(vit<E>(make_vit_config(vit_kind::siglip, 8, 4, 8, 2, 2, 2)),
-                       lm_type(sizes()));
-      nn::initialise(made, {4, 0, 0});
-      made.llm_backbone.head = model().head;
-      made.llm_backbone.backbone.embedding.weight = model().backbone.embedding.weight;
-      return made;
-    }();
+    const seeing_type& m = seeing_model();
     const std::vector<image_transform> rule{{.size = 8}};
     const std::vector<std::string> letters{"a", "n", "t"};
     std::set<std::vector<double>> answers;
@@ -289,6 +283,8 @@ TEST_SUITE("generate_test") {
     CHECK_THROWS_AS(generate(ctx(), model(), words(), ""), shape_error);
     CHECK_THROWS_AS(generate(ctx(), model(), words(), "a", {.max_new_tokens = -1}), error);
     CHECK_THROWS_AS(generate(ctx(), model(), words(), "a", {.temperature = -1}), error);
+    CHECK_THROWS_AS(generate(ctx(), model(), words(), "a", {.max_length = -1}), error);
+    CHECK_THROWS_AS(generate(ctx(), model(), words(), "a", {.vocabulary = -1}), error);
     CHECK_THROWS_AS(generate(ctx(), model(), words(), "a", {.prefill_tokens = 0}), error);
     const prompt seen{.pixels = {tensor<float, 4>({1, 3, 8, 8})}, .text = "a"};
     CHECK_THROWS_WITH(

@@ -2,11 +2,17 @@
 // Copyright the mlmamba authors
 //
 // Chat templates: literal texts of the original's builders.
+#include <cstdint>
+#include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <doctest/doctest.h>
 
+#include "io/temporary.hpp"
 #include "mlmamba/text/prompt.hpp"
+#include "mlmamba/text/tokenizer.hpp"
 
 using namespace mlmamba;
 using enum mlmamba::chat_role;
@@ -69,5 +75,52 @@ TEST_SUITE("prompt_test") {
     for (auto f : {chat_format::zephyr, chat_format::mamba, chat_format::pure})
       CHECK(chat_format_of(name_of(f)) == f);
     CHECK_THROWS_AS(chat_format_of("llama"), error);
+  }
+
+  TEST_CASE("ids of prompts in GPT-NeoX's vocabulary, where it is there") {
+    const auto file = test::shared_data("gpt-neox-20b/tokenizer.json");
+    if (!std::filesystem::exists(file)) {
+      MESSAGE("skipped: no ", file.string(), " (set MLMAMBA_SHARED_DATA)");
+      return;
+    }
+    using ids_t = std::vector<std::int32_t>;
+    const auto words = tokenizer::open(file);
+    const auto ids_of = [&](const char* question) {
+      return words.encode(prompt_builder().add_turn(human, question));
+    };
+    CHECK(ids_of("Provide a detailed description of this image") ==
+          ids_t{29,  93,   4537, 49651, 187, 11509, 504, 247,  7000,  5740, 273,
+                436, 2460, 0,    187,   29,  93,    515, 5567, 49651, 187});
+    CHECK(ids_of("What's unusual about this photo?") ==
+          ids_t{29,   93, 4537, 49651, 187, 1276, 434, 11555, 670,   436,
+                7512, 32, 0,    187,   29,  93,   515, 5567,  49651, 187});
+    CHECK(ids_of(
+              "Is there a dog in the image?\nAnswer the question using a single word or phrase.") ==
+          ids_t{29,    93, 4537, 49651, 187, 2513, 627, 247,  4370,  275,  253,
+                2460,  32, 187,  32869, 253, 1953, 970, 247,  2014,  3159, 390,
+                12616, 15, 0,    187,   29,  93,   515, 5567, 49651, 187});
+    // Turn by turn, as in training, and as a whole.
+    prompt_builder p;
+    const std::pair<chat_role, const char*> turns[] = {
+        {human, "What is this?"}, {gpt, "A cat."}, {human, "What colour?"}, {gpt, "Black."}};
+    const ids_t want[] = {
+        {29, 93, 4537, 49651, 187, 1276, 310, 436, 32, 0, 187, 29, 93, 515, 5567, 49651, 187},
+        {34, 5798, 15, 0},
+        {187, 29, 93, 4537, 49651, 187, 1276, 10688, 32, 0, 187, 29, 93, 515, 5567, 49651, 187},
+        {15383, 15, 0}};
+    ids_t all;
+    for (std::size_t i = 0; i < 4; ++i) {
+      const auto ids = words.encode(p.add_turn(turns[i].first, turns[i].second));
+      CHECK(ids == want[i]);
+      all.insert(all.end(), ids.begin(), ids.end());
+    }
+    CHECK(words.encode(p.prompt()) == all);
+    // Answers of one token, whose probabilities evaluations ask for.
+    CHECK(words.encode("True") == ids_t{5088});
+    CHECK(words.encode("False") == ids_t{5653});
+    CHECK(words.encode("Yes") == ids_t{4374});
+    CHECK(words.encode("No") == ids_t{2302});
+    for (char c = 'A'; c <= 'Z'; ++c) CHECK(words.encode(std::string(1, c)) == ids_t{34 + c - 'A'});
+    CHECK(words.encode(" Hello world") == ids_t{24387, 1533});
   }
 }

@@ -22,34 +22,61 @@
 
 namespace mlmamba {
 
+/// How text is made. Names are those of the original's `generate`, but for:
+///
+///   do_sample             a temperature above 0. The original's do_sample alone is greedy, since
+///                         its top_k stays 1: temperature 1 with top_k 1 is the same here
+///   min_p                 relative to the most probable token, as published; the original takes
+///                         the logit of token 0
+///   teacher_outputs       `forced`, which begins after the prompt
+///   eos_token_id          `stop`, besides the tokenizer's own
+///   use_cache             always: a picture is read once, then each token once
+///
+/// No prompt is cut. The original cuts the end of one of more than 2048 tokens, and with it the
+/// header of the answer; the state does not grow, so here the whole prompt is read.
 struct generate_options {
   index_t max_new_tokens = 256;  // the token that ends the text counts
+  index_t max_length = 0;        // of the prompt's text and the new tokens, but one is always made;
+                                 // 0: max_new_tokens alone counts
   double temperature = 0;        // these six: see `sampling`; 0 is greedy
   std::int32_t top_k = 0;
   double top_p = 1;
   double min_p = 0;
   double repetition_penalty = 1;  // of tokens of the prompt and of the text so far
   std::uint64_t seed = 0;
-  bool stop_at_end_of_text = true;   // at the tokenizer's end token
-  std::vector<std::int32_t> stop{};  // end at these tokens too
-  bool keep_special = false;         // write special tokens as the tokenizer spells them
-  index_t prefill_tokens = 1024;     // longer prompts are read in parts of this many tokens
+  bool stop_at_end_of_text = true;     // at the tokenizer's end token
+  std::vector<std::int32_t> stop{};    // end at these tokens too
+  std::vector<std::int32_t> forced{};  // the first tokens, whatever the model says
+  std::int32_t vocabulary = 0;         // only tokens below this; 0: all that the tokenizer has
+  bool keep_scores = false;            // see generation::scores
+  bool keep_special = false;           // write special tokens as the tokenizer spells them
+  index_t prefill_tokens = 1024;       // longer prompts are read in parts of this many tokens
 
   void check() const {
     if (max_new_tokens < 0)
       fail<error>("generate: max_new_tokens is ", max_new_tokens, "; 0 or more is wanted");
+    if (max_length < 0)
+      fail<error>("generate: max_length is ", max_length, "; 0 (no limit) or more is wanted");
+    if (vocabulary < 0)
+      fail<error>("generate: vocabulary is ", vocabulary, "; 0 (all) or more is wanted");
     if (prefill_tokens < 1)
       fail<error>("generate: prefill_tokens is ", prefill_tokens, "; 1 or more is wanted");
   }
+  /// New tokens after a prompt of so many.
+  index_t most_after(std::size_t prompt) const {
+    if (max_length == 0) return max_new_tokens;
+    return std::min(max_new_tokens, std::max<index_t>(1, max_length - index_t(prompt)));
+  }
   /// For a tokenizer of this size: logits above it are padding of the model's matrices.
-  sampling sampling_for(std::int32_t words, index_t vocabulary) const {
+  sampling sampling_for(std::int32_t words, index_t logits) const {
+    const index_t most = vocabulary > 0 ? std::min(vocabulary, words) : words;
     return {temperature,
             top_k,
             top_p,
             min_p,
             repetition_penalty,
             seed,
-            std::int32_t(std::min<index_t>(words, vocabulary))};
+            std::int32_t(std::min(most, logits))};
   }
 };
 
@@ -84,7 +111,12 @@ class generation {
         seen_(std::move(ids)),
         prompt_tokens_(seen_.size()) {
     if (o.stop_at_end_of_text && words_.eos()) options_.stop.push_back(*words_.eos());
-    done_ = o.max_new_tokens == 0;
+    for (const std::int32_t id : o.forced)
+      if (!words_.contains(id) || id >= model.vocabulary())
+        fail<error>("generate: the forced tokens have ", id, "; one of 0 to ",
+                    std::min<index_t>(words_.size(), model.vocabulary()) - 1, " is wanted");
+    most_ = o.most_after(prompt_tokens_);
+    done_ = most_ == 0;
   }
 
   class iterator {
@@ -124,6 +156,9 @@ class generation {
   std::size_t prompt_tokens() const { return prompt_tokens_; }  ///< of text
   /// Did the text end by itself (not by max_new_tokens)?
   bool stopped() const { return stopped_; }
+  /// With keep_scores: for each of tokens() the logits that it was chosen from, as the model gave
+  /// them: before penalty, temperature and limits, cut to `vocabulary` if that is given.
+  const std::vector<std::vector<float>>& scores() const { return scores_; }
   /// The state after the prompt and all of tokens().
   const state_type& state() {
     settle();
@@ -134,10 +169,17 @@ class generation {
   std::optional<std::int32_t> next_token() {
     if (done_) return std::nullopt;
     settle();
-    const std::int32_t id = sampler_(logits_, seen_);
+    const std::size_t n = tokens().size();
+    if (options_.keep_scores) {
+      const auto all = std::ptrdiff_t(logits_.size());
+      const auto some = options_.vocabulary > 0 ? std::ptrdiff_t(options_.vocabulary) : all;
+      scores_.emplace_back(logits_.begin(), logits_.begin() + std::min(some, all));
+    }
+    const std::int32_t id =
+        n < options_.forced.size() ? options_.forced[n] : sampler_(logits_, seen_);
     seen_.push_back(id);
     pending_ = true;
-    done_ = index_t(tokens().size()) >= options_.max_new_tokens;
+    done_ = index_t(n) + 1 >= most_;
     if (std::find(options_.stop.begin(), options_.stop.end(), id) != options_.stop.end()) {
       done_ = stopped_ = true;
       return std::nullopt;
@@ -183,6 +225,8 @@ class generation {
   std::vector<float> logits_;
   std::vector<std::int32_t> seen_;
   std::size_t prompt_tokens_;
+  index_t most_ = 0;  // new tokens
+  std::vector<std::vector<float>> scores_;
   std::string piece_;
   bool begun_ = false, pending_ = false, done_ = false, flushed_ = false, over_ = false;
   bool stopped_ = false;

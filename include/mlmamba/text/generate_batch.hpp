@@ -16,6 +16,7 @@ namespace mlmamba {
 /// gives, bit for bit where the backend's rows are independent.
 ///
 /// Result    the new ids of each prompt, without the token that ended it
+/// Errors    those of generate; error for forced tokens and scores, which only one text has
 template <text_model Model>
 std::vector<std::vector<std::int32_t>> generate_batch_after(
     context_of<typename Model::engine_type>& ctx, const Model& model, const tokenizer& words,
@@ -24,6 +25,10 @@ std::vector<std::vector<std::int32_t>> generate_batch_after(
   using E = typename Model::engine_type;
   using state_type = typename Model::state;
   o.check();
+  if (!o.forced.empty() || o.keep_scores)
+    fail<error>(
+        "generate_batch: forced tokens or scores are asked for; generate has them, one prompt "
+        "at a time");
   std::vector<std::int32_t> stop = o.stop;
   if (o.stop_at_end_of_text && words.eos()) stop.push_back(*words.eos());
   std::vector<std::vector<std::int32_t>> made(prompts.size());
@@ -56,7 +61,7 @@ std::vector<std::vector<std::int32_t>> generate_batch_after(
   }
 
   const std::size_t v = std::size_t(model.vocabulary());
-  for (index_t made_tokens = 1;; ++made_tokens) {
+  for (;;) {
     std::vector<index_t> open;
     std::vector<std::int32_t> next;
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -65,11 +70,13 @@ std::vector<std::vector<std::int32_t>> generate_batch_after(
         const std::int32_t id = r.draw(std::span(logits).subspan(i * v, v), r.seen);
         r.seen.push_back(id);
         r.done = std::find(stop.begin(), stop.end(), id) != stop.end();
-        if (!r.done) made[r.of].push_back(id), open.push_back(index_t(i));
+        if (!r.done) made[r.of].push_back(id);
+        r.done = r.done || index_t(made[r.of].size()) >= o.most_after(prompts[r.of].size());
+        if (!r.done) open.push_back(index_t(i));
       }
       next.push_back(r.seen.back());
     }
-    if (open.empty() || made_tokens >= o.max_new_tokens) return made;
+    if (open.empty()) return made;
     if (2 * open.size() <= rows.size()) {  // the ended ones cost as much as the others
       state = gather_rows(state, open);
       std::vector<row> left;

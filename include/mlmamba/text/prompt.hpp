@@ -81,6 +81,10 @@ class prompt_builder {
   explicit prompt_builder(chat_format format = chat_format::zephyr) : format_(format) {}
 
   chat_format format() const { return format_; }
+  /// What closes an answer.
+  static std::string_view end_of_answer(chat_format format) {
+    return format == chat_format::pure ? "</s>" : "<|endoftext|>";
+  }
   int turns() const { return turns_; }
 
   /// Appends a turn and returns the text that it added: training tokenises turn by turn.
@@ -96,8 +100,7 @@ class prompt_builder {
     clean = std::string(detail::strip(clean));
     std::string turn;
     if (role == chat_role::gpt) {
-      turn =
-          (clean.empty() ? " " : clean) + (format_ == chat_format::pure ? "</s>" : "<|endoftext|>");
+      turn = (clean.empty() ? " " : clean).append(end_of_answer(format_));
     } else {
       if (turns_ > 0 && (format_ == chat_format::zephyr || format_ == chat_format::mamba))
         turn = "\n";
