@@ -126,7 +126,7 @@ TEST_SUITE("ml_mamba_training_test") {
     });
     CHECK(worst < 1e-5 * largest);
   }
-  TEST_CASE("frozen parts keep their bits, and the rest of the update is the same") {
+  TEST_CASE("frozen parts keep their bits, and all others change") {
     context_of<E> ctx;
     model_type m = tiny();
     nn::freeze(m, "vision_backbone");
