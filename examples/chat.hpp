@@ -65,7 +65,8 @@ class chat {
 
   void show(const std::string& line) {
     const auto blank = line.find(' ');
-    const std::string word = line.substr(0, blank);
+    std::string word = line.substr(0, blank);
+    for (char& c : word) c = char(std::tolower((unsigned char)(c)));
     std::string file;
     if (blank != std::string::npos && (word.size() == 1 || word == "image")) {
       file = line.substr(blank + 1);

@@ -111,9 +111,13 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--temperature", s.sampling.temperature, "0: the likeliest token")
       ->capture_default_str();
-  app.add_flag(
-      "--do_sample", s.sample,
-      "As --temperature 1, unless one is given (the original stays greedy without a top-k)");
+  app.add_option(
+         "--do_sample", s.sample,
+         "True, also without a value: as --temperature 1, unless one is given (the original\n"
+         "stays greedy without a top-k). False: the likeliest token at any temperature")
+      ->expected(0, 1)
+      ->default_str("true")  // without a value
+      ->option_text("[BOOLEAN]");
   app.add_option("--top-k", s.sampling.top_k, "0: all")->capture_default_str();
   app.add_option("--top-p", s.sampling.top_p)->capture_default_str();
   app.add_option("--min-p", s.sampling.min_p)->capture_default_str();
@@ -131,6 +135,7 @@ int main(int argc, char** argv) {
   }
   s.chat = app.count("--prompt") == 0;
   if (s.sample && app.count("--temperature") == 0) s.sampling.temperature = 1;
+  if (!s.sample && app.count("--do_sample") > 0) s.sampling.temperature = 0;
   try {
     if (s.device == "cpu") {
 #if !defined(__CUDACC__)

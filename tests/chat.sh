@@ -47,6 +47,7 @@ printf '\n%s\n\nI %s\n\n%s\n' "$second" "$two" "$first" |
   said "I FILE" "$second_one"$'\n'"$first_two" --image "$one"
 told "I FILE" "Picture: $two"
 printf 'image\n%s\n\n%s\n' "$two" "$first" | said "image" "$first_two" --image "$one"
+printf 'IMAGE %s\n\n%s\n' "$two" "$first" | said "IMAGE FILE" "$first_two" --image "$one"
 printf 'Is there?\n%s\n\n%s\n' "$two" "$first" | said "i is a command" "$first_two" --image "$one"
 printf 'i %s\n\n%s\n' "$one" "$first" | said "a picture later" "$first_one"
 printf 'i %s/none.png\n\n%s\n' "$work" "$first" | said "a file that is not there" "$first_one" --image "$one"
@@ -54,6 +55,15 @@ told "a file that is not there" "none.png"
 printf 'i https://example.org/a.png\n\n%s\n' "$first" | said "an address" "$first_one" --image "$one"
 told "an address" "is an address"
 printf 'i\n\n\n%s\n' "$first" | said "no name" "$first_one" --image "$one"
+
+# The original's names of options, with a value as it takes them.
+hot() { "$program" --image "$one" --prompt "$first" --temperature 1000 --max_new_tokens 8 "$@" 2> /dev/null; }
+[ "$(hot --do_sample False)" = "$first_one" ] || wrong "--do_sample False is not greedy"
+for value in "" True true; do
+  sampled=$(hot --seed 4 --do_sample $value) || wrong "--do_sample $value: exit $?"
+  [ "$sampled" = "$(hot --seed 4)" ] || wrong "--do_sample $value: $sampled"
+done
+[ "$(hot --seed 4)" != "$first_one" ] || wrong "seed 4 draws the greedy answer: the tests above can't fail"
 
 # CTRL-C: back to the outer prompt, and the conversation is as it was. Second answers may depend on
 # first ones, so those of an undisturbed chat are what is wanted.
