@@ -56,8 +56,9 @@ void set_stage(Model& model, stage s) {
 ///   warm-up = floor(0.03 steps); the first update has rate 0, then half a cosine to 0
 ///
 /// Decay     on matrices, convolution kernels and embeddings, but not on biases, norms and the
-///           recurrence's own, which is what the original means. Its sharded runs saw every
-///           parameter as a vector and decayed none: `published_decay` is that
+///           recurrence's own. The original's rule is the rank: it would also decay Mamba-1's
+///           A_log, a matrix. Its sharded runs saw every parameter as a vector and decayed none:
+///           `published_decay` is that
 /// Loss      mean over micro-batches of each one's mean; `normalisation::tokens` is Cobra's mean
 ///           over all labelled tokens
 struct stage_plan {
