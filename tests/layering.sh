@@ -45,11 +45,13 @@ allow io core/ nn/ io/
 allow text core/ nn/ io/ text/ models/
 allow train core/ ops/ nn/ io/ text/ models/ train/ verify/
 allow evaluate core/ io/ text/ models/ train/ evaluate/
+allow data_prep core/ io/ text/ models/ train/ evaluate/ data_prep/
 only 'hwy/|Eigen/' backend/cpu
 only 'cuda|cub/|cublas' backend/cuda cuda.cuh
 only 'nlohmann/' io text train
 only 'jpeglib|png\.h' io train/garment
 only 'utf8proc' text
+only 'gif_lib' io/gif.hpp
 only 'curl/' io/detail/curl_client.hpp
 if grep -rn '__CUDACC__' . --include='*.hpp' | grep -v '^./core/scalar.hpp' | grep -v '^./version.hpp'; then
   echo 'layering: __CUDACC__ belongs in core/scalar.hpp only'

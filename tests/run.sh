@@ -20,7 +20,7 @@ done
 
 . examples/install.sh
 need="g++ cmake ninja-build pkg-config libhwy-dev doctest-dev nlohmann-json3-dev libjpeg-dev libpng-dev
-      zlib1g-dev libutf8proc-dev libcli11-dev libcurl4-openssl-dev git dataset-fashion-mnist"
+      zlib1g-dev libutf8proc-dev libcli11-dev libcurl4-openssl-dev libgif-dev git dataset-fashion-mnist"
 if [ "$all" = 1 ]; then need="$need clang-14 clang-format-14 libclang-rt-14-dev"; fi
 # shellcheck disable=SC2086
 install_missing $need

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Zip archives whose entries are stored as they are: reading without a copy.
+// Zip archives: what they hold, and reading stored entries without a copy.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +17,11 @@
 #include "mlmamba/core/error.hpp"
 
 namespace mlmamba {
+
+/// An archive that is damaged, or is not to be trusted.
+struct zip_error : io_error {
+  using io_error::io_error;
+};
 
 namespace detail {
 
@@ -39,9 +44,8 @@ T little_endian(std::span<const std::byte> bytes, std::size_t at) {
 ///
 /// Checked   the directory and every entry lie inside the archive; sizes and names agree between
 ///           directory and local headers; no name twice
-/// Errors    io_error for what is not so, and for what is not read: archives in several parts,
-/// bytes
-///           before the first entry, and entries that are asked for and compressed
+/// Errors    zip_error for what is not so, and for what is not read: archives in several parts,
+///           bytes before the first entry, and entries that are asked for and compressed
 /// Source    APPNOTE.TXT 6.3, PKWARE
 class zip_archive {
  public:
@@ -56,8 +60,13 @@ class zip_archive {
 
   const std::string& who() const { return who_; }
   struct entry {
-    bytes_type bytes;
+    bytes_type bytes;    ///< as they lie in the archive
     bool stored = true;  ///< else compressed or encrypted
+    bool encrypted = false;
+    std::uint16_t method = 0;  ///< 0 stored, 8 deflate
+    std::uint16_t mode = 0;    ///< Unix's kind and rights of a file, 0 if it has none
+    std::uint32_t sum = 0;     ///< CRC-32 of the contents
+    std::uint64_t size = 0;    ///< bytes of the contents
   };
   const std::map<std::string, entry, std::less<>>& entries() const { return entries_; }
   /// The bytes of an entry, or null if there is none of that name. Error if it is compressed.
@@ -65,8 +74,8 @@ class zip_archive {
     const auto at = entries_.find(name);
     if (at == entries_.end()) return nullptr;
     if (!at->second.stored)
-      fail<io_error>(who_, ": \"", name, "\" is compressed or encrypted; stored entries, as ",
-                     "torch.save writes them, are wanted");
+      fail<zip_error>(who_, ": \"", name, "\" is compressed or encrypted; stored entries, as ",
+                      "torch.save writes them, are wanted");
     return &at->second.bytes;
   }
 
@@ -87,7 +96,7 @@ class zip_archive {
   }
 
   void read() {
-    if (!is_zip(bytes_)) fail<io_error>(who_, ": does not begin as a zip archive");
+    if (!is_zip(bytes_)) fail<zip_error>(who_, ": does not begin as a zip archive");
     std::uint64_t end = 0;
     bool found = false;  // the end record is last, but for a comment of at most 65535 bytes
     for (std::uint64_t back = end_size; !found && back <= end_size + 65535 && back <= bytes_.size();
@@ -97,7 +106,7 @@ class zip_archive {
               number<std::uint16_t>(end + 20) == back - end_size;
     }
     if (!found)
-      fail<io_error>(who_, ": a zip archive without its end record; the file is truncated");
+      fail<zip_error>(who_, ": a zip archive without its end record; the file is truncated");
     std::uint64_t count = number<std::uint16_t>(end + 10);
     std::uint64_t size = number<std::uint32_t>(end + 12), begin = number<std::uint32_t>(end + 16);
     bool parts = number<std::uint16_t>(end + 4) != 0 && number<std::uint16_t>(end + 4) != 0xFFFF;
@@ -106,27 +115,27 @@ class zip_archive {
       limit = number<std::uint64_t>(end - locator_size + 8);
       if (!inside(limit, end64_size, end - locator_size) ||
           number<std::uint32_t>(limit) != end64_mark)
-        fail<io_error>(who_, ": its zip64 end record is not at byte ", limit,
-                       ", where it should be; the archive is damaged");
+        fail<zip_error>(who_, ": its zip64 end record is not at byte ", limit,
+                        ", where it should be; the archive is damaged");
       parts = number<std::uint32_t>(limit + 16) != 0;
       count = number<std::uint64_t>(limit + 32);
       size = number<std::uint64_t>(limit + 40), begin = number<std::uint64_t>(limit + 48);
     }
-    if (parts) fail<io_error>(who_, ": a zip archive in several parts; one part is wanted");
+    if (parts) fail<zip_error>(who_, ": a zip archive in several parts; one part is wanted");
     if (!inside(begin, size, limit))
-      fail<io_error>(who_, ": its directory of ", size, " bytes at byte ", begin, " ends after ",
-                     limit, "; the archive is damaged");
+      fail<zip_error>(who_, ": its directory of ", size, " bytes at byte ", begin, " ends after ",
+                      limit, "; the archive is damaged");
     if (count > size / entry_size)
-      fail<io_error>(who_, ": ", count, " entries in a directory of ", size,
-                     " bytes; the archive is damaged");
+      fail<zip_error>(who_, ": ", count, " entries in a directory of ", size,
+                      " bytes; the archive is damaged");
     std::uint64_t at = begin;
     for (std::uint64_t i = 0; i < count; ++i) at = read_entry(at, begin, begin + size);
   }
 
   std::uint64_t read_entry(std::uint64_t at, std::uint64_t directory, std::uint64_t end) {
     if (!inside(at, entry_size, end) || number<std::uint32_t>(at) != entry_mark)
-      fail<io_error>(who_, ": there is no entry at byte ", at, " of its directory; the archive is ",
-                     "damaged");
+      fail<zip_error>(who_, ": there is no entry at byte ", at,
+                      " of its directory; the archive is ", "damaged");
     const auto flags = number<std::uint16_t>(at + 8), method = number<std::uint16_t>(at + 10);
     std::uint64_t packed = number<std::uint32_t>(at + 20), size = number<std::uint32_t>(at + 24);
     const std::uint64_t name_size = number<std::uint16_t>(at + 28);
@@ -134,27 +143,30 @@ class zip_archive {
     const std::uint64_t comment = number<std::uint16_t>(at + 32);
     std::uint64_t local = number<std::uint32_t>(at + 42);
     if (!inside(at + entry_size, name_size + extra + comment, end))
-      fail<io_error>(who_, ": the entry at byte ", at, " ends outside its directory; the archive ",
-                     "is damaged");
+      fail<zip_error>(who_, ": the entry at byte ", at, " ends outside its directory; the archive ",
+                      "is damaged");
     const std::string name(text(at + entry_size, name_size));
     wide_numbers(name, at + entry_size + name_size, extra, {&size, &packed, &local});
     if (!inside(local, local_size, directory) || number<std::uint32_t>(local) != local_mark)
-      fail<io_error>(who_, ": \"", name, "\" is not at byte ", local,
-                     ", where its entry should be; the archive is damaged");
+      fail<zip_error>(who_, ": \"", name, "\" is not at byte ", local,
+                      ", where its entry should be; the archive is damaged");
     const std::uint64_t skip = local_size + std::uint64_t{number<std::uint16_t>(local + 26)} +
                                number<std::uint16_t>(local + 28);
     if (!inside(local, skip, directory) || !inside(local + skip, packed, directory))
-      fail<io_error>(who_, ": \"", name, "\" of ", packed, " bytes at byte ", local,
-                     " ends after the entries; the archive is damaged");
+      fail<zip_error>(who_, ": \"", name, "\" of ", packed, " bytes at byte ", local,
+                      " ends after the entries; the archive is damaged");
     if (number<std::uint16_t>(local + 26) != name_size ||
         text(local + local_size, name_size) != name)
-      fail<io_error>(who_, ": \"", name, "\" has another name in front of its data; the archive ",
-                     "is damaged");
+      fail<zip_error>(who_, ": \"", name, "\" has another name in front of its data; the archive ",
+                      "is damaged");
     const auto data =
         bytes_.subspan(static_cast<std::size_t>(local + skip), static_cast<std::size_t>(packed));
-    const bool stored = method == 0 && (flags & 1) == 0 && packed == size;
-    if (!entries_.emplace(name, entry{data, stored}).second)
-      fail<io_error>(who_, ": two entries named \"", name, "\"; one is wanted");
+    const bool encrypted = (flags & 1) != 0, stored = method == 0 && !encrypted && packed == size;
+    const bool unix_made = number<std::uint16_t>(at + 4) >> 8 == 3;
+    const auto mode = unix_made ? number<std::uint16_t>(at + 40) : std::uint16_t{0};
+    const auto sum = number<std::uint32_t>(at + 16);
+    if (!entries_.emplace(name, entry{data, stored, encrypted, method, mode, sum, size}).second)
+      fail<zip_error>(who_, ": two entries named \"", name, "\"; one is wanted");
     return at + entry_size + name_size + extra + comment;
   }
 
@@ -174,9 +186,9 @@ class zip_archive {
       for (std::uint64_t* value : values) {
         if (*value != 0xFFFFFFFFu) continue;
         if (left < 8)
-          fail<io_error>(who_, ": \"", name,
-                         "\" has no 64-bit size or offset where one is needed; ",
-                         "the archive is damaged");
+          fail<zip_error>(who_, ": \"", name,
+                          "\" has no 64-bit size or offset where one is needed; ",
+                          "the archive is damaged");
         *value = number<std::uint64_t>(at);
         at += 8, left -= 8;
       }

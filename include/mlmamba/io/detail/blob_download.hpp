@@ -43,11 +43,11 @@ inline bool goes_on(std::string_view range, std::uint64_t at, std::uint64_t size
   return range.starts_with(begin) && range.ends_with(end);
 }
 
-/// Fetches the blob `to`.
+/// Fetches the blob `to`, which is called `aside` (TO.incomplete) until it is whole.
 inline void download(http_client& client, const hub_source& source, const hub_metadata& meta,
-                     const std::filesystem::path& to, std::FILE* shown) {
-  std::filesystem::path aside = to;
-  aside += ".incomplete";
+                     const std::filesystem::path& to, std::FILE* shown,
+                     std::filesystem::path aside = {}) {
+  if (aside.empty()) (aside = to) += ".incomplete";
   partial_file part(aside, source, meta);
   struct statvfs disk {};
   const std::uint64_t missing = meta.size - part.size();

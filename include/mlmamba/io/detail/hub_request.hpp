@@ -33,6 +33,7 @@ struct hub_source {
   std::string token;
   int retries = 0;
   std::chrono::milliseconds pause{0};
+  std::string without_network = "HF_HUB_OFFLINE=1 uses the cache alone";  ///< what else there is
 
   /// Not in clear text over a network.
   bool sends_token() const { return !token.empty() && (from.scheme == "https" || from.loopback()); }
@@ -41,7 +42,7 @@ struct hub_source {
 /// What the hub says of a file before it is fetched.
 struct hub_metadata {
   std::string commit;      ///< 40 hexadecimal digits
-  std::string hash;        ///< SHA-256 of the file (64 digits), or SHA-1 of git's blob (40)
+  std::string hash;        ///< SHA-256 of the file (64 digits), SHA-1 of git's blob (40), or ""
   std::uint64_t size = 0;  ///< bytes
 };
 
@@ -132,7 +133,7 @@ void with_retries(const hub_source& source, bool patient, Once&& once, Progress&
       const bool last = give_up();
       if (e.why == reason::no_connection && (last || !patient))
         fail<io_error>(source.who, ": no connection to ", source.from.host, " (", e.what(),
-                       "); is there a network? HF_HUB_OFFLINE=1 uses the cache alone");
+                       "); is there a network? ", source.without_network);
       if (last) throw;
     }
     std::this_thread::sleep_for(source.pause * (1 << std::min(failures - 1, 5)));

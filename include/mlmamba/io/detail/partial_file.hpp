@@ -23,6 +23,12 @@
 
 namespace mlmamba::detail {
 
+/// Of a file that nobody has published a hash of.
+struct no_hash {
+  void update(std::span<const std::byte>) {}
+  std::string hex() { return ""; }
+};
+
 /// The beginning of a file and the hash of what it has.
 class partial_file {
  public:
@@ -85,7 +91,9 @@ class partial_file {
 
  private:
   void begin_hash() {
-    if (meta_.hash.size() == 64) {
+    if (meta_.hash.empty()) {
+      hash_.emplace<no_hash>();
+    } else if (meta_.hash.size() == 64) {
       hash_.emplace<sha256>();
     } else {  // git hashes kind and length too
       const std::string head = "blob " + std::to_string(meta_.size) + '\0';
@@ -97,6 +105,7 @@ class partial_file {
     if (there <= 0) return;
     size_ = static_cast<std::uint64_t>(there);
     if (size_ > meta_.size) return restart();
+    if (meta_.hash.empty()) return;
     std::vector<std::byte> part(1 << 20);
     for (std::uint64_t at = 0; at < size_;) {
       const ssize_t n = ::pread(file_, part.data(), part.size(), static_cast<off_t>(at));
@@ -116,7 +125,7 @@ class partial_file {
   const hub_metadata& meta_;
   int file_ = -1;
   std::uint64_t size_ = 0;
-  std::variant<sha256, sha1> hash_;
+  std::variant<no_hash, sha256, sha1> hash_;
 };
 
 }  // namespace mlmamba::detail
