@@ -52,12 +52,11 @@ void make_list(const recipe& r, const std::filesystem::path& folder) {
 /// Returns 1 if pictures can't be converted or are not there, else 0.
 int prepare_all(const recipe& r, const std::filesystem::path& root, const fetcher& fetch,
                 bool check) {
-  if (!r.base.empty())
-    if (const int code = prepare_all(recipe_of(r.base), root, fetch, false); code != 0) return code;
+  int code = r.base.empty() ? 0 : prepare_all(recipe_of(r.base), root, fetch, false);
   const std::filesystem::path folder = root / "download" / r.folder;
   mlmamba::detail::make_folder(folder);
   const mlmamba::detail::file_lock alone(folder / ".lock");  // one at a time; gone with the process
-  bool made = false, failed = false;
+  bool made = false;
   for (const component& c : r.components)
     if (prepare(c, folder, fetch)) {
       made = true;
@@ -72,17 +71,21 @@ int prepare_all(const recipe& r, const std::filesystem::path& root, const fetche
     if (done.converted > 0)
       std::cout << r.id << ": " << done.converted << " pictures of OCR-VQA are JPEG now"
                 << std::endl;
-    failed = !done.failed.empty();
+    if (!done.failed.empty()) code = 1;
   }
   if (!data_prep::detail::made_before(folder / r.annotations)) {
     make_list(r, folder);
     made = true;
     std::cout << r.id << ": " << (folder / r.annotations).string() << " is ready" << std::endl;
   }
-  if (made || check) annotation_file(folder / r.annotations).check_pictures(folder);
-  std::cout << r.id << ": " << folder.string()
-            << (failed ? " has pictures that can't be read" : " is complete") << std::endl;
-  return failed ? 1 : 0;
+  try {
+    if (made || check) annotation_file(folder / r.annotations).check_pictures(folder);
+  } catch (const pictures_missing& e) {
+    std::cerr << "preprocess: " << e.what() << '\n';
+    code = 1;
+  }
+  if (code == 0) std::cout << r.id << ": " << folder.string() << " is complete" << std::endl;
+  return code;
 }
 
 }  // namespace

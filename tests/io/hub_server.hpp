@@ -10,7 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -40,6 +42,7 @@ struct server_reply {
   std::string body = "";
   std::size_t cut = std::string::npos;  // bytes of the body after which the connection is closed
   bool length = true;                   // Content-Length of the body
+  int pause = 0;                        // milliseconds after each 4 KiB
   std::string raw = "";                 // instead of all that
 };
 
@@ -132,8 +135,10 @@ class http_server {
       if (r.method != "HEAD") text += reply.body.substr(0, reply.cut);
     }
     for (std::size_t at = 0; at < text.size();) {
-      const ssize_t n = ::send(c, text.data() + at, text.size() - at, MSG_NOSIGNAL);
+      const std::size_t part = reply.pause > 0 ? 4096 : text.size();
+      const ssize_t n = ::send(c, text.data() + at, std::min(part, text.size() - at), MSG_NOSIGNAL);
       if (n <= 0) break;
+      if (reply.pause > 0) std::this_thread::sleep_for(std::chrono::milliseconds(reply.pause));
       at += std::size_t(n);
     }
     ::shutdown(c, SHUT_WR);

@@ -130,7 +130,6 @@ inline void extract_zip(const std::filesystem::path& archive, const std::filesys
   const mapped_file file(archive);
   const zip_archive zip(file.bytes(), archive.string());
   const std::vector<zip_item> items = extractable(zip, file.bytes().size(), options.most);
-  detail::make_folder(to);
   std::vector<const zip_item*> missing;
   std::uint64_t count = 0, done = 0;
   for (const zip_item& item : items) {
@@ -141,6 +140,7 @@ inline void extract_zip(const std::filesystem::path& archive, const std::filesys
       missing.push_back(&item);
   }
   if (count == 0) fail<zip_error>(archive.string(), ": an archive without files; some are wanted");
+  detail::make_folder(to);
   detail::check_room(missing, archive.string(), to);
   std::optional<progress> bar;
   if (options.progress != nullptr)
