@@ -74,12 +74,16 @@ int prepare_all(const recipe& r, const std::filesystem::path& root, const fetche
     if (!done.failed.empty()) code = 1;
   }
   if (!data_prep::detail::made_before(folder / r.annotations)) {
+    std::cout << r.id << ": making " << (folder / r.annotations).string() << std::endl;
     make_list(r, folder);
     made = true;
     std::cout << r.id << ": " << (folder / r.annotations).string() << " is ready" << std::endl;
   }
   try {
-    if (made || check) annotation_file(folder / r.annotations).check_pictures(folder);
+    if (made || check) {
+      std::cout << r.id << ": looking for the pictures of " << r.annotations << std::endl;
+      annotation_file(folder / r.annotations).check_pictures(folder);
+    }
   } catch (const pictures_missing& e) {
     std::cerr << "preprocess: " << e.what() << '\n';
     code = 1;

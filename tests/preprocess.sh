@@ -7,6 +7,7 @@
 #   preprocess.sh PREPROCESS SERVER [TRAIN]
 set -eu
 preprocess=$1 server=$2 train=${3:-}
+here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 servers=()
 trap '[ ${#servers[@]} = 0 ] || kill "${servers[@]}" 2> /dev/null; rm -rf "$work"' EXIT
@@ -133,7 +134,7 @@ run 2 "can't create it" --root_dir before/x
 
 if [ -n "$train" ]; then
   steps=2
-  . "$(dirname "$0")/tiny_recipe.sh"
+  . "$here/tiny_recipe.sh"
   sed -i '/"training":/d; /"run":/d; s/^\(  "data": .*\),$/\1/' recipe.json
   sed -i "s|\"data\": {[^}]*}|\"training\": {\"batch\": 2, \"micro_batch\": 1}|" recipe.json
   "$train" --config recipe.json --threads 1 --weights f32 --dataset llava-lvis4v --root whole --stage align \

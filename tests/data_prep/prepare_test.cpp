@@ -115,8 +115,7 @@ TEST_SUITE("prepare_test") {
     CHECK(prepare(chat, p.data, nobody()));
     CHECK(slurp(p.data / "chat.json") == "[]");
     CHECK(!fs::exists(p.data / "blip.json"));
-    CHECK(has(p.error(laion, nobody()),
-              "--offline was said; put the file of http://host/images.zip"));
+    CHECK(has(p.error(laion, nobody()), "HF_HUB_OFFLINE); put the file of http://host/images.zip"));
   }
 
   TEST_CASE("an extraction that was killed is continued: no matter where") {
@@ -251,6 +250,22 @@ TEST_SUITE("prepare_test") {
     CHECK(prepare(c, p.data, fetcher(how)));
     CHECK(slurp(p.data / "x.json") == std::string(5000, 'x'));
     CHECK(server.requests().back().header("authorization") == "Bearer hf_secret");
+
+    // large files lie elsewhere, where nothing but GET is allowed, and nobody has a right to the
+    // token
+    const http_server cdn([&hub](const server_request& r) -> server_reply {
+      return r.method == "GET" ? fake_hub::bytes(r, hub.files.begin()->second)
+                               : server_reply{.status = 403};
+    });
+    fake_hub redirecting = hub;
+    redirecting.cdn = cdn.address("localhost");
+    const http_server front(redirecting);
+    how.hub = front.address();
+    const prepared elsewhere;
+    CHECK(prepare(c, elsewhere.data, fetcher(how)));
+    CHECK(slurp(elsewhere.data / "x.json") == std::string(5000, 'x'));
+    CHECK(cdn.count("HEAD") == 0);
+    CHECK(cdn.requests().back().header("authorization").empty());
 
     const http_server liar([hub](const server_request& r) {
       server_reply reply = hub(r);

@@ -20,6 +20,7 @@ compiler=$(command -v clang++-14 || command -v clang++) || {
 folder=build/fuzz/$target
 mkdir -p "$folder/corpus"
 "$compiler" -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-  -I include "tests/fuzz/${target}_fuzz.cpp" -o "$folder/fuzz" -ljpeg -lpng -lutf8proc -pthread
+  -I include "tests/fuzz/${target}_fuzz.cpp" -o "$folder/fuzz" -ljpeg -lpng -lz -lutf8proc \
+  $([ "$target" = gif ] && echo -lgif) -pthread
 "$folder/fuzz" -runs="$runs" -max_len="$length" -timeout=20 -rss_limit_mb=3000 -print_final_stats=1 \
   -artifact_prefix="$folder/" "$folder/corpus" "tests/fuzz/corpus/$target"

@@ -52,15 +52,17 @@ inline remote_file ask_server(http_client& client, const hub_source& source) {
       tag = r.header("etag").empty() ? r.header("last-modified") : r.header("etag");
       if (hash.empty() && hub) hash = r.header("etag");
     }
-    return false;
+    // what is signed for GET, as the hub's redirects are, can't be asked with HEAD
+    return r.redirect() && !hash.empty() && size.has_value();
   };
   try {
     with_retries(
         source, false,
         [&] {
           hash.clear(), tag.clear(), size.reset();
-          const http_response r =
+          http_response r =
               follow(client, source, true, {}, look, [](const http_response&, auto) {});
+          if (r.redirect() && !hash.empty()) r.status = 200;
           if (r.status == 404 && r.header("x-error-code").empty())
             fail<hub_missing>(source.who, ": ", source.from.host, " does not have ",
                               source.from.target, " (404)");
@@ -115,8 +117,8 @@ class fetcher {
   void operator()(std::string_view from, const std::filesystem::path& to) const {
     const std::string who = to.filename().string();
     if (options_.offline)
-      fail<io_error>(to.string(), ": not there, and --offline was said; put the file of ", from,
-                     " there");
+      fail<io_error>(to.string(), ": not there, and nothing is to be fetched (--offline or ",
+                     "HF_HUB_OFFLINE); put the file of ", from, " there");
     if (!client_)
       fail<io_error>(to.string(), ": not there, and this program was built without libcurl; put ",
                      "the file of ", from, " there, or build with libcurl4-openssl-dev");

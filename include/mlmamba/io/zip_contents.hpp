@@ -42,7 +42,9 @@ inline std::vector<zip_item> extractable(const zip_archive& zip, std::uint64_t a
                                          std::uint64_t most = 100) {
   std::vector<zip_item> items;
   std::uint64_t total = 0;
-  for (const auto& [full, e] : zip.entries()) {
+  for (const auto& named : zip.entries()) {
+    const std::string& full = named.first;
+    const zip_archive::entry& e = named.second;
     std::string_view name = full;
     const bool folder = name.ends_with('/');
     if (folder) name.remove_suffix(1);
