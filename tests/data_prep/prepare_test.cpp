@@ -345,7 +345,8 @@ TEST_SUITE("prepare_test") {
     spill(to / "b.jpg", "not touched");
     spill(to / "b.png", png);
     spill(to / "c.JPEG", "not touched");
-    spill(to / "d.gif", png);  // a suffix that lies
+    spill(to / "d.gif", png);                                               // a suffix that lies
+    spill(to / "d.png", slurp(test_data("data_prep/pictures/local.png")));  // the second of a name
     spill(to / "e.png", png.substr(0, 100));
     spill(to / "f.txt", "text");
     fs::create_directories(folder / ".images.converting");

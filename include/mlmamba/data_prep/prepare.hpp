@@ -38,10 +38,18 @@ inline void remove_tree(const fs::path& path) {
   fs::remove_all(path, code);
   check(code, path, "remove");
 }
+inline std::vector<fs::directory_entry> entries_of(const fs::path& folder) {
+  std::error_code code;
+  fs::directory_iterator at(folder, code);
+  std::vector<fs::directory_entry> all;
+  for (; !code && at != fs::directory_iterator(); at.increment(code)) all.push_back(*at);
+  check(code, folder, "read");
+  return all;
+}
 /// A file, or a folder with something in it.
 inline bool there(const fs::path& path) {
   std::error_code code;
-  return fs::is_directory(path, code) ? !fs::is_empty(path, code) : fs::exists(path, code);
+  return fs::is_directory(path, code) ? !entries_of(path).empty() : fs::exists(path, code);
 }
 /// Beside `path`, hidden: what is not yet `path`.
 inline fs::path beside(const fs::path& path, const char* suffix) {
@@ -70,8 +78,7 @@ void write_aside(const fs::path& path, F&& write) {
 /// The folder that an archive is about: the only one, in the only one, and so on.
 inline fs::path innermost_only_folder(fs::path folder) {
   for (;;) {
-    std::vector<fs::directory_entry> in;
-    for (const auto& e : fs::directory_iterator(folder)) in.push_back(e);
+    const auto in = entries_of(folder);
     if (in.size() != 1 || !in[0].is_directory()) return folder;
     folder = in[0].path();
   }
@@ -80,9 +87,7 @@ inline fs::path innermost_only_folder(fs::path folder) {
 /// Moves what is in `from` to `to`; folders that are there take in what is new. Each step is one
 /// rename, so that whoever is stopped can begin again.
 inline void merge_into(const fs::path& from, const fs::path& to) {
-  std::vector<fs::directory_entry> in;
-  for (const auto& e : fs::directory_iterator(from)) in.push_back(e);
-  for (const auto& e : in) {
+  for (const auto& e : entries_of(from)) {
     const fs::path target = to / e.path().filename();
     if (e.is_directory() && fs::is_directory(target)) {
       merge_into(e.path(), target);
@@ -95,7 +100,7 @@ inline void merge_into(const fs::path& from, const fs::path& to) {
 
 /// Folders alone may be merged, and none that hides: an archive can't replace a list or a marker.
 inline void check_merged(const fs::path& from, const std::string& who) {
-  for (const auto& e : fs::directory_iterator(from))
+  for (const auto& e : entries_of(from))
     if (!e.is_directory() || e.path().filename().string().starts_with('.'))
       fail<io_error>(who, ": \"", e.path().filename().string(),
                      "\" at its top; folders of pictures are wanted");
@@ -124,7 +129,7 @@ inline bool prepare(const component& c, const std::filesystem::path& folder, con
   const bool merged = c.kind == component_kind::merged;
   if (detail::made_before(merged ? marker : made)) return false;
   mlmamba::detail::make_folder(made.parent_path());
-  if (!fs::exists(archive)) {
+  if (!detail::there(archive)) {
     if (c.address.empty())
       fail<io_error>(made.string(), ": not there, and to be fetched by hand: the README of ",
                      "github.com/FuxiaoLiu/LRV-Instruction says where it is",

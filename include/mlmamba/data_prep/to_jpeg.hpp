@@ -4,6 +4,7 @@
 // A folder of pictures in several formats, of which the annotations know JPEG files alone.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <filesystem>
@@ -64,10 +65,7 @@ inline conversion convert_to_jpeg(const std::filesystem::path& folder, std::FILE
   detail::remove_tree(aside);
   std::vector<fs::path> wanted;
   conversion out;
-  std::error_code code;
-  fs::directory_iterator in(folder, code);
-  detail::check(code, folder, "read");
-  for (const auto& e : in) {
+  for (const auto& e : detail::entries_of(folder)) {
     const std::string suffix = detail::lower_suffix(e.path());
     if (suffix == ".jpg" || suffix == ".jpeg") continue;
     if (fs::exists(fs::path(e.path()).replace_extension(".jpg"))) continue;
@@ -78,6 +76,7 @@ inline conversion convert_to_jpeg(const std::filesystem::path& folder, std::FILE
     }
   }
   if (wanted.empty()) return out;
+  std::sort(wanted.begin(), wanted.end());  // of NAME.gif and NAME.png the first, on every disk
   mlmamba::detail::make_folder(aside);
   std::optional<progress> bar;
   const auto total = static_cast<index_t>(wanted.size());
@@ -85,6 +84,8 @@ inline conversion convert_to_jpeg(const std::filesystem::path& folder, std::FILE
     bar.emplace("to JPEG", total, 0, std::max<index_t>(total / 10, 100), shown,
                 progress_unit{1, "files"});
   for (const fs::path& path : wanted) {
+    const fs::path name = path.stem().string() + ".jpg";
+    if (fs::exists(folder / name)) continue;
     std::optional<image> picture;
     try {
       picture = detail::read_any_picture(path);
@@ -92,7 +93,6 @@ inline conversion convert_to_jpeg(const std::filesystem::path& folder, std::FILE
       out.failed.push_back(e.what());
     }
     if (picture) {
-      const fs::path name = path.stem().string() + ".jpg";
       write_file(aside / name, encoded_jpeg(*picture, path.string()).bytes());
       detail::move_path(aside / name, folder / name);
       ++out.converted;
