@@ -214,6 +214,10 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
     }
   }
 
+  // The numbers are those of the model that is written. (The checkpoint has all bits.)
+  const auto stored = s.weights == "bf16" ? train::stored::bf16 : train::stored::f32;
+  train::round_as_stored(model, stored);
+
   nlohmann::ordered_json metrics;
   if (!s.commit.empty()) metrics["commit"] = s.commit;
   metrics["updates"] = t.state().updates;
@@ -232,7 +236,6 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
   }
   std::map<std::string, std::string> note{{"updates", std::to_string(t.state().updates)}};
   if (!s.commit.empty()) note["commit"] = s.commit;
-  const auto stored = s.weights == "bf16" ? train::stored::bf16 : train::stored::f32;
   json more{{"chat_format", mlmamba::name_of(r.chat)}};
   for (const char* key : {"image_resize_strategy", "llm_max_length", "model_id"})
     if (mlmamba::json_has(r.model, key)) more[key] = r.model.at(key);
