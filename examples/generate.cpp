@@ -139,6 +139,9 @@ int main(int argc, char** argv) {
   app.add_flag("--raw", s.raw, "Give the prompt as it is, without the model's chat template");
   app.add_option("--max-new-tokens,--max_new_tokens", s.sampling.max_new_tokens)
       ->capture_default_str();
+  app.add_option("--max-length,--max_length", s.sampling.max_length,
+                 "Tokens of text, prompt included; 0: no limit")
+      ->capture_default_str();
   app.add_option("--temperature", s.sampling.temperature, "0: the likeliest token")
       ->capture_default_str();
   app.add_option(
@@ -148,10 +151,11 @@ int main(int argc, char** argv) {
       ->expected(0, 1)
       ->default_str("true")  // without a value
       ->option_text("[BOOLEAN]");
-  app.add_option("--top-k", s.sampling.top_k, "0: all")->capture_default_str();
-  app.add_option("--top-p", s.sampling.top_p)->capture_default_str();
-  app.add_option("--min-p", s.sampling.min_p)->capture_default_str();
-  app.add_option("--repetition-penalty", s.sampling.repetition_penalty)->capture_default_str();
+  app.add_option("--top-k,--top_k", s.sampling.top_k, "0: all")->capture_default_str();
+  app.add_option("--top-p,--top_p", s.sampling.top_p)->capture_default_str();
+  app.add_option("--min-p,--min_p", s.sampling.min_p)->capture_default_str();
+  app.add_option("--repetition-penalty,--repetition_penalty", s.sampling.repetition_penalty)
+      ->capture_default_str();
   app.add_option("--seed", s.sampling.seed)->capture_default_str();
   app.add_option("--hf_token", s.token_from,
                  "Where the token for downloads is: a file, or the name of a variable");
