@@ -41,6 +41,8 @@ int talk(const checkpoint& files, const std::string& first, const std::string& s
 }
 
 int main(int argc, char** argv) try {
+  if (argc == 2 && std::string(argv[1]) == "--help")
+    return std::puts("02_generate [FOLDER [TEXT [TEXT]]]\nExit code: 0 done, 2 bad input."), 0;
   if (argc > 4) fail("more than FOLDER TEXT TEXT; at most these are wanted");
   const checkpoint files{argc > 1 ? argv[1] : MLMAMBA_SHIPPED_MODEL};
   const std::string first = argc > 2 ? argv[2] : "Is there a bag in the picture?\n";

@@ -35,6 +35,10 @@ struct captioner {
 };
 
 int main(int argc, char** argv) try {
+  if (argc == 2 && std::string(argv[1]) == "--help")
+    return std::puts(
+               "03_describe_image PICTURE [QUESTION [FOLDER]]\nExit code: 0 done, 2 bad input."),
+           0;
   if (argc < 2 || argc > 4)
     fail(argc - 1, " arguments; PICTURE, and if you like QUESTION and FOLDER, are wanted");
   captioner describe{checkpoint(argc > 3 ? argv[3] : MLMAMBA_SHIPPED_MODEL)};

@@ -12,25 +12,25 @@
 #include <string_view>
 #include <utility>
 
-#include "mlmamba/text/conversation.hpp"
+#include "loaded_model.hpp"
 #include "terminal.hpp"
 
 namespace mlmamba::examples {
 
 /// Answers go to standard output, everything else to standard error. `look(FILE)` gives the pixels
-/// of a picture.
+/// of a picture, a file or an address.
 ///
 ///   outer   by its first letter, in either case: q quits; i shows another picture and starts anew
 ///           (`i FILE` does not ask which); p asks for a system prompt and starts anew. Anything
 ///           else begins the chat, with this line as its first question if there is something in it
 ///   inner   every line is a question; an empty one, or CTRL-C there or during an answer, leads
 ///           back to the outer prompt. What was said stays, a cut answer too
-template <class Model, class Look>
+template <class Look>
 class chat {
  public:
-  chat(conversation<Model>& c, std::optional<chat_format> format, const generate_options& o,
+  chat(loaded_model& opened, std::optional<chat_format> format, const generate_options& o,
        Look look)
-      : conversation_(c), format_(format), options_(o), look_(std::move(look)) {}
+      : conversation_(opened), format_(format), options_(o), look_(std::move(look)) {}
 
   /// Until q, or the end of the input. `picture` is the one that is shown, if any.
   void run(std::string picture) {
@@ -71,7 +71,7 @@ class chat {
     if (blank != std::string::npos && (word.size() == 1 || word == "image")) {
       file = line.substr(blank + 1);
     } else {
-      std::cerr << "Picture, JPEG or PNG: ";
+      std::cerr << "Picture, a JPEG or PNG file or its address: ";
       if (terminal_.read(file) != terminal::input::line) file.clear();
     }
     if (file.empty()) return;
@@ -121,7 +121,7 @@ class chat {
     return on;
   }
 
-  conversation<Model>& conversation_;
+  loaded_model& conversation_;
   std::optional<chat_format> format_;
   generate_options options_;
   Look look_;

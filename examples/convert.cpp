@@ -6,6 +6,7 @@
 //   convert pytorch_model.bin model.safetensors
 //   convert model.safetensors model.pt --dtype bf16
 //   convert ML-Mamba folder --vision timm        a model of several files as a folder of its own
+//   convert run/model ML-Mamba --layout original a trained model for the original's programs
 #include <CLI/CLI.hpp>
 
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "mlmamba/io/weight_convert.hpp"
+#include "mlmamba/models/published/original_layout.hpp"
 #include "mlmamba/models/published/tower_files.hpp"
 
 using namespace mlmamba;
@@ -22,7 +24,7 @@ namespace fs = std::filesystem;
 namespace {
 
 struct settings {
-  std::string in, out, type;
+  std::string in, out, type, layout = "library";
   std::vector<fs::path> vision;
 };
 
@@ -32,6 +34,18 @@ dtype type_of(const std::string& name) {
   if (name == "f16") return dtype::f16;
   if (name == "bf16") return dtype::bf16;
   fail<error>("convert: --dtype ", name, "; f64, f32, f16 or bf16 is wanted");
+}
+
+/// A folder as the authors of ML-Mamba have theirs: the towers are not in it.
+void write_original(const settings& s, const fs::path& to) {
+  const checkpoint files(s.in, s.vision);
+  weights all = original_layout(files.arrays(), files.who());
+  if (!s.type.empty()) convert_floats(all.arrays, type_of(s.type));
+  std::error_code code;
+  fs::create_directories(to / "checkpoints", code);
+  if (code) fail<io_error>(to.string(), ": can't create it (", code.message(), ")");
+  write_weights(to / "checkpoints" / "latest-checkpoint.pt", std::move(all));
+  write_file(to / "config.json", original_config(files.config()).dump(2) + "\n");
 }
 
 /// A folder that `checkpoint` reads: config.json last, so that one that has it is complete.
@@ -70,6 +84,11 @@ int main(int argc, char** argv) {
                  "config.json, model.safetensors and tokenizer.json, vision towers included")
       ->required();
   app.add_option("--dtype", s.type, "Floats as f64, f32, f16 or bf16, rounded to nearest");
+  app.add_option("--layout", s.layout,
+                 "Of a folder OUT: library, or original: config.json and\n"
+                 "checkpoints/latest-checkpoint.pt as the authors of ML-Mamba have them")
+      ->check(CLI::IsMember({"library", "original"}))
+      ->capture_default_str();
   app.add_option("--vision", s.vision,
                  "More folders in which vision towers of a model are looked for: timm's files");
   try {
@@ -84,7 +103,7 @@ int main(int argc, char** argv) {
       std::error_code none;
       if (fs::equivalent(s.in, s.out, none))
         fail<error>(s.out, ": the same folder as IN; another one is wanted");
-      write_folder(s, s.out);
+      s.layout == "original" ? write_original(s, s.out) : write_folder(s, s.out);
       return 0;
     }
     weights all = read_weights(s.in);

@@ -16,12 +16,12 @@
 #include <system_error>
 #include <vector>
 
-#include "chosen_model.hpp"
 #if defined(__CUDACC__)
 #include "mlmamba/cuda.cuh"
-#else
-#include "mlmamba/backend/cpu.hpp"
+
+#include "loaded_model_of.hpp"
 #endif
+#include "loaded_model.hpp"
 #include "mlmamba/evaluate/answer.hpp"
 #include "mlmamba/evaluate/datasets.hpp"
 #include "mlmamba/evaluate/results_file.hpp"
@@ -34,7 +34,7 @@ using namespace mlmamba;
 namespace {
 
 struct settings {
-  std::string model = MLMAMBA_SHIPPED_MODEL, dataset, data, results = "results";
+  std::string model = MLMAMBA_SHIPPED_MODEL, dataset, data, results = "results", weights = "auto";
   std::vector<std::filesystem::path> vision;
   std::size_t limit = 0;
   evaluate::answer_options answers;
@@ -42,29 +42,14 @@ struct settings {
 };
 
 /// Has the model answer what is not answered yet.
-template <class E>
-void ask(context_of<E>& ctx, const checkpoint& files, const evaluate::dataset& set,
+void ask(const checkpoint& files, const evaluate::dataset& set,
          const std::vector<std::size_t>& open, const settings& s, evaluate::results_file& results) {
-  examples::with_chosen_model<E>(files, [&]<class Model>(std::type_identity<Model>,
-                                                         std::vector<image_transform> towers) {
-    if constexpr (seeing_text_model<Model>) {
-      const Model model = files.load<Model>();
-      const tokenizer words = files.tokenizer();
-      evaluate::answer_options o = s.answers;
-      o.towers = std::move(towers);
-      o.chat = chat_format_of(
-          json_get_or<std::string>(files.config(), "chat_format", "zephyr", files.who()));
-      train::progress bar("question", index_t(set.questions.size()),
-                          index_t(set.questions.size() - open.size()));
-      index_t answered = index_t(set.questions.size() - open.size());
-      evaluate::answer_questions(ctx, model, words, set, open, o,
-                                 [&](std::size_t i, evaluate::answer a) {
-                                   results.add(set.questions[i].id, std::move(a));
-                                   bar(++answered, set.id);
-                                 });
-    } else {
-      fail<error>("evaluate: ", files.who(), " can't see; a model with vision towers is wanted");
-    }
+  const auto model = examples::load_model(files, examples::weight_choice_of(s.weights), s.threads);
+  index_t answered = index_t(set.questions.size() - open.size());
+  train::progress bar("question", index_t(set.questions.size()), answered);
+  model->answer(set, open, s.answers, [&](std::size_t i, evaluate::answer a) {
+    results.add(set.questions[i].id, std::move(a));
+    bar(++answered, set.id);
   });
 }
 
@@ -102,15 +87,7 @@ int score_model(const settings& s) {
   if (open.size() < set.questions.size())
     std::cerr << set.questions.size() - open.size() << " of " << set.questions.size()
               << " questions are answered already\n";
-  if (!open.empty()) {
-#if defined(__CUDACC__)
-    context<backend::cuda> ctx;
-    ask<cuda_f32>(ctx, files, set, open, s, results);
-#else
-    context<backend::cpu> ctx(cpu_options{.threads = s.threads});
-    ask<cpu_f32>(ctx, files, set, open, s, results);
-#endif
-  }
+  if (!open.empty()) ask(files, set, open, s, results);
 
   std::vector<evaluate::answer> answers;
   for (const evaluate::question& q : set.questions) answers.push_back(*results.find(q.id));
@@ -162,6 +139,10 @@ int main(int argc, char** argv) {
   app.add_option("--limit", s.limit, "Only so many questions; 0: all")->capture_default_str();
   app.add_option("--batch", s.answers.batch, "Questions at once")->capture_default_str();
   app.add_option("--max-new-tokens", s.answers.max_new_tokens)->capture_default_str();
+  app.add_option("--weights", s.weights,
+                 "How matrices are held: f32, bf16, or auto: bf16 if the files have them so")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
   try {
     app.parse(argc, argv);

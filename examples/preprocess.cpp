@@ -22,7 +22,7 @@
 #include "mlmamba/data_prep/merge.hpp"
 #include "mlmamba/data_prep/prepare.hpp"
 #include "mlmamba/data_prep/to_jpeg.hpp"
-#include "mlmamba/io/fetch.hpp"
+#include "mlmamba/io/fetch_files.hpp"
 #include "mlmamba/io/hub.hpp"
 
 using namespace mlmamba;

@@ -8,6 +8,7 @@
 //   train --config my.json --data chat.json --images pictures --test test.json --out run
 //   train --config my.json --llava chat.json --images pictures --stage align --out aligned
 //   train --config my.json --dataset llava-v15 --stage finetune --from aligned/model --out tuned
+//   train --model.type mlmamba+3b --dataset.type llava-v15 --stage finetune
 //
 // The same run in pieces (--minutes, or Ctrl-C, then --resume) ends with the same bits as in one
 // go, on any number of threads. (train_cuda: on one kind of GPU.) For another machine, in one file:
@@ -103,25 +104,30 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
   const auto words = mlmamba::tokenizer::parse(words_text, words_file.string());
   if (!words.eos()) mlmamba::fail("the tokenizer has no <|endoftext|>; it is needed");
 
-  r.model["llm"]["vocab_size"] = words.size();
-  Model model = mlmamba::published<Model>::make(r.model, s.config);
-  mlmamba::nn::initialise(model, {r.seed, 0, 0});
+  const std::string who = name_of_recipe(s);
+  const auto parts = train::parts_from(train::detail::part_of(r.whole, "parts"), who + ": parts");
+  r.model["llm"] = mlmamba::language_config_from(r.model, who);
+  if (!parts.any() || !mlmamba::json_has(r.model["llm"], "vocab_size"))
+    r.model["llm"]["vocab_size"] = words.size();
+  Model model = mlmamba::published<Model>::make(r.model, who);
+  if (words.size() > model.llm_backbone.config.padded_vocabulary())
+    mlmamba::fail(words_file.string(), ": ", words.size(), " tokens; the language model has ",
+                  model.llm_backbone.config.padded_vocabulary());
+  train::load_parts(model, parts, r.model, r.seed, who);
   model.llm_backbone.recompute = r.recompute;
-  if (!s.from.empty()) {
-    train::load_weights(model, std::filesystem::path(s.from) / "model.safetensors");
-    r.training.config["from"] = s.from;
-  }
   for (const std::string& prefix : r.freeze) mlmamba::nn::freeze(model, prefix);
-  const auto towers = mlmamba::picture_rule(r.model, s.config);
+  const auto towers = mlmamba::picture_rule(r.model, who);
 
   r.training.config["source"] = source.name;
   r.training.config["tokenizer_hash"] = std::to_string(mlmamba::hash(words_text));
+  const train::sampler order(source, r.batch, train::sampling_of(r.data.sampling), r.seed,
+                             plan ? 1 : 8, r.ranks);
   std::optional<train::stage_metrics> records;  // made when it is known where the run goes on
   std::optional<train::progress> status;
   if (plan) {
     const train::trainer_options o = plan->training(source.size);
     r.training.config["stage"] = train::name_of(plan->stage);
-    r.training.epoch_updates = o.epoch_updates;
+    r.training.epoch_updates = order.epoch_batches();  // pictures and texts fill batches apart
     r.training.checkpoint_minutes = o.checkpoint_minutes;
     r.training.show = false;
     r.training.record = [&](const train::update_record& u, double next_rate) {
@@ -167,17 +173,10 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
     build.padding = *words.eos();
     if (plan) {
       build.cut = train::cutting::in_order;
-      const std::string name = train::run_name(
-          std::filesystem::path(s.config).stem().string(),
-          s.dataset.empty() ? std::filesystem::path(r.data.source).stem().string() : s.dataset,
-          plan->stage, r.seed);
-      records.emplace(out, name, plan->stage, r.training.config, t.state().updates);
+      records.emplace(out, run_name(s, r.seed), plan->stage, r.training.config, t.state().updates);
       status.emplace("update", r.training.rate.steps, t.state().updates, r.training.log_every);
     }
-    train::prefetcher batches(
-        source,
-        train::sampler(source, r.batch, train::sampling_of(r.data.sampling), r.seed, plan ? 1 : 8),
-        build, t.state().updates, s.prefetch);
+    train::prefetcher batches(source, order, build, t.state().updates, s.prefetch);
     const index_t first = t.state().updates;
     std::chrono::steady_clock::time_point begin;
     t.run(
@@ -215,6 +214,10 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
     }
   }
 
+  // The numbers are those of the model that is written. (The checkpoint has all bits.)
+  const auto stored = s.weights == "bf16" ? train::stored::bf16 : train::stored::f32;
+  train::round_as_stored(model, stored);
+
   nlohmann::ordered_json metrics;
   if (!s.commit.empty()) metrics["commit"] = s.commit;
   metrics["updates"] = t.state().updates;
@@ -233,29 +236,35 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
   }
   std::map<std::string, std::string> note{{"updates", std::to_string(t.state().updates)}};
   if (!s.commit.empty()) note["commit"] = s.commit;
-  const auto stored = s.weights == "bf16" ? train::stored::bf16 : train::stored::f32;
-  train::export_model(model, out / "model", stored, {{"chat_format", mlmamba::name_of(r.chat)}},
-                      words_text, note);
+  json more{{"chat_format", mlmamba::name_of(r.chat)}};
+  for (const char* key : {"image_resize_strategy", "llm_max_length", "model_id"})
+    if (mlmamba::json_has(r.model, key)) more[key] = r.model.at(key);
+  train::export_model(model, out / "model", stored, more, words_text, note);
   mlmamba::write_file(out / "model" / "metrics.json", metrics.dump(1) + "\n");
   mlmamba::write_file(out / "model" / "recipe.json", recipe.dump(1) + "\n");
   std::fprintf(stderr, "train: wrote %s\n", (out / "model").string().c_str());
   return 0;
 }
 
-int choose(const settings& s) {
+int choose(settings s) {
   json j = recipe_json(s);
+  const std::string who = name_of_recipe(s);
   train::data_source source;
   std::optional<train::stage_plan> plan;
-  if (!s.from.empty()) j["tokenizer"] = {{"file", s.from + "/tokenizer.json"}};
   if (!s.stage.empty()) {
-    plan = train::plan_from(j, train::stage_of(s.stage), s.config);
+    plan = train::plan_from(j, train::stage_of(s.stage), who);
     const json data = train::detail::part_of(j, "data");
-    source = train::read_llava(mlmamba::json_get<std::string>(data, "source", s.config),
-                               mlmamba::json_get_or<std::string>(data, "images", "", s.config));
-    j = train::recipe_of(j, *plan, source.size, s.config);
+    s.data = mlmamba::json_get<std::string>(data, "source", who);
+    if (s.out.empty())
+      s.out = (std::filesystem::path(s.run_root) / run_name(s, plan->seed)).string();
+    if (wants_connector(j, s, *plan))
+      j["parts"]["connector"] = train::aligned_connector(s.out, model_name(s), plan->seed).string();
+    source = train::read_llava(s.data, mlmamba::json_get_or<std::string>(data, "images", "", who));
+    j = train::recipe_of(j, *plan, source.size, who);
   }
-  const train::recipe r = train::recipe_from(j, s.config);
-  const auto towers = mlmamba::towers_from(r.model, s.config).size();
+  if (s.out.empty()) mlmamba::fail("no --out; the folder of the run is wanted");
+  const train::recipe r = train::recipe_from(j, who);
+  const auto towers = mlmamba::towers_from(r.model, who).size();
 #if defined(MLMAMBA_TRAIN_ONE)  // one composition alone compiles in less time
   using scan = mlmamba::scan_connector<E>;
   if (towers == 2) return run<model_of<two_towers, scan>>(s, r, j, source, plan);

@@ -47,6 +47,15 @@ nothing_left() {
 mkdir "$work/outputs"
 picture=$source/examples/pictures/1.png out=$work/outputs
 
+# --- help: of every program, with its exit codes
+for program in "$programs"/*; do
+  name=$(basename "$program")
+  case $name in 0[1456]_*) continue ;; esac # lessons that take no arguments
+  [ -f "$program" ] && [ -x "$program" ] || continue
+  answered "$name" --help
+  grep -q "Exit code" "$work/out" || { echo "bad_input: $name --help: no exit codes"; bad=1; }
+done
+
 # --- options
 refused "no-such-folder" generate --model "$work/no-such-folder" --prompt hello
 refused "cuda" generate --device cuda --prompt hello

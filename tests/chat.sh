@@ -52,8 +52,8 @@ printf 'Is there?\n%s\n\n%s\n' "$two" "$first" | said "i is a command" "$first_t
 printf 'i %s\n\n%s\n' "$one" "$first" | said "a picture later" "$first_one"
 printf 'i %s/none.png\n\n%s\n' "$work" "$first" | said "a file that is not there" "$first_one" --image "$one"
 told "a file that is not there" "none.png"
-printf 'i https://example.org/a.png\n\n%s\n' "$first" | said "an address" "$first_one" --image "$one"
-told "an address" "is an address"
+printf 'i http://127.0.0.1:1/a.png\n\n%s\n' "$first" | said "an address" "$first_one" --image "$one"
+told "an address" "http://127.0.0.1:1/a.png"
 printf 'i\n\n\n%s\n' "$first" | said "no name" "$first_one" --image "$one"
 
 # The original's names of options, with a value as it takes them.

@@ -37,11 +37,14 @@ constexpr engine_entry engines[] = {
 #endif
 };
 
+void say_usage(std::FILE* to) {
+  std::fprintf(to, "check_fixture [--engine NAME] [--tolerance R] FILE...   engines:");
+  for (const engine_entry& e : engines) std::fprintf(to, " %s", e.name);
+  std::fprintf(to, "\n");
+}
 int usage(const std::string& problem) {
   std::fprintf(stderr, "check_fixture: %s\n", problem.c_str());
-  std::fprintf(stderr, "check_fixture [--engine NAME] [--tolerance R] FILE...   engines:");
-  for (const engine_entry& e : engines) std::fprintf(stderr, " %s", e.name);
-  std::fprintf(stderr, "\n");
+  say_usage(stderr);
   return 2;
 }
 
@@ -94,6 +97,10 @@ int main(int argc, char** argv) {
       for (const engine_entry& e : engines)
         if (value == e.name) engine = &e;
       if (engine == nullptr) return usage("engine \"" + value + "\" is not in this program");
+    } else if (options && word == "--help") {
+      say_usage(stdout);
+      std::puts("Exit code: 0 all pass, 1 one fails, 2 a file or option that is no use.");
+      return 0;
     } else if (options && word.size() > 1 && word[0] == '-') {
       return usage("\"" + word + "\" is not an option");
     } else {

@@ -53,5 +53,19 @@ mv "$work/m/timm" "$work/towers"
 convert "$work/m" "$work/whole" --vision "$work/towers"
 "$programs/inspect_checkpoint" "$work/whole" > "$work/list" || wrong "the converted model: $(tail -3 "$work/list")"
 [ "$(ls "$work/whole")" = "$(printf 'config.json\nmodel.safetensors')" ] || wrong "files: $(ls "$work/whole")"
+# And as the original has it: the same bytes as its own checkpoint, without towers.
+convert "$work/whole" "$work/original" --layout original
+convert "$work/original/checkpoints/latest-checkpoint.pt" "$work/a.safetensors"
+convert "$work/m/checkpoints/latest-checkpoint.pt" "$work/b.safetensors"
+same "$work/a.safetensors" "$work/b.safetensors"
+"$programs/inspect_checkpoint" "$work/original" --vision "$work/towers" > "$work/list" ||
+  wrong "the original's layout: $(tail -3 "$work/list")"
+# A model of the library's own: the tied head has a name there.
+convert "$(dirname "$tests")/examples/garment_model" "$work/garment" --layout original
+"$programs/inspect_checkpoint" "$work/garment/checkpoints/latest-checkpoint.pt" > "$work/list"
+for name in llm_backbone.lm_head llm_backbone.backbone.embedding mlp.0 projector.projector.0; do
+  grep -qF "model.$name.weight" "$work/list" || wrong "garment: no $name in $(head -5 "$work/list")"
+done
+grep -q vision "$work/list" && wrong "garment: there are towers"
 [ $bad = 0 ] && echo "convert: nothing is lost"
 exit $bad

@@ -144,6 +144,12 @@ TEST_SUITE("recipe_test") {
           CHECK(all[at++] == (narrow ? float(bf16(x)) : x));
         }
       });
+      auto rounded = m;  // before it is written: measured as it will be read
+      round_as_stored(rounded, how);
+      at = 0;
+      nn::for_each_parameter(rounded, [&](const std::string&, const auto& p) {
+        for (index_t i = 0; i < p.value.count(); ++i) CHECK(all[at++] == p.value.data()[i]);
+      });
     }
   }
   TEST_CASE("a stage fills in what a recipe leaves open") {

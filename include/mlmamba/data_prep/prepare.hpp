@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "mlmamba/data_prep/components.hpp"
-#include "mlmamba/io/fetch.hpp"
+#include "mlmamba/io/fetch_files.hpp"
 #include "mlmamba/io/write_file.hpp"
 #include "mlmamba/io/zip_extract.hpp"
 

@@ -22,6 +22,7 @@ namespace mlmamba {
 struct conversation_turn {
   std::string question, answer;
   bool ended = false;  // by the model itself; else it was cut off by a limit or the listener
+  index_t tokens = 0;  // of the answer
 };
 
 /// A conversation. The picture is looked at once; each turn costs its own tokens only, since the
@@ -80,7 +81,7 @@ class conversation {
     const std::string text =
         format_ ? next.builder.add_turn(chat_role::human, question) : std::string(question);
     read(text, o, next);
-    conversation_turn turn{std::string(question), {}, false};
+    conversation_turn turn{std::string(question), {}, false, 0};
     generation<Model> g(*ctx_, *model_, words_, {}, &next.state, std::move(next.logits), next.ids,
                         o);
     for (std::string_view piece : g) {
@@ -93,6 +94,7 @@ class conversation {
     }
     g.state();  // has it read the last token too
     turn.ended = g.stopped();
+    turn.tokens = index_t(g.tokens().size());
     next.ids.insert(next.ids.end(), g.tokens().begin(), g.tokens().end());
     if (format_) {
       next.builder.add_turn(chat_role::gpt, turn.answer);

@@ -19,12 +19,34 @@ namespace mlmamba::train {
 
 enum class stored : std::uint8_t { f32, bf16 };
 
+namespace detail {
+/// Is it written in bf16? Vectors, convolutions, tokens and positions stay wide, as an engine with
+/// bf16 weights has them.
+inline bool stored_narrow(stored how, const std::string& path, int rank) {
+  const std::string_view leaf = std::string_view(path).substr(path.rfind('.') + 1);
+  return how == stored::bf16 && decays(path, rank, {.decay_convolutions = false}) &&
+         leaf != "pos_embed" && leaf != "cls_token" && leaf != "reg_token";
+}
+}  // namespace detail
+
+/// Gives a model the weights that export_model will write, so that what is measured of it is true
+/// of what is written.
+template <class Model>
+void round_as_stored(Model& model, stored how) {
+  nn::for_each_parameter(model, [&](const std::string& path, auto& p) {
+    using P = std::remove_cvref_t<decltype(p)>;
+    if (!detail::stored_narrow(how, path, P::rank)) return;
+    auto host = to_host(p.value.view());
+    for (index_t i = 0; i < host.count(); ++i)
+      host.data()[i] = typename P::value_type(float(bf16(float(host.data()[i]))));
+    from_host(p.value.view(), std::as_const(host).view());
+  });
+}
+
 /// Writes model.safetensors, tokenizer.json and, last, config.json: published<Model>::config with
 /// the members of `more`.
 ///
-/// Numerics  bf16: matrices are rounded to nearest even; vectors, convolutions, tokens and
-/// positions
-///           stay wide, as an engine with bf16 weights has them
+/// Numerics  bf16: matrices are rounded to nearest even
 template <class Model>
 void export_model(const Model& model, const std::filesystem::path& folder, stored how,
                   const json& more, std::string_view tokenizer_json,
@@ -33,16 +55,13 @@ void export_model(const Model& model, const std::filesystem::path& folder, store
   std::filesystem::create_directories(folder, code);
   if (code) fail<io_error>(folder.string(), ": can't create it (", code.message(), ")");
   std::vector<safetensors_entry> entries;
-  const optimizer_options matrices{.decay_convolutions = false};
   nn::for_each_parameter(model, [&](const std::string& path, const auto& p) {
     using P = std::remove_cvref_t<decltype(p)>;
     using T = typename P::value_type;
     const auto host = std::make_shared<tensor<T, P::rank>>(to_host(p.value.view()));
     const auto shape = mlmamba::detail::shape_of(p);
     const std::size_t n = std::size_t(host->count());
-    const std::string_view leaf = std::string_view(path).substr(path.rfind('.') + 1);
-    const bool narrow = how == stored::bf16 && decays(path, P::rank, matrices) &&
-                        leaf != "pos_embed" && leaf != "cls_token" && leaf != "reg_token";
+    const bool narrow = detail::stored_narrow(how, path, P::rank);
     const auto as = [&]<class To>(To) {
       const auto out = std::make_shared<std::vector<To>>(n);
       for (std::size_t i = 0; i < n; ++i) (*out)[i] = To(float(host->data()[i]));

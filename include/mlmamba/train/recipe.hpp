@@ -67,6 +67,7 @@ inline garment::options garment_options_from(const json& j, const std::string& w
 /// A run:
 ///
 ///   "model"      config.json of the model; the vocabulary's size is filled in
+///   "parts"      where its weights are from (parts.hpp); none: from scratch
 ///   "recompute"  true: the language model's activations are computed again in the backward
 ///   "chat"       zephyr, mamba, pure or plain
 ///   "tokenizer"  {"file": tokenizer.json} or {"vocabulary": size}, learned from the data's texts
@@ -76,7 +77,8 @@ inline garment::options garment_options_from(const json& j, const std::string& w
 ///   (updates)
 ///                 or "warmup_ratio", "decay", "first_update_zero", "weight_decay", "beta1",
 ///                 "beta2", "epsilon", "clip", "decay_convolutions", "decay_embeddings",
-///                 "rate_factors", "normalisation", "freeze": [prefixes], "seed"}
+///                 "rate_factors", "normalisation", "freeze": [prefixes], "seed", "ranks":
+///                 processes of the original that the order of the data is that of}
 ///   "test"       {"source", "images", "seed", "scenes", "max_tokens", "garment"}: questions held
 ///                out
 ///   "run"        {"checkpoint_every", "keep", "log_every", "evaluate_every", "evaluate_scenes"}:
@@ -103,7 +105,7 @@ struct recipe {
   data_part data, test;
   std::uint64_t test_scenes = 0;
   index_t max_tokens = 96, evaluate_scenes = 0;
-  index_t batch = 16, micro_batch = 16;
+  index_t batch = 16, micro_batch = 16, ranks = 1;
   std::uint64_t seed = 7;
   std::vector<std::string> freeze;
   trainer_options training;
@@ -123,9 +125,10 @@ inline void set_steps(json& recipe, index_t steps, const std::string& who) {
 
 inline recipe recipe_from(const json& j, const std::string& who) {
   using detail::only_keys;
-  only_keys(
-      j, {"model", "recompute", "chat", "tokenizer", "data", "training", "test", "run", "comment"},
-      who);
+  only_keys(j,
+            {"model", "parts", "recompute", "chat", "tokenizer", "data", "training", "test", "run",
+             "comment"},
+            who);
   recipe r;
   r.whole = j;
   r.whole.erase("run"), r.whole.erase("test"), r.whole.erase("comment");
@@ -157,26 +160,28 @@ inline recipe recipe_from(const json& j, const std::string& who) {
   r.data.max_length = json_get_or<std::size_t>(data, "max_length", r.data.max_length, who);
 
   const json t = json_at(j, "training", who);
-  only_keys(t, {"steps",
-                "batch",
-                "micro_batch",
-                "learning_rate",
-                "last_rate",
-                "warmup",
-                "warmup_ratio",
-                "decay",
-                "first_update_zero",
-                "weight_decay",
-                "beta1",
-                "beta2",
-                "epsilon",
-                "clip",
-                "decay_convolutions",
-                "decay_embeddings",
-                "rate_factors",
-                "normalisation",
-                "freeze",
-                "seed"},
+  only_keys(t,
+            {"steps",
+             "batch",
+             "micro_batch",
+             "learning_rate",
+             "last_rate",
+             "warmup",
+             "warmup_ratio",
+             "decay",
+             "first_update_zero",
+             "weight_decay",
+             "beta1",
+             "beta2",
+             "epsilon",
+             "clip",
+             "decay_convolutions",
+             "decay_embeddings",
+             "rate_factors",
+             "normalisation",
+             "freeze",
+             "seed",
+             "ranks"},
             who + ": training");
   trainer_options& o = r.training;
   schedule& s = o.rate;
@@ -203,6 +208,7 @@ inline recipe recipe_from(const json& j, const std::string& who) {
   o.normalisation = normalisation_of(json_get_or<std::string>(t, "normalisation", "tokens", who));
   r.batch = json_get_or<index_t>(t, "batch", r.batch, who);
   r.micro_batch = json_get_or<index_t>(t, "micro_batch", r.batch, who);
+  r.ranks = json_get_or<index_t>(t, "ranks", r.ranks, who);
   r.seed = json_get_or<std::uint64_t>(t, "seed", r.seed, who);
   r.freeze = json_get_or<std::vector<std::string>>(t, "freeze", {}, who);
 

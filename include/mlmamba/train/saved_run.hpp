@@ -21,6 +21,15 @@
 
 namespace mlmamba::train {
 
+/// Moves parameters that lie in mapped files into memory of their own.
+template <class Model>
+void own_weights(Model& model) {
+  nn::for_each_parameter(model, [](const std::string&, auto& p) {
+    auto own = std::as_const(p.value);
+    p.value = std::move(own);
+  });
+}
+
 /// Loads the parameters of a checkpoint, or of a model that export_model wrote, into memory of
 /// their own (training writes there, and a mapped file must stay as it is). Errors: io_error.
 template <class Model>
@@ -29,10 +38,7 @@ void load_weights(Model& model, const std::filesystem::path& file) {
   named_arrays named{weights.who(), {}};
   for (const safetensors_entry& e : weights.entries()) named.add(e.name, e);
   load_parameters(model, named);
-  nn::for_each_parameter(model, [](const std::string&, auto& p) {
-    auto own = std::as_const(p.value);
-    p.value = std::move(own);
-  });
+  own_weights(model);
 }
 
 /// Where a run stands. Random numbers need no state of their own: every draw is a function of the
@@ -71,6 +77,11 @@ class saved_run {
     std::vector<index_t> out;
     for (const auto& [step, name] : found()) out.push_back(step);
     return out;
+  }
+  /// Where the newest checkpoint is; "" if there is none.
+  std::filesystem::path newest() const {
+    const auto all = found();
+    return all.empty() ? std::filesystem::path() : folder_ / all.back().second;
   }
   /// Where the checkpoint of a step is.
   std::filesystem::path path_of(index_t step) const {

@@ -13,7 +13,8 @@ namespace mlmamba::train {
 
 /// The plan of a stage with what a recipe's "training" says otherwise, for a run in one process.
 ///
-/// Keys      "epochs" beside those that a recipe has; "steps" are the most there are
+/// Keys      "epochs" and "published_decay" (see stage_plan) beside those that a recipe has;
+///           "steps" are the most there are
 inline stage_plan plan_from(const json& recipe, stage s, const std::string& who) {
   const json t = detail::part_of(recipe, "training");
   stage_plan p = stage_plan::of(s);
@@ -21,6 +22,8 @@ inline stage_plan plan_from(const json& recipe, stage s, const std::string& who)
   p.max_steps = json_get_or<index_t>(t, "steps", p.max_steps, who);
   p.batch = json_get_or<index_t>(t, "batch", p.batch, who);
   p.micro_batch = json_get_or<index_t>(t, "micro_batch", std::min(p.micro_batch, p.batch), who);
+  p.ranks = json_get_or<index_t>(t, "ranks", p.ranks, who);
+  p.published_decay = json_get_or<bool>(t, "published_decay", p.published_decay, who);
   p.learning_rate = json_get_or<double>(t, "learning_rate", p.learning_rate, who);
   p.weight_decay = json_get_or<double>(t, "weight_decay", p.weight_decay, who);
   p.clip = json_get_or<double>(t, "clip", p.clip, who);
@@ -38,11 +41,11 @@ inline json recipe_of(json recipe, const stage_plan& p, std::uint64_t examples,
   const trainer_options o = p.training(examples);
   recipe["training"] = detail::part_of(recipe, "training");
   json& t = recipe["training"];
-  t.erase("epochs");
+  t.erase("epochs"), t.erase("published_decay");
   if (!json_has(t, "warmup")) t["warmup"] = o.rate.warmup;
   t.erase("warmup_ratio");
   t["steps"] = o.rate.steps;
-  t["batch"] = p.batch, t["micro_batch"] = p.micro_batch;
+  t["batch"] = p.batch, t["micro_batch"] = p.micro_batch, t["ranks"] = p.ranks;
   t["learning_rate"] = p.learning_rate, t["first_update_zero"] = true;
   t["weight_decay"] = o.optimizer.weight_decay, t["clip"] = p.clip;
   t["normalisation"] = name_of(p.normalisation), t["seed"] = p.seed;
