@@ -34,6 +34,12 @@ struct curve {
   std::vector<double> x, y;
 };
 
+/// A line of a log_plot that bounds the points: y = min(rate x, top); infinite: no such bound.
+struct roof {
+  std::string name;
+  double rate = 0, top = 0;
+};
+
 /// A page of figures, one below the other. Series have the same colour in every figure.
 ///
 ///   plot_page page("Connectors", "1000 updates", {"linear", "mlp"});
@@ -178,6 +184,83 @@ class plot_page {
       const double row = top + 12 + 20 * double(s), at = left + w + 20;
       line(at, row, at + 22, row, ("stroke-width='3' stroke='" + std::string(color(s)) + "'"));
       text(at + 30, row + 4, series_[s], "font-size='12'");
+    }
+    y_ = std::max(top + h + 44, top + 20 * double(series_.size()) + 10);
+  }
+
+  /// Points of each series on two logarithmic axes, with dashed roofs; joined in order, or not.
+  /// Points that are not above 0 are left out.
+  void log_plot(std::string_view title, std::string_view x_name, std::string_view y_name,
+                const std::vector<curve>& points, bool joined,
+                const std::vector<roof>& roofs = {}) {
+    expect(points.size(), "log_plot");
+    heading(title);
+    const double left = margin + 60, top = y_ + 30, w = width - 2 * margin - 60 - 190, h = 320;
+    std::vector<double> xs, ys;
+    const auto each = [&](const curve& c, const auto& f) {
+      for (std::size_t i = 0; i < std::min(c.x.size(), c.y.size()); ++i)
+        if (c.x[i] > 0 && c.y[i] > 0 && std::isfinite(c.x[i]) && std::isfinite(c.y[i]))
+          f(std::log10(c.x[i]), std::log10(c.y[i]));
+    };
+    for (const curve& c : points)
+      each(c, [&](double x, double y) { xs.push_back(x), ys.push_back(y); });
+    if (xs.empty()) xs = {0}, ys = {0};
+    const auto [x_low, x_high] = std::minmax_element(xs.begin(), xs.end());
+    const double x0 = *x_low - 0.15, x1 = *x_high + 0.15;
+    const auto bound = [](const roof& r, double x) {
+      return std::log10(std::min(r.rate * std::pow(10, x), r.top));
+    };
+    for (const roof& r : roofs)
+      for (const double y : {bound(r, x0), bound(r, x1)})
+        if (std::isfinite(y)) ys.push_back(y);
+    const auto [y_low, y_high] = std::minmax_element(ys.begin(), ys.end());
+    const double y0 = *y_low - 0.1, y1 = *y_high + 0.1;
+    const auto px = [&](double x) { return left + w * (x - x0) / (x1 - x0); };
+    const auto py = [&](double y) { return top + h - h * (y - y0) / (y1 - y0); };
+    const auto ticks = [](double low, double high) {
+      std::vector<double> t = log_ticks(low, high);
+      if (t.size() > 9)  // whole powers of ten
+        std::erase_if(
+            t, [](double v) { return std::abs(std::log10(v) - std::round(std::log10(v))) > 1e-6; });
+      return t;
+    };
+    for (const double t : ticks(y0, y1)) {
+      line(left, py(std::log10(t)), left + w, py(std::log10(t)), "stroke='#e4e4e4'");
+      text(left - 8, py(std::log10(t)) + 4, short_number(t),
+           "font-size='11' text-anchor='end' fill='#555'");
+    }
+    for (const double t : ticks(x0, x1)) {
+      line(px(std::log10(t)), top, px(std::log10(t)), top + h, "stroke='#e4e4e4'");
+      text(px(std::log10(t)), top + h + 17, short_number(t),
+           "font-size='11' text-anchor='middle' fill='#555'");
+    }
+    line(left, top, left, top + h, "stroke='#999'");
+    line(left, top + h, left + w, top + h, "stroke='#999'");
+    text(left, top - 8, y_name, "font-size='12' fill='#555'");
+    text(left + w / 2, top + h + 36, x_name, "font-size='12' text-anchor='middle' fill='#555'");
+    for (const roof& r : roofs) {
+      const double knee = std::clamp(r.rate > 0 ? std::log10(r.top / r.rate) : x0, x0, x1);
+      for (const auto& [a, b] : {std::pair{x0, knee}, std::pair{knee, x1}})
+        if (b > a)
+          line(px(a), py(bound(r, a)), px(b), py(bound(r, b)),
+               "stroke='#111' stroke-width='1.2' stroke-dasharray='5 4'");
+      text(px(x1) - 4, py(bound(r, x1)) - 5, r.name, "font-size='11' text-anchor='end'");
+    }
+    for (std::size_t s = 0; s < points.size(); ++s) {
+      const std::string ink(color(s));
+      std::string path;
+      each(points[s], [&](double x, double y) {
+        path += number(px(x), 1) + ',' + number(py(y), 1) + ' ';
+        body_ += "<circle r='4' cx='" + number(px(x), 1) + "' cy='" + number(py(y), 1) +
+                 "' fill='" + ink + "'/>\n";
+      });
+      if (joined)
+        body_ += "<polyline fill='none' stroke-width='1.6' stroke='" + ink + "' points='" + path +
+                 "'/>\n";
+      const double row = top + 12 + 20 * double(s), at = left + w + 20;
+      body_ += "<circle r='4' cx='" + number(at + 8, 1) + "' cy='" + number(row, 1) + "' fill='" +
+               ink + "'/>\n";
+      text(at + 20, row + 4, series_[s], "font-size='12'");
     }
     y_ = std::max(top + h + 44, top + 20 * double(series_.size()) + 10);
   }

@@ -37,10 +37,16 @@ const Entries& cpu_kernels();
 #define HWY_COMPILE_ONLY_STATIC
 #endif
 #if !defined(HWY_DISABLED_TARGETS)
+#if defined(__aarch64__) || defined(__arm__)
+// Vectors of SVE have no size: they can't be members or lie in arrays, as sums of tiles do. NEON.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+// Then there is nothing to choose at run time. Highway would still compile for "+crypto", and GCC
+// 12 then can't inline the constructors that it makes itself.
+#define TOOLCHAIN_MISS_SYS_AUXV_H
 // AVX3_DL: -march=native picks it on Ice Lake and later, and Highway 1.0.3 then contradicts itself;
 // what it has over AVX3 is in the level avx512_bf16. SSE4: machines without AVX2 are rare; they get
 // the baseline, and everybody a shorter compilation.
-#if defined(MLMAMBA_ALL_TARGETS) || defined(HWY_COMPILE_ONLY_STATIC)
+#elif defined(MLMAMBA_ALL_TARGETS) || defined(HWY_COMPILE_ONLY_STATIC)
 #define HWY_DISABLED_TARGETS HWY_AVX3_DL
 #elif defined(__SSE4_2__)
 #define HWY_DISABLED_TARGETS (HWY_AVX3_DL | HWY_SSSE3)
