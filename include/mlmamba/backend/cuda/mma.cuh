@@ -11,10 +11,14 @@
 namespace mlmamba::backend::kernels {
 
 /// Tiles in shared memory are rows of 16-byte pieces (8 bf16). The piece of row r that belongs at
-/// c lies at c ^ swizzle(r): then the 8 rows that a fragment load touches hit different banks.
+/// c lies at c ^ swizzle(r): then the 8 rows that a fragment load touches hit different banks. Rows
+/// of an odd number of pieces do so by themselves.
 template <int Pieces>
 __device__ constexpr int swizzle(int row) {
-  return Pieces >= 8 ? row & 7 : Pieces == 4 ? (row >> 1) & 3 : (row >> 2) & 1;
+  return Pieces % 2 == 1 ? 0
+         : Pieces >= 8   ? row & 7
+         : Pieces == 4   ? (row >> 1) & 3
+                         : (row >> 2) & 1;
 }
 /// The index (in bf16) of piece c of row r in a tile with `Pieces` pieces in a row.
 template <int Pieces>
