@@ -13,6 +13,7 @@
 #include "ops/grid_cases.hpp"
 #include "ops/norm_cases.hpp"
 #include "ops/selective_scan_cases.hpp"
+#include "mlmamba/models/mamba_lm.hpp"
 #include "ops/ssd_cases.hpp"
 
 using namespace mlmamba;
@@ -187,6 +188,47 @@ TEST_CASE("cuda: replay runs, records, plays, and begins anew where the scratch 
     for (int k = 0; k < 10; ++k) want += one(i) + one(i);
     CHECK(got(i) == want);
   }
+}
+
+TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E,
+                   MLMAMBA_EVERY_CUDA_ENGINE) {
+  context<backend::cuda> together, apart(cuda_options{.independent_rows = true});
+  for (index_t groups : {1, 2})
+    for (index_t batch : {1, 2, 3, 4, 5}) {
+      mamba_config c;
+      c.mixer.d_model = 64, c.mixer.headdim = 32, c.mixer.d_state = 48, c.mixer.ngroups = groups;
+      c.n_layer = 2, c.vocab_size = 50;
+      mamba_lm<E> m(c);
+      nn::initialise(m, {3, 0, 0});
+      auto one = m.make_state(batch), two = m.make_state(batch);
+      std::vector<std::int32_t> ids;
+      for (index_t b = 0; b < batch; ++b) ids.push_back(std::int32_t(3 + 7 * b));
+      tensor<std::int32_t, 1, memory::device> there({batch});
+      from_host(there.view(), view<const std::int32_t, 1>(ids.data(), there.shape()));
+      const auto step = [&](context<backend::cuda>& ctx, auto& state) {
+        auto frame = ctx.scratch.make_frame();
+        return to_host(m.step(ctx, in_index<E, 1>(std::as_const(there).view()), state));
+      };
+      double error = 0, norm = 0;
+      const auto compare = [&](const auto& a, const auto& b) {
+        for (index_t i = 0; i < a.count(); ++i) {
+          const double x = double(float(a.data()[i])), y = double(float(b.data()[i]));
+          error += (x - y) * (x - y), norm += y * y;
+        }
+      };
+      for (int t = 0; t < 6; ++t) compare(step(together, one), step(apart, two));
+      CHECK(norm > 0);
+      const double bound = std::is_same_v<typename E::value, bf16> ? 2e-2 : 2e-6;
+      INFO("batch ", batch, " groups ", groups);
+      CHECK(std::sqrt(error / norm) < bound);
+      error = norm = 0;
+      for (std::size_t i = 0; i < 2; ++i) {
+        compare(to_host(one.layers[i].ssm.view()), to_host(two.layers[i].ssm.view()));
+        compare(to_host(one.layers[i].conv.view()), to_host(two.layers[i].conv.view()));
+      }
+      CHECK(std::sqrt(error / norm) < bound);
+      CHECK(one.position == 6);
+    }
 }
 
 TEST_CASE("cuda: an error in the work leaves nothing recorded, and the context usable") {

@@ -28,7 +28,8 @@ struct context<backend::cuda> : scratch_space<memory::device> {
   context() : context(cuda_options{}) {}
   explicit context(cuda_options o)
       : device(use(o.device)),
-        multiprocessors(multiprocessors_of(device)),
+        multiprocessors(number(cudaDevAttrMultiProcessorCount)),
+        overlaps_launches(number(cudaDevAttrComputeCapabilityMajor) >= 9),
         independent_rows(o.independent_rows),
         owned_stream_(make_stream()),
         stream(owned_stream_.get()) {
@@ -66,6 +67,7 @@ struct context<backend::cuda> : scratch_space<memory::device> {
 
   const int device;
   const int multiprocessors;
+  const bool overlaps_launches;  ///< see backend::kernels::launch_early
   const bool independent_rows;
 
  private:
@@ -88,10 +90,9 @@ struct context<backend::cuda> : scratch_space<memory::device> {
     cuda_check(cudaSetDevice(device), "choosing the device");
     return device;
   }
-  static int multiprocessors_of(int device) {
+  int number(cudaDeviceAttr which) const {
     int n = 0;
-    backend::kernels::cuda_check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device),
-                                 "asking the device");
+    backend::kernels::cuda_check(cudaDeviceGetAttribute(&n, which, device), "asking the device");
     return n;
   }
   static stream_owner make_stream() {

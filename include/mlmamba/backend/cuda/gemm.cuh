@@ -218,9 +218,12 @@ bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
   if constexpr (std::is_same_v<Y, float>)
     if (plain && !x.k_contiguous && k >= 512 && gemm_by_slices(ctx, op, x, w)) return true;
   if (plain) return ctx.products.multiply(ctx.stream, x, w, y, m, n, k, op.accumulate);
-  const bool only_bias = !op.pre_activation && op.activation == activation::none && !op.accumulate;
-  if (only_bias && ctx.products.multiply(ctx.stream, x, w, y, m, n, k, false, op.bias.data))
-    return true;
+  if constexpr (std::is_same_v<Y, float>) {  // cuBLAS takes a bias of the type of y only
+    const bool only_bias = !op.pre_activation && op.activation == activation::none;
+    if (only_bias && !op.accumulate &&
+        ctx.products.multiply(ctx.stream, x, w, y, m, n, k, false, op.bias.data))
+      return true;
+  }
 
   // The epilogue adds the bias to sums that were not rounded yet.
   auto frame = ctx.scratch.make_frame();

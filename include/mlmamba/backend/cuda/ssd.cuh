@@ -127,7 +127,14 @@ __global__ void __launch_bounds__(block_threads) ssd_scan_kernel(const ssd_plan<
 }
 
 /// A warp has one row p of the state.
-template <class E>
+/// Rates: 0: A is given, 1: log(-A) is.
+template <class Rates, class E>
+__device__ typename E::accum ssd_rate(const ops::ssd_step<E>& op, index_t h) {
+  if constexpr (Rates::value == 1) return -math::exp(op.A(h));
+  return op.A(h);
+}
+
+template <class Rates, class E>
 __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   using A = typename E::accum;
   index_t b = thread_index() / warp_size;
@@ -139,7 +146,7 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   if (op.dt_softplus) dt = math::softplus(dt);
   if (dt < A(op.dt_min)) dt = A(op.dt_min);
   if (dt > A(op.dt_max)) dt = A(op.dt_max);
-  const A decay = math::exp(dt * op.A(h)), x = A(op.x(b, h, p));
+  const A decay = math::exp(dt * ssd_rate<Rates>(op, h)), x = A(op.x(b, h, p));
   A sum = 0;
   for (index_t n = lane_index(); n < op.state.size[3]; n += warp_size) {
     const A s = multiply_add(x * dt, A(op.B(b, g, n)), decay * op.state(b, h, p, n));
@@ -154,7 +161,7 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
 }
 
 /// The same with pieces: a warp has 8 rows p of one head, a lane 4 elements n of each (N <= 128).
-template <class E>
+template <class Rates, class E>
 __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops::ssd_step<E> op) {
   using A = typename E::accum;
   constexpr int rows = 8;
@@ -166,6 +173,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   const int lane = lane_index(), n = 4 * lane;
   const bool there = n < op.state.size[3];
   const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
+  wait_for_launch_before();
   A state[rows][4] = {}, B[4] = {}, C[4] = {}, sums[rows];
 #pragma unroll
   for (int r = 0; r < rows; ++r)
@@ -176,7 +184,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   if (op.dt_softplus) dt = math::softplus(dt);
   if (dt < A(op.dt_min)) dt = A(op.dt_min);
   if (dt > A(op.dt_max)) dt = A(op.dt_max);
-  const A decay = math::exp(dt * op.A(h));
+  const A decay = math::exp(dt * ssd_rate<Rates>(op, h));
   const index_t mine = p0 + lane / 4;  // the row whose sum this lane gets
   const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
 #pragma unroll
@@ -294,6 +302,23 @@ void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
   }
 }
 
+template <class Rates, class E>
+void launch_ssd_step(context<cuda>& ctx, const ops::ssd_step<E>& op) {
+  if constexpr (std::is_same_v<typename E::accum, float>) {
+    if (op.state.size[3] <= 128 && in_pieces(op.state, 4) && in_pieces(op.B, 4) &&
+        in_pieces(op.C, 4)) {
+      const index_t warps = op.x.size[0] * op.x.size[1] * ((op.x.size[2] + 7) / 8);
+      if (warps == 0) return;
+      // Small blocks where there is little work: every multiprocessor gets some of it.
+      const index_t most = block_threads / warp_size;
+      const index_t some = std::clamp<index_t>(warps / (2 * ctx.multiprocessors), 1, most);
+      return launch_early(ctx, op.name, ssd_step_rows_kernel<Rates, E>, blocks_for(warps, some),
+                          unsigned(some * warp_size), 0, op);
+    }
+  }
+  launch_elements(ctx, ssd_step_kernel<Rates, E>, op.x.count() * warp_size, op);
+}
+
 }  // namespace kernels
 
 template <class E>
@@ -324,14 +349,7 @@ void execute(context<cuda>& ctx, const ops::ssd<E>& op) {
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::ssd_step<E>& op) {
-  if constexpr (std::is_same_v<typename E::accum, float>) {
-    if (op.state.size[3] <= 128 && kernels::in_pieces(op.state, 4) && kernels::in_pieces(op.B, 4) &&
-        kernels::in_pieces(op.C, 4))
-      return kernels::launch_elements(
-          ctx, kernels::ssd_step_rows_kernel<E>,
-          op.x.size[0] * op.x.size[1] * ((op.x.size[2] + 7) / 8) * kernels::warp_size, op);
-  }
-  kernels::launch_elements(ctx, kernels::ssd_step_kernel<E>, op.x.count() * kernels::warp_size, op);
+  kernels::launch_ssd_step<kernels::constant<0>>(ctx, op);
 }
 
 }  // namespace mlmamba::backend

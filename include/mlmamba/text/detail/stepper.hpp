@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "mlmamba/ops/reduce.hpp"
+#include "mlmamba/nn/functional.hpp"
 #include "mlmamba/text/text_model.hpp"
 
 namespace mlmamba::detail {
@@ -46,9 +46,7 @@ class stepper {
       if (!greedy_) return;
       const index_t all = logits_.size[1];
       const index_t n = vocabulary_ > 0 && vocabulary_ < all ? vocabulary_ : all;
-      run(ctx,
-          ops::argmax<E, typename E::accum>{
-              .x = logits_.slice(1, 0, n), .index = read(), .unfit = ids_.view().select(0, 1)});
+      nn::largest(ctx, logits_.slice(1, 0, n), read(), ids_.view().select(0, 1));
     });
     if constexpr (requires { ++state.position; })
       if (!called) ++state.position;  // it is the host's, and the host was not asked
