@@ -116,6 +116,17 @@ TEST_CASE_TEMPLATE("cuda: gradients of many rows, twice with the same bits", E,
                                    .final = true});
   repeats<scan_case, E>(selective_scan_options{
       .batch = 3, .length = 150, .channels = 96, .states = 16, .D = true, .z = true});
+  repeats<scan_case, E>(selective_scan_options{.batch = 2,
+                                               .length = 900,
+                                               .channels = 136,
+                                               .states = 16,
+                                               .groups = 1,
+                                               .D = true,
+                                               .z = true,
+                                               .dt_bias = true,
+                                               .initial = true,
+                                               .final = true,
+                                               .aligned = true});
   repeats<attention_case, E>(
       attention_options{.batch = 3, .queries = 50, .keys = 50, .heads = 3, .width = 48});
   repeats<layer_norm_case, E>(norm_options{.rows = 5000, .width = 192});

@@ -6,7 +6,7 @@
 
 #include <cuda_bf16.h>
 
-#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/backend/cuda/pieces.cuh"
 
 namespace mlmamba::backend::kernels {
 
@@ -100,12 +100,5 @@ __device__ inline unsigned pack(float low, float high) {
 }
 __device__ inline float low_of(unsigned v) { return __uint_as_float(v << 16); }
 __device__ inline float high_of(unsigned v) { return __uint_as_float(v & 0xffff0000u); }
-
-/// 2^x; results below the smallest normal number are zero.
-__device__ inline float power_of_2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
-  return y;
-}
 
 }  // namespace mlmamba::backend::kernels

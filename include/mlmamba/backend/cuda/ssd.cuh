@@ -6,6 +6,7 @@
 
 #include "mlmamba/backend/cuda/ssd_plan.cuh"
 #include "mlmamba/backend/cuda/ssd_tiles.cuh"
+#include "mlmamba/backend/cuda/ssd_warpgroups.cuh"
 
 namespace mlmamba::backend {
 
@@ -279,20 +280,26 @@ inline index_t ssd_segments(index_t blocks, index_t chunks, int multiprocessors)
 template <class E>
 void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
   const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
-                n = op.state_size(), chunks = (l + ssd_tile - 1) / ssd_tile;
+                n = op.state_size(), g = op.groups(), chunks = (l + ssd_tile - 1) / ssd_tile;
+  const bool in_pairs = n > 64 && has_warpgroups();
   auto frame = ctx.scratch.make_frame();
-  const index_t segments =
-      ssd_segments(b * h * ((p + ssd_tile - 1) / ssd_tile), chunks, ctx.multiprocessors);
+  const index_t p_tiles = (p + ssd_tile - 1) / ssd_tile;
+  // A multiprocessor has room for two heads either way.
+  const index_t pairs = g * ((h / g + ssd_pair - 1) / ssd_pair);
+  const index_t blocks = b * p_tiles * (in_pairs ? ssd_pair * pairs : h);
+  const index_t segments = ssd_segments(blocks, chunks, ctx.multiprocessors);
   const index_t per = (chunks + segments - 1) / segments;
+  const auto make = [&](index_t count) {
+    return ctx.scratch.template make<float>(shape<1>{{count}}).data;
+  };
   ssd_plan<E> plan{op, per * ssd_tile, (chunks + per - 1) / per};
-  plan.scores =
-      ctx.scratch.template make<float>(shape<1>{{b * chunks * op.groups() * ssd_scores_size}}).data;
-  plan.tokens =
-      ctx.scratch.template make<float>(shape<1>{{b * chunks * h * ssd_tokens_size(op)}}).data;
+  plan.tokens = make(b * chunks * h * ssd_tokens_size(op));
   if (plan.chunks > 1) {
     plan.ends = ctx.scratch.template make<float>(shape<5>{{b, plan.chunks, h, p, n}});
     plan.decay = ctx.scratch.template make<float>(shape<3>{{b, plan.chunks, h}});
   }
+  if (in_pairs) return launch_ssd_pairs(ctx, plan);
+  plan.scores = make(b * chunks * g * ssd_scores_size);
   if (n <= 32) {
     launch_ssd_tiles<constant<2>>(ctx, plan);
   } else if (n <= 64) {
