@@ -208,14 +208,16 @@ int main(int argc, char** argv) try {
   report out((roofs(ctx)));
   const auto some = [](const char* name) {
     for (const std::string& w : wanted)
-      if (w.find(name) == 0 || std::string(name).find(w) != std::string::npos) return true;
+      if (w.find("mamba") == std::string::npos || w.find(name) == 0 ||
+          std::string(name).find(w) != std::string::npos)
+        return true;
     return wanted.empty();
   };
   for (const auto& [name, config] : {std::pair("mamba2-130m", preset::mamba2_130m),
                                      std::pair("mamba2-2.7b", preset::mamba2_2_7b)}) {
     if (!some(name)) continue;
     language m(ctx, out, name, config);
-    for (index_t batch : {1, 4, 16, 64}) m.decode(batch);
+    for (index_t batch : {1, 2, 4, 16, 64}) m.decode(batch);
     for (index_t length : {512, 2048, 16384}) m.prompt(length);
   }
   for (index_t batch : {1, 8, 64}) {

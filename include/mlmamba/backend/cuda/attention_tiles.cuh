@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Softmax attention in bf16 on tensor cores: 16 queries a warp, keys in blocks of 64; scores never
-// leave registers.
+// Softmax attention in bf16 on tensor cores: 16 or 32 queries a warp, keys in blocks of 64; scores
+// never leave registers.
 #pragma once
 
 #include "mlmamba/backend/cuda/mma.cuh"
@@ -14,18 +14,21 @@ namespace mlmamba::backend::kernels {
 /// number of 16-byte pieces: then the 8 rows of a fragment lie in different banks.
 template <int Width>
 struct attention_tile {
-  static constexpr int warps = 4, queries = 16 * warps, keys = 64;
+  // 32 queries a warp where registers allow it: each fragment of K and V then serves two products.
+  static constexpr int tiles = Width <= 80 ? 2 : 1;
+  static constexpr int warps = 4, queries = 16 * tiles * warps, keys = 64;
   static constexpr int pieces = Width / 8, row = pieces + 1, depth = Width / 16;
   static constexpr int elements = keys * row * 8;                 // of K or V
-  static constexpr unsigned bytes = 4 * elements * sizeof(bf16);  // of both, twice
+  static constexpr unsigned bytes = 4 * elements * sizeof(bf16);  // of both, twice; Q before them
+  static_assert(queries <= 4 * keys);
 };
 
-/// Rows [first, first + 64) of a head in the background; zeros where there is nothing.
-template <class T, int Width, class E>
+/// `Rows` rows of a head from `first` in the background; zeros where there is nothing.
+template <class T, int Rows, class E>
 __device__ void load_rows(bf16* to, const in<E, 4>& from, index_t b, index_t h, index_t first) {
   const int there = int(from.size[3] / 8);
   const bf16* base = from.data + b * from.stride[0] + h * from.stride[2];
-  for (int e = int(threadIdx.x); e < T::keys * T::pieces; e += warp_size * T::warps) {
+  for (int e = int(threadIdx.x); e < Rows * T::pieces; e += warp_size * T::warps) {
     const int r = e / T::pieces, c = e % T::pieces;
     const bool inside = first + r < from.size[1] && c < there;
     copy_piece(to + (r * T::row + c) * 8,
@@ -50,25 +53,39 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
     const index_t n = op.causal ? query + shift + 1 : sources;
     return n < 0 ? 0 : n < sources ? n : sources;
   };
-  const index_t row[2] = {first + 16 * warp + lane / 4, first + 16 * warp + lane / 4 + 8};
-  const index_t seen[2] = {visible(row[0]), visible(row[1])};
+  // The queries of a lane: two of each tile.
+  index_t row[T::tiles][2], seen[T::tiles][2];
+  index_t least = sources;
+#pragma unroll
+  for (int u = 0; u < T::tiles; ++u)
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      row[u][r] = first + 16 * (warp * T::tiles + u) + lane / 4 + 8 * r;
+      seen[u][r] = visible(row[u][r]);
+      if (seen[u][r] < least) least = seen[u][r];
+    }
   const index_t wanted = visible(first + T::queries - 1);
 
-  unsigned q[T::depth][4];
-  load_rows<T, W::value, E>(ks, op.q, b, h, first);
+  unsigned q[T::tiles][T::depth][4];
+  load_rows<T, T::queries, E>(ks, op.q, b, h, first);
   commit_copies();
   wait_copies<0>();
   __syncthreads();
 #pragma unroll
-  for (int d = 0; d < T::depth; ++d) load_left<T::row>(q[d], ks, 16 * warp, 2 * d);
+  for (int u = 0; u < T::tiles; ++u)
+#pragma unroll
+    for (int d = 0; d < T::depth; ++d)
+      load_left<T::row>(q[u][d], ks, 16 * (warp * T::tiles + u), 2 * d);
   __syncthreads();
 
-  float y[2 * T::depth][4] = {}, sum[2] = {0, 0}, largest[2] = {-INFINITY, -INFINITY};
+  float y[T::tiles][2 * T::depth][4] = {}, sum[T::tiles][2] = {}, largest[T::tiles][2];
+#pragma unroll
+  for (int u = 0; u < T::tiles; ++u) largest[u][0] = largest[u][1] = -INFINITY;
   const float scale = float(op.scale) * 1.4426950408889634f;  // exponentials are of base 2
   const auto fetch = [&](index_t j0, int slot) {
     if (j0 < wanted) {
-      load_rows<T, W::value, E>(ks + slot * T::elements, op.k, b, h, j0);
-      load_rows<T, W::value, E>(vs + slot * T::elements, op.v, b, h, j0);
+      load_rows<T, T::keys, E>(ks + slot * T::elements, op.k, b, h, j0);
+      load_rows<T, T::keys, E>(vs + slot * T::elements, op.v, b, h, j0);
     }
     commit_copies();
   };
@@ -80,58 +97,73 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
     __syncthreads();
     const bf16 *k = ks + slot * T::elements, *v = vs + slot * T::elements;
 
-    float s[8][4] = {};
+    float s[T::tiles][8][4] = {};
 #pragma unroll
     for (int d = 0; d < T::depth; ++d)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         unsigned f[4];
         load_right_transposed<T::row>(f, k, 16 * j, 2 * d);
-        multiply_tile(s[2 * j], q[d], f[0], f[1]);
-        multiply_tile(s[2 * j + 1], q[d], f[2], f[3]);
+#pragma unroll
+        for (int u = 0; u < T::tiles; ++u) {
+          multiply_tile(s[u][2 * j], q[u][d], f[0], f[1]);
+          multiply_tile(s[u][2 * j + 1], q[u][d], f[2], f[3]);
+        }
       }
 
-    const bool masked = j0 + T::keys > seen[0] || j0 + T::keys > seen[1];
+    const bool masked = j0 + T::keys > least;
 #pragma unroll
-    for (int j = 0; j < 8; ++j)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const bool counts = !masked || j0 + 8 * j + 2 * (lane % 4) + (i & 1) < seen[i / 2];
-        s[j][i] = counts ? s[j][i] * scale : -INFINITY;
-      }
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {  // the lane's two queries; four lanes share one
-      float most = largest[r];
-#pragma unroll
-      for (int j = 0; j < 8; ++j) most = fmaxf(most, fmaxf(s[j][2 * r], s[j][2 * r + 1]));
-      most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 2));
-      const float base = most == -INFINITY ? 0.0f : most;
-      const float rescale = power_of_2(largest[r] - base);
-      largest[r] = most;
-      sum[r] *= rescale;
+    for (int u = 0; u < T::tiles; ++u) {
 #pragma unroll
       for (int j = 0; j < 8; ++j)
 #pragma unroll
-        for (int i = 2 * r; i < 2 * r + 2; ++i) {
-          s[j][i] = power_of_2(s[j][i] - base);
-          sum[r] += s[j][i];
+        for (int i = 0; i < 4; ++i) {
+          const bool counts = !masked || j0 + 8 * j + 2 * (lane % 4) + (i & 1) < seen[u][i / 2];
+          s[u][j][i] = counts ? s[u][j][i] * scale : -INFINITY;
         }
 #pragma unroll
-      for (int c = 0; c < 2 * T::depth; ++c) y[c][2 * r] *= rescale, y[c][2 * r + 1] *= rescale;
+      for (int r = 0; r < 2; ++r) {  // four lanes share a query
+        float most = largest[u][r];
+#pragma unroll
+        for (int j = 0; j < 8; ++j) most = fmaxf(most, fmaxf(s[u][j][2 * r], s[u][j][2 * r + 1]));
+        most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 2));
+        const float base = most == -INFINITY ? 0.0f : most;
+        const float rescale = power_of_2(largest[u][r] - base);
+        largest[u][r] = most;
+        sum[u][r] *= rescale;
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+#pragma unroll
+          for (int i = 2 * r; i < 2 * r + 2; ++i) {
+            s[u][j][i] = power_of_2(s[u][j][i] - base);
+            sum[u][r] += s[u][j][i];
+          }
+#pragma unroll
+        for (int c = 0; c < 2 * T::depth; ++c)
+          y[u][c][2 * r] *= rescale, y[u][c][2 * r + 1] *= rescale;
+      }
     }
 
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const unsigned p[4] = {pack(s[2 * j][0], s[2 * j][1]), pack(s[2 * j][2], s[2 * j][3]),
-                             pack(s[2 * j + 1][0], s[2 * j + 1][1]),
-                             pack(s[2 * j + 1][2], s[2 * j + 1][3])};
+      unsigned p[T::tiles][4];
+#pragma unroll
+      for (int u = 0; u < T::tiles; ++u)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float(&two)[4] = s[u][2 * j + i / 2];
+          p[u][i] = pack(two[2 * (i % 2)], two[2 * (i % 2) + 1]);
+        }
 #pragma unroll
       for (int d = 0; d < T::depth; ++d) {
         unsigned f[4];
         load_right<T::row>(f, v, 16 * j, 2 * d);
-        multiply_tile(y[2 * d], p, f[0], f[1]);
-        multiply_tile(y[2 * d + 1], p, f[2], f[3]);
+#pragma unroll
+        for (int u = 0; u < T::tiles; ++u) {
+          multiply_tile(y[u][2 * d], p[u], f[0], f[1]);
+          multiply_tile(y[u][2 * d + 1], p[u], f[2], f[3]);
+        }
       }
     }
     __syncthreads();  // everybody has read the slot that the next turn fills
@@ -139,22 +171,27 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
   wait_copies<0>();
 
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    float all = sum[r] + __shfl_xor_sync(all_lanes, sum[r], 1);
-    all += __shfl_xor_sync(all_lanes, all, 2);
-    if (row[r] >= length) continue;
-    const float by = seen[r] > 0 ? 1 / all : 0.0f;
-    bf16* to = op.y.data + b * op.y.stride[0] + row[r] * op.y.stride[1] + h * op.y.stride[2];
+  for (int u = 0; u < T::tiles; ++u)
 #pragma unroll
-    for (int c = 0; c < 2 * T::depth; ++c) {
-      const int at = 8 * c + 2 * (lane % 4);
-      if (at < int(op.q.size[3]))
-        *reinterpret_cast<unsigned*>(to + at) = pack(y[c][2 * r] * by, y[c][2 * r + 1] * by);
+    for (int r = 0; r < 2; ++r) {
+      float all = sum[u][r] + __shfl_xor_sync(all_lanes, sum[u][r], 1);
+      all += __shfl_xor_sync(all_lanes, all, 2);
+      const index_t i = row[u][r];
+      const bool sees_any = seen[u][r] > 0;
+      if (i >= length) continue;
+      const float by = sees_any ? 1 / all : 0.0f;
+      bf16* to = op.y.data + b * op.y.stride[0] + i * op.y.stride[1] + h * op.y.stride[2];
+#pragma unroll
+      for (int c = 0; c < 2 * T::depth; ++c) {
+        const int at = 8 * c + 2 * (lane % 4);
+        if (at < int(op.q.size[3]))
+          *reinterpret_cast<unsigned*>(to + at) =
+              pack(y[u][c][2 * r] * by, y[u][c][2 * r + 1] * by);
+      }
+      if (op.log_sum_exp && lane % 4 == 0)
+        op.log_sum_exp(b, h, i) =
+            sees_any ? largest[u][r] * 0.6931471805599453f + logf(all) : -INFINITY;
     }
-    if (op.log_sum_exp && lane % 4 == 0)
-      op.log_sum_exp(b, h, row[r]) =
-          seen[r] > 0 ? largest[r] * 0.6931471805599453f + logf(all) : -INFINITY;
-  }
 }
 
 /// False: these sizes or strides are not for it, and nothing was enqueued.

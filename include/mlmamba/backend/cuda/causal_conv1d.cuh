@@ -41,7 +41,7 @@ __global__ void causal_conv1d_kernel(const ops::causal_conv1d<E> op) {
   op.y(b, t, d) = typename E::value(apply_activation(op.activation, v));
 }
 
-/// The same for one sequence without initial states: a thread has `conv_channels` channels and
+/// The same for one sequence: a thread has `conv_channels` channels and
 /// `conv_tokens` tokens, whose last W values stay in registers; the next tokens are read while it
 /// works on these.
 inline constexpr int conv_channels = 2;
@@ -72,8 +72,14 @@ __global__ void __launch_bounds__(block_threads, 4)
   read(tokens < ahead ? tokens : ahead);
   A weight[count][width], bias[count] = {}, last[before][count] = {};
 #pragma unroll
-  for (int w = 0; w < before; ++w)
-    if (begin - before + w >= 0) read_piece(last[w], &op.x(b, begin - before + w, d));
+  for (int w = 0; w < before; ++w) {
+    if (begin - before + w >= 0) {
+      read_piece(last[w], &op.x(b, begin - before + w, d));
+    } else if (op.initial_states) {
+#pragma unroll
+      for (int i = 0; i < count; ++i) last[w][i] = A(op.initial_states(b, d + i, begin + w));
+    }
+  }
 #pragma unroll
   for (int i = 0; i < count; ++i) {
     read_piece(weight[i], &op.weight(d + i, 0));
@@ -120,9 +126,9 @@ __global__ void __launch_bounds__(block_threads, 4)
 
 template <class E>
 bool conv_in_pieces(const ops::causal_conv1d<E>& op) {
-  return !op.seq_idx && !op.initial_states && op.weight.size[1] == 4 &&
-         in_pieces(op.x, conv_channels) && in_pieces(op.y, conv_channels) &&
-         in_pieces(op.weight, 4) && op.x.stride[1] < 1 << 24 && op.y.stride[1] < 1 << 24;
+  return !op.seq_idx && op.weight.size[1] == 4 && in_pieces(op.x, conv_channels) &&
+         in_pieces(op.y, conv_channels) && in_pieces(op.weight, 4) && op.x.stride[1] < 1 << 24 &&
+         op.y.stride[1] < 1 << 24;
 }
 
 // Sources are never before their targets, so the final states may be the initial ones.

@@ -55,14 +55,15 @@ class matrix_products {
     workspace_bytes_ = workspace_bytes;
   }
 
-  /// y = x w^T (+ y if accumulate) (+ bias), all sizes > 0. False: cuBLASLt has no kernel for this.
+  /// y = x w^T (+ y if accumulate) (+ bias, of the type of
+  /// y), all sizes > 0. False: cuBLASLt has no kernel for this.
   bool multiply(cudaStream_t stream, const operand& x, const operand& w, const result& y, index_t m,
-                index_t n, index_t k, bool accumulate, const float* bias = nullptr) {
+                index_t n, index_t k, bool accumulate, const void* bias = nullptr) {
     return multiply(stream, x, w, y, m, n, k, accumulate, batch{}, bias);
   }
   bool multiply(cudaStream_t stream, const operand& x, const operand& w, const result& y, index_t m,
                 index_t n, index_t k, bool accumulate, const batch& many,
-                const float* bias = nullptr) {
+                const void* bias = nullptr) {
     // To cuBLAS, which thinks in columns, a row-major y (M, N) is N x M: its A is our w, its B our
     // x.
     cublasLtMatmulDescOpaque_t desc{};
@@ -74,7 +75,7 @@ class matrix_products {
     if (bias) {
       set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-      set(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUDA_R_32F);
+      set(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, y.type);
     }
 
     const cublasLtMatmulAlgo_t* algorithm = choose(desc, x, w, y, m, n, k, many, bias != nullptr);

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "mlmamba/backend/cuda/gemm_few_rows.cuh"
+#include "mlmamba/backend/cuda/elementwise.cuh"
 #include "mlmamba/ops/gemm.hpp"
 
 namespace mlmamba::backend {
@@ -205,6 +206,44 @@ bool gemm_by_slices(context<cuda>& ctx, const ops::gemm<E, float, W, X>& op,
   return true;
 }
 
+template <class Y>
+struct rounded_bias {
+  static constexpr const char* name = "gemm";
+  const float* from;
+  Y* to;
+  index_t count;
+};
+template <class Y>
+__global__ void rounded_bias_kernel(const rounded_bias<Y> b) {
+  const index_t i = thread_index();
+  if (i < b.count) b.to[i] = Y(b.from[i]);
+}
+
+/// Bias inside the product, which takes one of the type of y only; then the activation, of what is
+/// in y or in pre_activation. False: nothing but scratch was written.
+template <class E, class Y, class W, class X>
+bool gemm_with_bias(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op,
+                    const matrix_products::operand& x, const matrix_products::operand& w) {
+  const index_t m = op.x.size[0], n = op.w.size[0], k = op.x.size[1];
+  auto frame = ctx.scratch.make_frame();
+  const void* bias = op.bias.data;
+  if constexpr (!std::is_same_v<Y, float>) {
+    if (bias) {
+      const auto rounded = ctx.scratch.template make<Y>(shape<1>{{n}});
+      launch_elements(ctx, rounded_bias_kernel<Y>, n,
+                      rounded_bias<Y>{op.bias.data, rounded.data, n});
+      bias = rounded.data;
+    }
+  }
+  const auto v = op.pre_activation ? op.pre_activation : op.y;
+  const matrix_products::result to = cublas_result(v);
+  if (to.leading < n || !ctx.products.multiply(ctx.stream, x, w, to, m, n, k, false, bias))
+    return false;
+  if (op.activation != activation::none || op.pre_activation)
+    run(ctx, ops::activate<on<cuda, Y>>{.x = v, .y = op.y, .activation = op.activation});
+  return true;
+}
+
 /// Tries cuBLAS. False: nothing was enqueued.
 template <class E, class Y, class W, class X>
 bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
@@ -218,12 +257,7 @@ bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
   if constexpr (std::is_same_v<Y, float>)
     if (plain && !x.k_contiguous && k >= 512 && gemm_by_slices(ctx, op, x, w)) return true;
   if (plain) return ctx.products.multiply(ctx.stream, x, w, y, m, n, k, op.accumulate);
-  if constexpr (std::is_same_v<Y, float>) {  // cuBLAS takes a bias of the type of y only
-    const bool only_bias = !op.pre_activation && op.activation == activation::none;
-    if (only_bias && !op.accumulate &&
-        ctx.products.multiply(ctx.stream, x, w, y, m, n, k, false, op.bias.data))
-      return true;
-  }
+  if (!op.accumulate && gemm_with_bias(ctx, op, x, w)) return true;
 
   // The epilogue adds the bias to sums that were not rounded yet.
   auto frame = ctx.scratch.make_frame();

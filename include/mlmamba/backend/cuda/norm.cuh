@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "mlmamba/backend/cuda/mma.cuh"
-#include "mlmamba/backend/cuda/pieces.cuh"
+#include "mlmamba/backend/cuda/row_norm.cuh"
 #include "mlmamba/ops/norm.hpp"
 
 namespace mlmamba::backend {
@@ -194,10 +194,12 @@ bool launch_gated_rms_norm_pieces(context<cuda>& ctx, const ops::gated_rms_norm<
 
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::rms_norm<E, X>& op) {
+  if (kernels::launch_row_norm<typename E::value, X>(ctx, op)) return;
   kernels::launch_rows(ctx, kernels::rms_norm_kernel<E, X>, op.x.size[0], op);
 }
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::layer_norm<E, X>& op) {
+  if (kernels::launch_row_norm<typename E::value, X>(ctx, op)) return;
   kernels::launch_rows(ctx, kernels::layer_norm_kernel<E, X>, op.x.size[0], op);
 }
 template <class E>
