@@ -108,17 +108,31 @@ C made_of(const json& config, const json& llm, const mlmamba::connector_shape& n
   return C(n);
 }
 template <class C>
+any_connector chosen_as(const mlmamba::connector_shape& n, C c) {
+  return any_connector(n, any_connector::choices(std::in_place_type<C>, std::move(c)));
+}
+template <class C>
 entrant entrant_of(const named<C>& c) {
   return {c.name, [](const json& config, const json& llm, const auto& n, const std::string& who) {
-            return any_connector(
-                n, any_connector::choices(std::in_place_type<C>, made_of<C>(config, llm, n, who)));
+            return chosen_as(n, made_of<C>(config, llm, n, who));
+          }};
+}
+/// The paper's basic blocks: the scans alone, with a norm before and no SwiGLU behind.
+template <class C>
+entrant basic_of(const char* name) {
+  return {name, [](const json&, const json&, const auto& n, const std::string&) {
+            auto o = mlmamba::scan_options_for(n);
+            o.swiglu = false;
+            return chosen_as(n, C(n, o));
           }};
 }
 
 /// Those that are named, or all; error if a name is not known.
 inline std::vector<entrant> chosen_of(const std::vector<std::string>& names) {
-  const auto known = std::apply(
-      [](const auto&... c) { return std::vector<entrant>{entrant_of(c)...}; }, connectors);
+  auto known = std::apply([](const auto&... c) { return std::vector<entrant>{entrant_of(c)...}; },
+                          connectors);
+  known.push_back(basic_of<mlmamba::scan_connector<E>>("basic-scan"));
+  known.push_back(basic_of<mlmamba::cross_scan_connector<E>>("basic-cross-scan"));
   std::vector<entrant> chosen;
   for (const std::string& name : names) {
     const auto is_it = [&](const entrant& k) { return k.name == name; };
