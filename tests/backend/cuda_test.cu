@@ -139,6 +139,28 @@ TEST_CASE_TEMPLATE("cuda: gradients of many rows, twice with the same bits", E,
   repeats<cross_entropy_case, E>(cross_entropy_options{.rows = 300, .vocabulary = 4099});
 }
 
+TEST_CASE_TEMPLATE("cuda: ssd of Mamba-2's shape, over several segments", E,
+                   MLMAMBA_EVERY_CUDA_ENGINE) {
+  // Heads are multiples of 8, or slices would not be aligned.
+  const ssd_options o{.batch = 1,
+                      .length = 900,
+                      .heads = 8,
+                      .channels = 64,
+                      .states = 128,
+                      .groups = 1,
+                      .D = skip::per_head,
+                      .dt_bias = true,
+                      .initial = true,
+                      .final = true};
+  ssd_options odd_groups = o, small = o, gated = o;
+  odd_groups.heads = 24, odd_groups.groups = 8, odd_groups.length = 200;
+  odd_groups.seq = sequences::packed, odd_groups.period = 47;
+  small.states = 96, small.channels = 48, small.length = 600, small.D = skip::per_channel;
+  small.seq = sequences::packed, small.period = 130;
+  gated.z = true, gated.length = 530, gated.batch = 2;
+  for (const ssd_options& each : {o, odd_groups, small, gated}) repeats<ssd_case, E>(each);
+}
+
 TEST_CASE("cuda: scratch addresses repeat") {
   context<backend::cuda> ctx;
   const void* first[3] = {};

@@ -35,6 +35,12 @@ __device__ inline void copy_piece(void* to, const void* from, bool there) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
                "l"(from), "r"(there ? 16 : 0));
 }
+/// The same with one word of 4 bytes.
+template <class T>
+__device__ void copy_word(T* to, const T* from) {
+  static_assert(sizeof(T) == 4);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(shared_address(to)), "l"(from));
+}
 /// Ends a group of copies; wait_copies<n> waits until at most n groups are under way.
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;\n" ::); }
 template <int Groups>

@@ -288,17 +288,23 @@ void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
   const index_t pairs = g * ((h / g + ssd_pair - 1) / ssd_pair);
   const index_t blocks = b * p_tiles * (in_pairs ? ssd_pair * pairs : h);
   const index_t segments = ssd_segments(blocks, chunks, ctx.multiprocessors);
-  const index_t per = (chunks + segments - 1) / segments;
+  index_t per = (chunks + segments - 1) / segments, pieces = 1;
+  if (in_pairs && segments > 1) {
+    const index_t room = 4 * index_t(ctx.multiprocessors) / (blocks * (segments - 1));
+    pieces = std::max<index_t>(std::min(room, per), 1);
+    per = (per + pieces - 1) / pieces * pieces;
+  }
   const auto make = [&](index_t count) {
     return ctx.scratch.template make<float>(shape<1>{{count}}).data;
   };
   ssd_plan<E> plan{op, per * ssd_tile, (chunks + per - 1) / per};
   plan.tokens = make(b * chunks * h * ssd_tokens_size(op));
   if (plan.chunks > 1) {
-    plan.ends = ctx.scratch.template make<float>(shape<5>{{b, plan.chunks, h, p, n}});
-    plan.decay = ctx.scratch.template make<float>(shape<3>{{b, plan.chunks, h}});
+    const index_t ends = in_pairs ? (plan.chunks - 1) * pieces + 1 : plan.chunks;
+    plan.ends = ctx.scratch.template make<float>(shape<5>{{b, ends, h, p, n}});
+    plan.decay = ctx.scratch.template make<float>(shape<3>{{b, ends, h}});
   }
-  if (in_pairs) return launch_ssd_pairs(ctx, plan);
+  if (in_pairs) return launch_ssd_pairs(ctx, plan, pieces);
   plan.scores = make(b * chunks * g * ssd_scores_size);
   if (n <= 32) {
     launch_ssd_tiles<constant<2>>(ctx, plan);
