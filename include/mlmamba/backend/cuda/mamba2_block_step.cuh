@@ -33,55 +33,40 @@ __device__ void rows_times_shared(const view<const T, 2, memory::device>& w, con
   constexpr int per = sixteen_bytes<T>::count, ahead = 4;
   const int pieces = int(w.size[1]) / per, lane = lane_index();
   const int rows = int(w.size[0]), warps = int(gridDim.x) * (block_step_threads / warp_size);
-  int n = int(blockIdx.x) * (block_step_threads / warp_size) + warp_index(), first = 0;
-  uint4 q[ahead], next[ahead];
-  const auto fetch = [&](uint4(&to)[ahead], int row, int from) {
-    if (row >= rows) return;
-    const auto* at = reinterpret_cast<const uint4*>(w.data + row * w.stride[0]) + lane;
-#pragma unroll
-    for (int i = 0; i < ahead; ++i) {
-      const int p = from + i * warp_size;
-      to[i] = p + lane < pieces ? __ldcs(at + p) : uint4{};
-    }
-  };
-  // Chunks of a row, then those of the next row: one is on its way while the one before is used.
-  const auto follow = [&](int& row, int& from) {
-    from += ahead * warp_size;
-    if (from >= pieces) from = 0, row += warps;
-  };
-  int next_n = n, next_first = 0;
-  fetch(q, n, 0);
-  follow(next_n, next_first);
-  fetch(next, next_n, next_first);
-  prepare();
-  __syncthreads();
-  const auto* x = reinterpret_cast<const uint4*>(shared);
-  float sum[M] = {};
-  while (n < rows) {
-    if (first == 0) {
-      ready(n);
-#pragma unroll
-      for (int m = 0; m < M; ++m) sum[m] = 0;
-    }
+  int n = int(blockIdx.x) * (block_step_threads / warp_size) + warp_index();
+  uint4 q[ahead];
+  const auto fetch = [&](int row, int first) {
+    const auto* from = reinterpret_cast<const uint4*>(w.data + row * w.stride[0]);
 #pragma unroll
     for (int i = 0; i < ahead; ++i) {
       const int at = first + lane + i * warp_size;
-      if (at >= pieces) break;
-      const sixteen_bytes<T> a(q[i]);
+      q[i] = at < pieces ? __ldcs(from + at) : uint4{};
+    }
+  };
+  if (n < rows) fetch(n, 0);
+  prepare();
+  __syncthreads();
+  const auto* x = reinterpret_cast<const uint4*>(shared);
+  for (; n < rows; n += warps) {
+    ready(n);
+    float sum[M] = {};
+    for (int first = 0; first < pieces; first += ahead * warp_size) {
+      if (first > 0) fetch(n, first);
 #pragma unroll
-      for (int m = 0; m < M; ++m) {
-        const sixteen_bytes<T> b(x[m * pieces + at]);
+      for (int i = 0; i < ahead; ++i) {
+        const int at = first + lane + i * warp_size;
+        if (at >= pieces) break;
+        const sixteen_bytes<T> a(q[i]);
 #pragma unroll
-        for (int k = 0; k < per; ++k) sum[m] = fmaf(a.v[k], b.v[k], sum[m]);
+        for (int m = 0; m < M; ++m) {
+          const sixteen_bytes<T> b(x[m * pieces + at]);
+#pragma unroll
+          for (int k = 0; k < per; ++k) sum[m] = fmaf(a.v[k], b.v[k], sum[m]);
+        }
       }
     }
-#pragma unroll
-    for (int i = 0; i < ahead; ++i) q[i] = next[i];
     const int now = n;
-    n = next_n, first = next_first;
-    follow(next_n, next_first);
-    fetch(next, next_n, next_first);
-    if (first > 0) continue;
+    if (now + warps < rows) fetch(now + warps, 0);
 #pragma unroll
     for (int m = 0; m < M; ++m) {
       const float v = warp_sum(sum[m]);
