@@ -144,7 +144,7 @@ std::vector<train::answered> test(context_of<E>& ctx, const common& c, const std
                            [&](std::uint64_t n) { bar(index_t(n), what); });
 }
 
-json about_of(const lab::settings& s, const common& c, int threads) {
+json about_of(const lab::settings& s, const common& c, const std::string& where) {
   return {{"towers", c.towers_trained ? json(s.towers) : json()},
           {"language_trained", c.language_trained},
           {"updates", c.recipe.training.rate.steps},
@@ -153,7 +153,7 @@ json about_of(const lab::settings& s, const common& c, int threads) {
           {"seeds", s.seeds},
           {"test_scenes", train::test_of(c.recipe).scenes},
           {"data", c.source.name},
-          {"threads", threads}};
+          {"where", where}};
 }
 std::string caption_of(const json& about) {
   const auto text = [&](const char* key) { return about[key].dump(); };
@@ -161,13 +161,19 @@ std::string caption_of(const json& about) {
          (about["seeds"] == 1 ? " seed, " : " seeds, ") + text("test_scenes") +
          " test pictures; towers " + (about["towers"].is_null() ? "random" : "trained") +
          " and frozen, language model " + (about["language_trained"] ? "trained along" : "frozen") +
-         "; " + text("threads") + " threads";
+         "; on " + about["where"].get<std::string>();
 }
 
 int run(const lab::settings& s) {
   const auto chosen = lab::chosen_of(s.connectors);
   common c = common_of(s);
+#if defined(__CUDACC__)
+  context_of<E> ctx;
+  const std::string where = "a GPU";
+#else
   context_of<E> ctx(mlmamba::cpu_options{.threads = s.threads});
+  const std::string where = std::to_string(ctx.threads.size()) + " threads";
+#endif
   const auto language = c.model.llm_backbone;
   std::vector<any_connector> made;
   std::vector<lab::result> results;
@@ -180,7 +186,7 @@ int run(const lab::settings& s) {
   std::error_code code;
   std::filesystem::create_directories(folder, code);
   if (code) mlmamba::fail<mlmamba::io_error>(s.out, ": can't create it (", code.message(), ")");
-  const json about = about_of(s, c, ctx.threads.size());
+  const json about = about_of(s, c, where);
   std::fprintf(stderr, "%s\n", caption_of(about).c_str());
 
   std::optional<train::vqa_report> blind;  // a trained language model has one for each run

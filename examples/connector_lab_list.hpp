@@ -11,7 +11,11 @@
 #include <utility>
 #include <vector>
 
+#if defined(__CUDACC__)
+#include "mlmamba/cuda.cuh"
+#else
 #include "mlmamba/backend/cpu.hpp"
+#endif
 #include "mlmamba/backend/traced.hpp"
 #include "mlmamba/models/connectors/any.hpp"
 #include "mlmamba/models/preset.hpp"
@@ -22,7 +26,17 @@ namespace lab {
 namespace nn = mlmamba::nn;
 using mlmamba::context_of, mlmamba::in, mlmamba::out, mlmamba::json;
 
-using E = mlmamba::on<mlmamba::backend::traced<mlmamba::backend::cpu>, float>;
+#if defined(__CUDACC__)  // connector_lab_cuda: the same files, on a GPU
+using device = mlmamba::backend::cuda;
+#else
+using device = mlmamba::backend::cpu;
+#endif
+#if defined(MLMAMBA_TRAIN_BF16)  // with master weights and moments in float
+using value = mlmamba::bf16;
+#else
+using value = float;
+#endif
+using E = mlmamba::on<mlmamba::backend::traced<device>, value>;
 
 /// A connector of one's own (04_custom_connector.cpp proves its backward):
 /// y = down(silu(gate(x)) * up(x))
@@ -84,24 +98,41 @@ struct entrant {
 };
 /// The connector that the model folder has is made with the folder's options.
 template <class C>
+C made_of(const json& config, const json& llm, const mlmamba::connector_shape& n,
+          const std::string& who) {
+  if constexpr (requires { C::kind; }) {
+    const json part = mlmamba::detail::connector_part(config);
+    if (mlmamba::json_get_or<std::string>(part, "type", "", who) == C::kind)
+      return mlmamba::detail::make_connector<C>(config, llm, n, who);
+  }
+  return C(n);
+}
+template <class C>
+any_connector chosen_as(const mlmamba::connector_shape& n, C c) {
+  return any_connector(n, any_connector::choices(std::in_place_type<C>, std::move(c)));
+}
+template <class C>
 entrant entrant_of(const named<C>& c) {
   return {c.name, [](const json& config, const json& llm, const auto& n, const std::string& who) {
-            const auto make = [&] {
-              if constexpr (requires { C::kind; }) {
-                const json part = mlmamba::detail::connector_part(config);
-                if (mlmamba::json_get_or<std::string>(part, "type", "", who) == C::kind)
-                  return mlmamba::detail::make_connector<C>(config, llm, n, who);
-              }
-              return C(n);
-            };
-            return any_connector(n, any_connector::choices(std::in_place_type<C>, make()));
+            return chosen_as(n, made_of<C>(config, llm, n, who));
+          }};
+}
+/// The paper's basic blocks: the scans alone, with a norm before and no SwiGLU behind.
+template <class C>
+entrant basic_of(const char* name) {
+  return {name, [](const json&, const json&, const auto& n, const std::string&) {
+            auto o = mlmamba::scan_options_for(n);
+            o.swiglu = false;
+            return chosen_as(n, C(n, o));
           }};
 }
 
 /// Those that are named, or all; error if a name is not known.
 inline std::vector<entrant> chosen_of(const std::vector<std::string>& names) {
-  const auto known = std::apply(
-      [](const auto&... c) { return std::vector<entrant>{entrant_of(c)...}; }, connectors);
+  auto known = std::apply([](const auto&... c) { return std::vector<entrant>{entrant_of(c)...}; },
+                          connectors);
+  known.push_back(basic_of<mlmamba::scan_connector<E>>("basic-scan"));
+  known.push_back(basic_of<mlmamba::cross_scan_connector<E>>("basic-cross-scan"));
   std::vector<entrant> chosen;
   for (const std::string& name : names) {
     const auto is_it = [&](const entrant& k) { return k.name == name; };

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "connector_lab_report.hpp"
-#include "mlmamba/backend/cpu.hpp"
 #include "mlmamba/backend/traced.hpp"
 #include "mlmamba/io/image_transform.hpp"
 #include "mlmamba/models/ml_mamba.hpp"
@@ -32,11 +31,15 @@ void measure(context_of<typename Model::engine_type>& ctx, Model& model,
              const std::vector<Connector>& made, std::span<const mlmamba::image_transform> rule,
              int turns, std::vector<result>& results) {
   using E = typename Model::engine_type;
-  std::vector<mlmamba::tensor<float, 4>> grey;
+  using clock = std::chrono::steady_clock;
+  std::vector<mlmamba::tensor_of<E, 4>> grey;
   for (const auto& t : rule) grey.emplace_back(mlmamba::shape<4>{{1, 3, t.size, t.size}});
+  const auto now = [&] {  // when all work is done, where ops are enqueued
+    if constexpr (requires { ctx.synchronize(); }) ctx.synchronize();
+    return clock::now();
+  };
   std::vector<in<E, 4>> pixels;
   for (const auto& g : grey) pixels.push_back(g.view());
-  using clock = std::chrono::steady_clock;
   const auto ms = [](clock::time_point a, clock::time_point b) {
     return 1e3 * std::chrono::duration<double>(b - a).count();
   };
@@ -54,15 +57,15 @@ void measure(context_of<typename Model::engine_type>& ctx, Model& model,
       typename Connector::saved s, again;
       ctx.tracing = turn == 0;
       ctx.clear_totals();
-      const auto begin = clock::now();
+      const auto begin = now();
       const in<E, 3> tokens = made[i].forward(ctx, features, s);
-      const auto end = clock::now();
+      const auto end = now();
       if (turn == 0) results[i].connector_flops = work(), results[i].tokens = tokens.size[1];
       ctx.clear_totals();
       auto state = model.make_state(1);
-      const auto whole_begin = clock::now();
+      const auto whole_begin = now();
       model.prefill(ctx, made[i].forward(ctx, model.features(ctx, pixels), again), state);
-      const auto whole_end = clock::now();
+      const auto whole_end = now();
       if (turn == 0) {
         results[i].picture_flops = work();
       } else {

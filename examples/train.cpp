@@ -51,7 +51,12 @@ using device = mlmamba::backend::cuda;
 #else
 using device = mlmamba::backend::cpu;
 #endif
-using E = mlmamba::on<mlmamba::backend::traced<device>, float>;
+#if defined(MLMAMBA_TRAIN_BF16)  // with master weights and moments in float
+using value = mlmamba::bf16;
+#else
+using value = float;
+#endif
+using E = mlmamba::on<mlmamba::backend::traced<device>, value>;
 template <class Vision, class Connector>
 using model_of = mlmamba::ml_mamba<Vision, Connector, mlmamba::mamba_lm<E>>;
 using one_tower = mlmamba::vit<E>;

@@ -40,9 +40,9 @@ leave_out=()
 ctest --test-dir build --output-on-failure -j "$jobs" "${leave_out[@]}"
 
 if command -v nvcc > /dev/null; then
-  step "CUDA compilation (sm_80, sm_90)"
+  step "CUDA compilation (sm_80, sm_90a)"
   # check_fixture/cuda.cu has every op, forward and backward, in f32 and bf16
-  cmake -S . -B build-cuda -G Ninja -DMLMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="80;90" \
+  cmake -S . -B build-cuda -G Ninja -DMLMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="80;90a" \
     -DMLMAMBA_TRAIN_ONE=ON > /dev/null
   objects=tests/CMakeFiles/backend_cuda_cuda_test.dir/backend/cuda_test.cu.o
   objects="$objects tests/CMakeFiles/check_fixture_cuda.dir/check_fixture/cuda.cu.o"

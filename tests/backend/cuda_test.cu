@@ -13,6 +13,7 @@
 #include "ops/grid_cases.hpp"
 #include "ops/norm_cases.hpp"
 #include "ops/selective_scan_cases.hpp"
+#include "mlmamba/models/mamba_lm.hpp"
 #include "ops/ssd_cases.hpp"
 
 using namespace mlmamba;
@@ -115,6 +116,17 @@ TEST_CASE_TEMPLATE("cuda: gradients of many rows, twice with the same bits", E,
                                    .final = true});
   repeats<scan_case, E>(selective_scan_options{
       .batch = 3, .length = 150, .channels = 96, .states = 16, .D = true, .z = true});
+  repeats<scan_case, E>(selective_scan_options{.batch = 2,
+                                               .length = 900,
+                                               .channels = 136,
+                                               .states = 16,
+                                               .groups = 1,
+                                               .D = true,
+                                               .z = true,
+                                               .dt_bias = true,
+                                               .initial = true,
+                                               .final = true,
+                                               .aligned = true});
   repeats<attention_case, E>(
       attention_options{.batch = 3, .queries = 50, .keys = 50, .heads = 3, .width = 48});
   repeats<layer_norm_case, E>(norm_options{.rows = 5000, .width = 192});
@@ -125,6 +137,28 @@ TEST_CASE_TEMPLATE("cuda: gradients of many rows, twice with the same bits", E,
   repeats<depthwise_conv2d_case, E>(
       conv2d_options{.batch = 9, .rows = 14, .columns = 14, .width = 40});
   repeats<cross_entropy_case, E>(cross_entropy_options{.rows = 300, .vocabulary = 4099});
+}
+
+TEST_CASE_TEMPLATE("cuda: ssd of Mamba-2's shape, over several segments", E,
+                   MLMAMBA_EVERY_CUDA_ENGINE) {
+  // Heads are multiples of 8, or slices would not be aligned.
+  const ssd_options o{.batch = 1,
+                      .length = 900,
+                      .heads = 8,
+                      .channels = 64,
+                      .states = 128,
+                      .groups = 1,
+                      .D = skip::per_head,
+                      .dt_bias = true,
+                      .initial = true,
+                      .final = true};
+  ssd_options odd_groups = o, small = o, gated = o;
+  odd_groups.heads = 24, odd_groups.groups = 8, odd_groups.length = 200;
+  odd_groups.seq = sequences::packed, odd_groups.period = 47;
+  small.states = 96, small.channels = 48, small.length = 600, small.D = skip::per_channel;
+  small.seq = sequences::packed, small.period = 130;
+  gated.z = true, gated.length = 530, gated.batch = 2;
+  for (const ssd_options& each : {o, odd_groups, small, gated}) repeats<ssd_case, E>(each);
 }
 
 TEST_CASE("cuda: scratch addresses repeat") {
@@ -142,9 +176,155 @@ TEST_CASE("cuda: scratch addresses repeat") {
   }
 }
 
-TEST_CASE_TEMPLATE("cuda: a row of a product does not depend on how many there are", E,
+TEST_CASE("cuda: replay runs, records, plays, and begins anew where the scratch has moved") {
+  using E = cuda_f32;
+  context<backend::cuda> ctx;
+  tensor_of<E, 1> sum({1000});
+  const auto x = numbers<float, 1>({{1000}}, 1);
+  context<backend::cuda>::recording recording;
+  int called = 0, replayed = 0;
+  const auto step = [&](auto& r) {
+    auto frame = ctx.scratch.make_frame();
+    const bool now = ctx.replay(r, [&] {
+      ++called;
+      auto inner = ctx.scratch.make_frame();
+      const auto twice = ctx.make<E, 1>(x.shape());
+      run(ctx, ops::add<E>{.a = rows(in<E, 2>(x.view().split(0, 10))),
+                           .b = rows(in<E, 2>(x.view().split(0, 10))),
+                           .y = twice.split(0, 10)});
+      run(ctx, ops::add<E>{.a = in<E, 2>(sum.view().split(0, 10)),
+                           .b = in<E, 2>(twice.split(0, 10)),
+                           .y = sum.view().split(0, 10)});
+    });
+    if (!now) ++replayed;
+  };
+  { auto grow = ctx.scratch.make_frame(); }
+  for (int i = 0; i < 5; ++i) step(recording);
+  CHECK(called + replayed == 5);
+  CHECK(replayed >= 2);
+  auto copy = recording;  // is empty
+  const int before = called;
+  step(copy);
+  CHECK(called == before + 1);
+  {
+    auto moved = ctx.scratch.make_frame();
+    ctx.make<E, 1>({{3}});
+    const int here = called;
+    step(recording);
+    CHECK(called == here + 1);
+  }
+  for (int i = 0; i < 3; ++i) step(recording);
+  const auto got = to_host(std::as_const(sum).view());
+  const auto one = to_host(x.view());
+  for (index_t i = 0; i < 1000; ++i) {
+    float want = 0;  // 10 steps in all
+    for (int k = 0; k < 10; ++k) want += one(i) + one(i);
+    CHECK(got(i) == want);
+  }
+}
+
+TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E,
+                   MLMAMBA_EVERY_CUDA_ENGINE) {
+  context<backend::cuda> together, apart(cuda_options{.independent_rows = true});
+  for (index_t groups : {1, 2})
+    for (index_t batch : {1, 2, 3, 4, 5}) {
+      mamba_config c;
+      c.mixer.d_model = 64, c.mixer.headdim = 32, c.mixer.d_state = 48, c.mixer.ngroups = groups;
+      c.n_layer = 2, c.vocab_size = 50;
+      mamba_lm<E> m(c);
+      nn::initialise(m, {3, 0, 0});
+      auto one = m.make_state(batch), two = m.make_state(batch);
+      std::vector<std::int32_t> ids;
+      for (index_t b = 0; b < batch; ++b) ids.push_back(std::int32_t(3 + 7 * b));
+      tensor<std::int32_t, 1, memory::device> there({batch});
+      from_host(there.view(), view<const std::int32_t, 1>(ids.data(), there.shape()));
+      const auto step = [&](context<backend::cuda>& ctx, auto& state) {
+        auto frame = ctx.scratch.make_frame();
+        return to_host(m.step(ctx, in_index<E, 1>(std::as_const(there).view()), state));
+      };
+      double error = 0, norm = 0;
+      const auto compare = [&](const auto& a, const auto& b) {
+        for (index_t i = 0; i < a.count(); ++i) {
+          const double x = double(float(a.data()[i])), y = double(float(b.data()[i]));
+          error += (x - y) * (x - y), norm += y * y;
+        }
+      };
+      for (int t = 0; t < 6; ++t) compare(step(together, one), step(apart, two));
+      CHECK(norm > 0);
+      const double bound = std::is_same_v<typename E::value, bf16> ? 2e-2 : 2e-6;
+      INFO("batch ", batch, " groups ", groups);
+      CHECK(std::sqrt(error / norm) < bound);
+      error = norm = 0;
+      for (std::size_t i = 0; i < 2; ++i) {
+        compare(to_host(one.layers[i].ssm.view()), to_host(two.layers[i].ssm.view()));
+        compare(to_host(one.layers[i].conv.view()), to_host(two.layers[i].conv.view()));
+      }
+      CHECK(std::sqrt(error / norm) < bound);
+      CHECK(one.position == 6);
+    }
+}
+
+TEST_CASE("cuda: an error in the work leaves nothing recorded, and the context usable") {
+  using E = cuda_f32;
+  context<backend::cuda> ctx;
+  tensor_of<E, 1> y({100});
+  context<backend::cuda>::recording recording;
+  for (int i = 0; i < 3; ++i)
+    CHECK_THROWS_AS(ctx.replay(recording,
+                               [&] {
+                                 run(ctx, ops::fill<E>{.y = y});
+                                 fail<shape_error>("wrong");
+                               }),
+                    shape_error);
+  const auto fill = [&] { run(ctx, ops::fill<E>{.y = y, .value = 2}); };
+  for (int i = 0; i < 3; ++i) ctx.replay(recording, fill);
+  CHECK(to_host(std::as_const(y).view())(99) == 2);
+}
+
+TEST_CASE_TEMPLATE("cuda: products of few rows: each row as alone, and near those of many", E,
                    MLMAMBA_EVERY_CUDA_ENGINE) {
   context<backend::cuda> ctx;
+  using V = typename E::value;
+  for (auto [n, k] : {std::pair<index_t, index_t>{64, 64}, {33, 8}, {10576, 2560}, {77, 5128}}) {
+    const auto x = numbers<V, 2>({{4, k}}, 1), w = numbers<V, 2>({{n, k}}, 2);
+    const auto bias = numbers<float, 1>({{n}}, 3);
+    std::vector<tensor<V, 2>> y;
+    for (index_t m = 1; m <= 4; ++m) {
+      tensor_of<E, 2> part({m, n});
+      run(ctx, ops::gemm<E>{.x = in<E, 2>(x.view()).slice(0, 0, m),
+                            .w = w,
+                            .bias = bias,
+                            .y = part,
+                            .activation = activation::silu});
+      y.push_back(to_host(std::as_const(part).view()));
+    }
+    const auto hx = to_host(x.view()), hw = to_host(w.view());
+    const auto hb = to_host(bias.view());
+    index_t different = 0, wrong = 0;
+    for (index_t i = 0; i < 4; ++i)
+      for (index_t j = 0; j < n; ++j) {
+        for (index_t m = i; m < 4; ++m)
+          different += float(y[std::size_t(m)](i, j)) != float(y[3](i, j)) ? 1 : 0;
+        if (j % 7) continue;
+        double v = hb(j), size = 1;
+        for (index_t q = 0; q < k; ++q) {
+          v += double(float(hx(i, q))) * double(float(hw(j, q)));
+          size += std::abs(double(float(hx(i, q))) * double(float(hw(j, q))));
+        }
+        const double want = v / (1 + std::exp(-v));
+        const double bound = size * 1.2e-7 * (double(k) / 32 + 8) * 1.1 +
+                             std::abs(want) * (std::is_same_v<V, bf16> ? 4e-3 : 1e-6);
+        wrong += !(std::abs(double(float(y[3](i, j))) - want) <= bound) ? 1 : 0;
+      }
+    INFO("n ", n, " k ", k);
+    CHECK(different == 0);
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE_TEMPLATE("cuda: a row of a product does not depend on how many there are", E,
+                   MLMAMBA_EVERY_CUDA_ENGINE) {
+  context<backend::cuda> ctx(cuda_options{.independent_rows = true});
   using V = typename E::value;
   constexpr index_t most = 600;
   for (auto [n, k] : {std::pair<index_t, index_t>{64, 64},

@@ -33,7 +33,10 @@ std::vector<attention_options> large_cases() {
           {.batch = 2, .queries = 33, .keys = 129, .heads = 2, .width = 64},
           {.batch = 1, .queries = 70, .keys = 300, .heads = 1, .width = 5},
           {.batch = 1, .queries = 130, .keys = 290, .heads = 1, .width = 17, .causal = true},
-          {.batch = 1, .queries = 290, .keys = 140, .heads = 1, .width = 8, .causal = true}};
+          {.batch = 1, .queries = 290, .keys = 140, .heads = 1, .width = 8, .causal = true},
+          {.batch = 2, .queries = 130, .keys = 190, .heads = 2, .width = 64, .causal = true},
+          {.batch = 1, .queries = 140, .keys = 140, .heads = 2, .width = 104, .fused = true},
+          {.batch = 1, .queries = 64, .keys = 128, .heads = 1, .width = 128}};
 }
 
 }  // namespace

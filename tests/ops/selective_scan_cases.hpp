@@ -14,12 +14,13 @@ struct selective_scan_options {
   index_t batch = 2, length = 6, channels = 4, states = 3, groups = 2;
   bool D = false, z = false, dt_bias = false, initial = false, final = false, softplus = true;
   bool large_steps = false;  ///< dt_bias about 20
+  bool aligned = false;      ///< slices begin at multiples of 8 (if channels and states are such)
   sequences seq = sequences::one;
   index_t period = 3, first = 0;
   ops::scan_algorithm algorithm = ops::scan_algorithm::automatic;
 };
 
-/// x, z, dt, B and C are slices of one fused array of odd width.
+/// x, z, dt, B and C are slices of one fused array, of odd width unless they are to be aligned.
 template <engine E>
 struct scan_case {
   using engine_type = E;
@@ -37,7 +38,7 @@ struct scan_case {
 
   explicit scan_case(selective_scan_options o)
       : o(o),
-        width((o.z ? 3 : 2) * o.channels + 2 * o.groups * o.states + 1),
+        width((o.z ? 3 : 2) * o.channels + 2 * o.groups * o.states + (o.aligned ? 8 : 1)),
         fused({o.batch, o.length, width}),
         dfused(fused.shape()),
         y({o.batch, o.length, o.channels}),
@@ -70,7 +71,7 @@ struct scan_case {
     const index_t shared = o.groups * o.states;
     const auto v = t.view();
     slices s;
-    index_t at = 1;  // an odd offset: nothing is aligned
+    index_t at = o.aligned ? 8 : 1;  // an odd offset: nothing is aligned
     s.x = v.slice(2, at, o.channels), at += o.channels;
     if (o.z) s.z = v.slice(2, at, o.channels), at += o.channels;
     s.dt = v.slice(2, at, o.channels), at += o.channels;

@@ -42,7 +42,14 @@ TEST_CASE_TEMPLATE("selective_scan: many channels of one group", E, MLMAMBA_TEST
   plain.batch = 1, plain.length = 300, plain.channels = 270, plain.states = 12;
   packed.batch = 3, packed.length = 41, packed.channels = 130, packed.states = 16;
   packed.seq = sequences::packed, packed.period = 7;
-  check_all<scan_case, E>(std::vector<selective_scan_options>{o, plain, packed});
+  // Aligned: on a GPU by other kernels; long enough for several segments there.
+  selective_scan_options long_one = o, aligned_plain = plain, aligned_packed = packed;
+  for (selective_scan_options* a : {&long_one, &aligned_plain, &aligned_packed}) a->aligned = true;
+  long_one.channels = 136, long_one.length = 700;
+  aligned_plain.channels = 264, aligned_plain.length = 301, aligned_plain.states = 8;
+  aligned_packed.channels = 128, aligned_packed.length = 530, aligned_packed.period = 61;
+  check_all<scan_case, E>(std::vector<selective_scan_options>{o, plain, packed, long_one,
+                                                              aligned_plain, aligned_packed});
 }
 
 TEST_CASE("selective_scan: gradients are exact with each operand present and absent") {

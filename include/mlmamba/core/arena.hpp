@@ -33,6 +33,20 @@ class arena {
 
   frame make_frame() { return frame(*this); }
 
+  /// Where the next element will be: equal marks mean equal addresses for equal calls from here on.
+  struct mark {
+    std::size_t growth = 0, block = 0, used = 0;
+    friend bool operator==(const mark&, const mark&) = default;
+  };
+  mark here() const { return {growth_, block_, used_}; }
+
+  /// Off while launches are recorded: filling is not one of them.
+  void poison([[maybe_unused]] bool on) {
+#if defined(MLMAMBA_POISON)
+    poison_ = on;
+#endif
+  }
+
   /// Uninitialised elements. Aligned to 256 bytes.
   template <class T, int R>
   view<T, R, Memory> make(shape<R> n) {
@@ -74,7 +88,7 @@ class arena {
     for (std::size_t i = 0; i < block_; ++i) in_use += blocks_[i].size;
     peak_ = std::max(peak_, in_use);
 #if defined(MLMAMBA_POISON)
-    allocator<Memory>::fill(p, 0xff, bytes);
+    if (poison_) allocator<Memory>::fill(p, 0xff, bytes);
 #endif
     return p;
   }
@@ -84,7 +98,7 @@ class arena {
     for (std::size_t i = to_block; i < blocks_.size() && i <= block_; ++i) {
       const std::size_t from = i == to_block ? to_used : 0;
       const std::size_t end = i == block_ ? used_ : blocks_[i].size;
-      if (end > from)
+      if (poison_ && end > from)
         allocator<Memory>::fill(blocks_[i].bytes.get() + blocks_[i].offset + from, 0xff,
                                 end - from);
     }
@@ -102,10 +116,14 @@ class arena {
     bytes_owner b = allocator<Memory>::allocate(bytes + alignment);
     const std::size_t at = reinterpret_cast<std::uintptr_t>(b.get()) % alignment;
     blocks_.push_back({std::move(b), bytes, at ? alignment - at : 0});
+    ++growth_;
   }
 
   std::vector<block> blocks_;
-  std::size_t block_ = 0, used_ = 0, peak_ = 0;
+  std::size_t block_ = 0, used_ = 0, peak_ = 0, growth_ = 0;
+#if defined(MLMAMBA_POISON)
+  bool poison_ = true;
+#endif
 };
 
 }  // namespace mlmamba

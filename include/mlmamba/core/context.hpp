@@ -20,6 +20,19 @@ template <class Memory>
 struct scratch_space {
   arena<Memory> scratch;
 
+  /// Do ops return before they are done?
+  static constexpr bool asynchronous = false;
+  /// What `replay` keeps of a piece of work. A copy is empty: it will be of other memory.
+  struct recording {};
+  /// Does `work`: ops only, the same ones on the same memory whenever it is given with this
+  /// recording. A backend that can records them and later plays them without the calls. Returns
+  /// whether `work` was called.
+  template <class F>
+  bool replay(recording&, F&& work) {
+    work();
+    return true;
+  }
+
   template <engine E, int R>
   out<E, R> make(shape<R> n) {
     return scratch.template make<typename E::value, R>(n);

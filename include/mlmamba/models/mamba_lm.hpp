@@ -54,12 +54,26 @@ struct mamba_block {
                              true);
     norm.backward_into(ctx, mixer.backward(ctx, nn::to<V>(ctx, dr), s.mixer), dr, s.norm, true);
   }
-  /// Inference: adds to the residual in place; `mix` runs the mixer on the normalised input.
-  template <class Mix>
-  void infer(context_of<E>& ctx, out_accum<E, 3> r, Mix&& mix) const {
+  /// Inference: adds to the residual in place.
+  void prefill(context_of<E>& ctx, out_accum<E, 3> r, typename Mixer<E>::state& st) const {
     auto frame = ctx.scratch.make_frame();
     saved s;
-    nn::add_to(ctx, r, mix(norm.forward(ctx, r, s.norm)));
+    nn::add_to(ctx, r, mixer.prefill(ctx, norm.forward(ctx, r, s.norm), st));
+    add_mlp(ctx, r);
+  }
+  void step(context_of<E>& ctx, out_accum<E, 3> r, typename Mixer<E>::state& st) const {
+    auto frame = ctx.scratch.make_frame();
+    bool done = false;
+    if constexpr (requires { mixer.step_onto(ctx, r, norm, st); })
+      done = mixer.step_onto(ctx, r, norm, st);
+    saved s;
+    if (!done) nn::add_to(ctx, r, mixer.step(ctx, norm.forward(ctx, r, s.norm), st));
+    add_mlp(ctx, r);
+  }
+
+ private:
+  void add_mlp(context_of<E>& ctx, out_accum<E, 3> r) const {
+    saved s;
     if (!mlp.empty())
       nn::add_to(ctx, r, mlp[0].forward(ctx, norm2[0].forward(ctx, r, s.norm2), s.mlp));
   }
@@ -224,9 +238,8 @@ struct mamba_lm {
     out_accum<E, 2> y = ctx.template make_accum<E, 2>({{embedded.size[0], vocabulary()}});
     auto frame = ctx.scratch.make_frame();
     out_accum<E, 3> r = nn::to<A>(ctx, embedded);
-    run_layers(ctx, r, [&](std::size_t i, in<E, 3> u) {
-      return backbone.layers[i].mixer.prefill(ctx, u, st.layers[i]);
-    });
+    for (std::size_t i = 0; i < backbone.layers.size(); ++i)
+      backbone.layers[i].prefill(ctx, r, st.layers[i]);
     st.position += r.size[1];
     if (r.size[1] == 0) return out_accum<E, 2>{};
     last_logits(ctx, r, y);
@@ -237,9 +250,8 @@ struct mamba_lm {
     out_accum<E, 2> y = ctx.template make_accum<E, 2>({{embedded.size[0], vocabulary()}});
     auto frame = ctx.scratch.make_frame();
     out_accum<E, 3> r = nn::to<A>(ctx, embedded);
-    run_layers(ctx, r, [&](std::size_t i, in<E, 3> u) {
-      return backbone.layers[i].mixer.step(ctx, u, st.layers[i]);
-    });
+    for (std::size_t i = 0; i < backbone.layers.size(); ++i)
+      backbone.layers[i].step(ctx, r, st.layers[i]);
     ++st.position;
     last_logits(ctx, r, y);
     return y;
@@ -259,11 +271,6 @@ struct mamba_lm {
     }
     if (p) fail<shape_error>("mamba_lm: ", p);
     return c;
-  }
-  template <class Mix>
-  void run_layers(context_of<E>& ctx, out_accum<E, 3> r, Mix&& mix) const {
-    for (std::size_t i = 0; i < backbone.layers.size(); ++i)
-      backbone.layers[i].infer(ctx, r, [&](in<E, 3> u) { return mix(i, u); });
   }
   out<E, 3> logits(context_of<E>& ctx, in<E, 3> hidden) const {
     out<E, 3> y = ctx.template make<E, 3>({{hidden.size[0], hidden.size[1], vocabulary()}});

@@ -103,11 +103,7 @@ struct vit {
       saved s;
       nn::assign(ctx, h, embed(ctx, x, s));
     }
-    for (const auto& block : blocks) {
-      auto frame = ctx.scratch.make_frame();
-      typename nn::vit_block<E>::saved s;
-      nn::assign(ctx, h, block.forward(ctx, h, s));
-    }
+    for (const auto& block : blocks) block.infer(ctx, h);
     drop_prefix(ctx, h, y);
     return y;
   }

@@ -6,6 +6,7 @@
 
 #include "mlmamba/nn/module.hpp"
 #include "mlmamba/ops/elementwise.hpp"
+#include "mlmamba/ops/reduce.hpp"
 
 namespace mlmamba::nn {
 
@@ -113,6 +114,14 @@ void add_to(context<B>& ctx, view<U, R, M> y, view<T, R, M> x) {
   using E = on<B, U>;
   run(ctx, ops::add<E, U, V>{
                .a = rows(view<const U, R, M>(y)), .b = rows(view<const V, R, M>(x)), .y = rows(y)});
+}
+
+/// The place of the largest element of each row of (T, V), and whether there is one: ops::argmax.
+template <class B, class T, class M>
+void largest(context<B>& ctx, view<T, 2, M> x, view<std::int32_t, 1, M> place,
+             view<std::int32_t, 1, M> unfit = {}) {
+  using V = std::remove_const_t<T>;
+  run(ctx, ops::argmax<on<B, V>, V>{.x = view<const V, 2, M>(x), .index = place, .unfit = unfit});
 }
 
 }  // namespace mlmamba::nn

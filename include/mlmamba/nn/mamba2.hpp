@@ -5,7 +5,9 @@
 #pragma once
 
 #include "mlmamba/nn/linear.hpp"
+#include "mlmamba/nn/norm.hpp"
 #include "mlmamba/nn/ssd_direction.hpp"
+#include "mlmamba/ops/mamba2_block_step.hpp"
 #include "mlmamba/ops/norm.hpp"
 
 namespace mlmamba::nn {
@@ -95,6 +97,40 @@ struct mamba2 {
     out<E, 3> v = ctx.template make<E, 3>({{u.size[0], 1, config.d_inner()}});
     combine(ctx, p, y, v, {});
     return out_proj.forward(ctx, v, unused);
+  }
+
+  /// r += step(before(r)) at once, where the backend would rather do that than its parts. False:
+  /// nothing was done.
+  bool step_onto(context_of<E>& ctx, out_accum<E, 3> r, const rms_norm<E, wide>& before,
+                 state& st) const {
+    using op_type = ops::mamba2_block_step<E>;
+    if constexpr (requires(const op_type& op) { prefers(ctx, op); }) {
+      const mixer_config& c = config;
+      if (c.d_mlp() > 0 || c.bias || !norm.weight || c.norm_before_gate || !scan.D.value)
+        return false;
+      const op_type op{.residual = rows(r),
+                       .norm_weight = before.weight.value,
+                       .in_proj = in_proj.weight.value,
+                       .window = st.window(),
+                       .conv_weight = scan.conv1d.matrix(),
+                       .conv_bias = scan.conv1d.bias.value,
+                       .state = st.ssm,
+                       .A_log = scan.A_log.value,
+                       .dt_bias = scan.dt_bias.value,
+                       .D = scan.skip(in_accum<E, 1>(scan.D.value.view())),
+                       .gate_weight = norm.weight.value,
+                       .out_proj = out_proj.weight.value,
+                       .groups = c.ngroups,
+                       .epsilon = typename E::real(before.epsilon),
+                       .gate_epsilon = typename E::real(c.norm_epsilon),
+                       .dt_min = typename E::real(c.dt_limit_low),
+                       .dt_max = typename E::real(c.dt_limit_high)};
+      if (!prefers(ctx, op)) return false;
+      run(ctx, op);
+      return true;
+    } else {
+      return false;
+    }
   }
 
   out<E, 3> backward(context_of<E>& ctx, in<E, 3> dout, const saved& s) {

@@ -135,6 +135,14 @@ struct ssd_direction {
     return y;
   }
 
+  /// D as (H, P): one value per head is a view that stands still over p.
+  template <class T>
+  view<T, 2, typename E::memory> skip(view<T, 1, typename E::memory> d) const {
+    const index_t p = config.headdim;
+    const shape<2> n{{config.nheads(), p}};
+    return {d.data, n, config.D_has_hdim ? shape<2>{{p, 1}} : shape<2>{{1, 0}}};
+  }
+
  private:
   in_accum<E, 1> rate(context_of<E>& ctx) const {
     out_accum<E, 1> r = ctx.template make_accum<E, 1>({{config.nheads()}});
@@ -151,13 +159,6 @@ struct ssd_direction {
   auto maps(const V& v, index_t which) const {
     const index_t gn = config.ngroups * config.d_state;
     return v.slice(2, config.scanned() + which * gn, gn).split(2, config.d_state);
-  }
-  /// D as (H, P): one value per head is a view that stands still over p.
-  template <class T>
-  view<T, 2, typename E::memory> skip(view<T, 1, typename E::memory> d) const {
-    const index_t p = config.headdim;
-    const shape<2> n{{config.nheads(), p}};
-    return {d.data, n, config.D_has_hdim ? shape<2>{{p, 1}} : shape<2>{{1, 0}}};
   }
   void set_inputs(ops::ssd_inputs<E>& op, const saved& s) const {
     op.x = heads(s.convolved.slice(2, 0, config.scanned()));

@@ -77,6 +77,14 @@ struct vit_block {
     return add_branch(ctx, u, s.m, ls2);
   }
 
+  /// The same in place, without what a backward needs; bit for bit as forward.
+  void infer(context_of<E>& ctx, out_accum<E, 3> x) const {
+    auto frame = ctx.scratch.make_frame();
+    saved s;
+    add_branch_to(ctx, x, attn.forward(ctx, norm1.forward(ctx, x, s.norm1), s.attn), ls1);
+    add_branch_to(ctx, x, mlp.forward(ctx, norm2.forward(ctx, x, s.norm2), s.mlp), ls2);
+  }
+
   out_accum<E, 3> backward(context_of<E>& ctx, in_accum<E, 3> dy, const saved& s) {
     const out_accum<E, 3> d = to<A>(ctx, dy);
     auto frame = ctx.scratch.make_frame();
@@ -96,6 +104,13 @@ struct vit_block {
     out<E, 3> scaled = ctx.template make<E, 3>(branch.shape());
     run(ctx, ops::channel_scale<E>{.x = rows(branch), .gamma = ls.gamma.value, .y = rows(scaled)});
     return add(ctx, x, in<E, 3>(scaled));
+  }
+  static void add_branch_to(context_of<E>& ctx, out_accum<E, 3> x, in<E, 3> branch,
+                            const layer_scale<E>& ls) {
+    if (!ls.gamma) return add_to(ctx, x, branch);
+    out<E, 3> scaled = ctx.template make<E, 3>(branch.shape());
+    run(ctx, ops::channel_scale<E>{.x = rows(branch), .gamma = ls.gamma.value, .y = rows(scaled)});
+    add_to(ctx, x, in<E, 3>(scaled));
   }
   /// The gradient of what the branch gave, in value.
   static in<E, 3> branch_gradient(context_of<E>& ctx, in_accum<E, 3> dy, in<E, 3> branch,

@@ -12,6 +12,7 @@
 #include "mlmamba/ops/embedding.hpp"
 #include "mlmamba/ops/gemm.hpp"
 #include "mlmamba/ops/grid.hpp"
+#include "mlmamba/ops/mamba2_block_step.hpp"
 #include "mlmamba/ops/norm.hpp"
 #include "mlmamba/ops/patchify.hpp"
 #include "mlmamba/ops/reduce.hpp"

@@ -53,21 +53,26 @@ struct sum_squares {
 
 /// Index of the largest element of each row; of equal ones the first. NaN counts as smallest.
 ///
-/// Shapes    x (T, V), V > 0; index (T)
+/// Shapes    x (T, V), V > 0; index, unfit (T)
+/// Empty     unfit: -1 if the row can be chosen from; else the first place with NaN or +infinity,
+/// or
+///           0 if all are -infinity
 template <engine E, class X = typename E::value>
 struct argmax {
   static constexpr const char* name = "argmax";
   view<const X, 2, typename E::memory> x{};
   out_index<E, 1> index{};
+  out_index<E, 1> unfit{};
 
   void check() const {
     check::given(name, "x", x);
     check::that(x.size[1] > 0, name, "x has no columns; wanted is at least 1");
     check::size(name, "index", index, shape<1>{{x.size[0]}});
+    check::size_if_given(name, "unfit", unfit, shape<1>{{x.size[0]}});
     check::unit_stride(name, "x", x);
   }
   double flops() const { return double(x.count()); }
-  double bytes() const { return check::total_bytes(x, index); }
+  double bytes() const { return check::total_bytes(x, index, unfit); }
 };
 
 }  // namespace mlmamba::ops

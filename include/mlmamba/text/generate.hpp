@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "mlmamba/text/detail/stepper.hpp"
 #include "mlmamba/text/sampler.hpp"
 #include "mlmamba/text/stream_decoder.hpp"
 #include "mlmamba/text/text_model.hpp"
@@ -117,6 +118,9 @@ class generation {
                     std::min<index_t>(words_.size(), model.vocabulary()) - 1, " is wanted");
     most_ = o.most_after(prompt_tokens_);
     done_ = most_ == 0;
+    const sampling& s = sampler_.options();
+    const bool on_device = s.greedy() && s.repetition_penalty == 1 && !o.keep_scores;
+    steps_ = detail::stepper<Model>(1, on_device, s.vocabulary);
   }
 
   class iterator {
@@ -175,8 +179,9 @@ class generation {
       const auto some = options_.vocabulary > 0 ? std::ptrdiff_t(options_.vocabulary) : all;
       scores_.emplace_back(logits_.begin(), logits_.begin() + std::min(some, all));
     }
-    const std::int32_t id =
-        n < options_.forced.size() ? options_.forced[n] : sampler_(logits_, seen_);
+    const std::int32_t id = n < options_.forced.size() ? options_.forced[n]
+                            : n > 0 && steps_.greedy() ? steps_.choices()[0]
+                                                       : sampler_(logits_, seen_);
     seen_.push_back(id);
     pending_ = true;
     done_ = index_t(n) + 1 >= most_;
@@ -184,6 +189,8 @@ class generation {
       done_ = stopped_ = true;
       return std::nullopt;
     }
+    // The state has to read it anyway: the device does while the text is looked at.
+    if (context_of<E>::asynchronous && !done_) settle();
     return id;
   }
 
@@ -193,9 +200,8 @@ class generation {
   /// Has the state read the last token.
   void settle() {
     if (!pending_) return;
-    auto frame = ctx_->scratch.make_frame();
-    const in_index<E, 2> id = detail::ids_on<E>(*ctx_, std::span(&seen_.back(), 1), 1);
-    logits_ = detail::host_logits(model_->step(*ctx_, in_index<E, 1>(id.flat()), live()));
+    steps_.step(*ctx_, *model_, std::span(&seen_.back(), 1), live());
+    if (!steps_.greedy()) logits_ = steps_.logits();
     pending_ = false;
   }
   void advance() {
@@ -220,6 +226,7 @@ class generation {
   stream_decoder decoder_;
   generate_options options_;
   sampler sampler_;
+  detail::stepper<Model> steps_;
   state_type own_;
   state_type* back_;
   std::vector<float> logits_;

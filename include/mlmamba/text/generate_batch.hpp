@@ -22,7 +22,6 @@ std::vector<std::vector<std::int32_t>> generate_batch_after(
     context_of<typename Model::engine_type>& ctx, const Model& model, const tokenizer& words,
     typename Model::state before, std::span<const std::vector<std::int32_t>> prompts,
     const generate_options& o = {}) {
-  using E = typename Model::engine_type;
   using state_type = typename Model::state;
   o.check();
   if (!o.forced.empty() || o.keep_scores)
@@ -61,13 +60,18 @@ std::vector<std::vector<std::int32_t>> generate_batch_after(
   }
 
   const std::size_t v = std::size_t(model.vocabulary());
+  const sampling options = o.sampling_for(words.size(), model.vocabulary());
+  const bool on_device = options.greedy() && options.repetition_penalty == 1;
+  detail::stepper<Model> steps;
+  std::span<const std::int32_t> chosen;  // by the device; at first there are logits
   for (;;) {
     std::vector<index_t> open;
     std::vector<std::int32_t> next;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       row& r = rows[i];
       if (!r.done) {
-        const std::int32_t id = r.draw(std::span(logits).subspan(i * v, v), r.seen);
+        const std::int32_t id =
+            chosen.empty() ? r.draw(std::span(logits).subspan(i * v, v), r.seen) : chosen[i];
         r.seen.push_back(id);
         r.done = std::find(stop.begin(), stop.end(), id) != stop.end();
         if (!r.done) made[r.of].push_back(id);
@@ -87,9 +91,14 @@ std::vector<std::vector<std::int32_t>> generate_batch_after(
       }
       rows = std::move(left);
     }
-    auto frame = ctx.scratch.make_frame();
-    const in_index<E, 2> ids = detail::ids_on<E>(ctx, next, index_t(next.size()));
-    logits = detail::host_logits(model.step(ctx, in_index<E, 1>(ids.flat()), state));
+    if (steps.rows() != index_t(next.size()))
+      steps = detail::stepper<Model>(index_t(next.size()), on_device, options.vocabulary);
+    steps.step(ctx, model, next, state);
+    if (on_device) {
+      chosen = steps.choices();
+    } else {
+      logits = steps.logits();
+    }
   }
 }
 

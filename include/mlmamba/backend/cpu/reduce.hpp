@@ -35,14 +35,32 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::sum_squares<E>& op) {
   for (index_t b = 0; b < blocks; ++b) op.y(0) += sums(b);
 }
 
+namespace detail {
+/// See ops::argmax; `best` is the largest.
+template <class X>
+index_t first_unfit(const X* x, index_t n, index_t best) {
+  using A = accum_t<X>;
+  constexpr A limit = std::numeric_limits<A>::infinity();
+  bool all = true;
+  for (index_t i = 0; i < n; ++i) all &= A(x[i]) < limit;
+  if (all) return A(x[best]) == -limit ? 0 : -1;
+  index_t i = 0;
+  while (A(x[i]) < limit) ++i;
+  return i;
+}
+}  // namespace detail
+
 template <class Isa, class E, class X>
 void execute(context<cpu_for<Isa>>& ctx, const ops::argmax<E, X>& op) {
   const auto kernel = simd::cpu_kernels<simd::argmax_entries<X>>().find;
   const index_t columns = op.x.size[1];
   detail::for_each_run(
       ctx, op.x.size[0], std::max<index_t>(1, 65536 / columns), [&](index_t from, index_t to) {
-        for (index_t t = from; t < to; ++t)
-          op.index(t) = std::int32_t(kernel(op.x.data + t * op.x.stride[0], columns));
+        for (index_t t = from; t < to; ++t) {
+          const X* row = op.x.data + t * op.x.stride[0];
+          op.index(t) = std::int32_t(kernel(row, columns));
+          if (op.unfit) op.unfit(t) = std::int32_t(detail::first_unfit(row, columns, op.index(t)));
+        }
       });
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Softmax attention on a GPU: one warp per query, keys and values in blocks of 32.
+// Softmax attention on a GPU: tiles on tensor cores in bf16; else one warp per query, keys and
+// values in blocks of 32.
 #pragma once
 
-#include "mlmamba/backend/cuda/launch.cuh"
-#include "mlmamba/ops/attention.hpp"
+#include "mlmamba/backend/cuda/attention_tiles.cuh"
 
 namespace mlmamba::backend {
 
@@ -88,6 +88,8 @@ __global__ void __launch_bounds__(block_threads) attention_kernel(const ops::att
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::attention<E>& op) {
+  if constexpr (std::is_same_v<typename E::value, bf16>)
+    if (kernels::attention_by_tiles(ctx, op)) return;
   constexpr index_t queries = kernels::block_threads / kernels::warp_size;
   const index_t width = op.q.size[3], tiles = (op.q.size[1] + queries - 1) / queries;
   const unsigned blocks = kernels::blocks_for(op.q.size[0] * op.q.size[2] * tiles, 1);

@@ -41,67 +41,94 @@ __global__ void causal_conv1d_kernel(const ops::causal_conv1d<E> op) {
   op.y(b, t, d) = typename E::value(apply_activation(op.activation, v));
 }
 
-/// The same for one sequence without initial states: a thread has one piece of channels and
-/// `tokens` tokens, whose last W values stay in registers.
-inline constexpr index_t conv_tokens = 32;
+/// The same for one sequence: a thread has `conv_channels` channels and
+/// `conv_tokens` tokens, whose last W values stay in registers; the next tokens are read while it
+/// works on these.
+inline constexpr int conv_channels = 2;
+inline constexpr index_t conv_tokens = 64;
 
-template <class Width, class E>
-__global__ void __launch_bounds__(block_threads)
+template <class Width, class Activated, class E>
+__global__ void __launch_bounds__(block_threads, 4)
     causal_conv1d_pieces_kernel(const ops::causal_conv1d<E> op) {
   using A = typename E::accum;
   using V = typename E::value;
-  constexpr int width = Width::value, count = piece<V>::count, ahead = 4;
+  constexpr int width = Width::value, before = width - 1, count = conv_channels, ahead = 8;
   const index_t length = op.x.size[1], pieces = op.x.size[2] / count;
   const index_t runs = (length + conv_tokens - 1) / conv_tokens;
   index_t b = thread_index();
   if (b >= op.x.size[0] * runs * pieces) return;
   const index_t d = take_index(b, pieces) * count, begin = take_index(b, runs) * conv_tokens;
-  const index_t end = begin + conv_tokens < length ? begin + conv_tokens : length;
-  A weight[width][count], bias[count], x[width][count];
-#pragma unroll
-  for (int i = 0; i < count; ++i) {
-    bias[i] = op.bias ? op.bias(d + i) : A(0);
-#pragma unroll
-    for (int w = 0; w < width; ++w) weight[w][i] = op.weight(d + i, w), x[w][i] = A(0);
-  }
-#pragma unroll
-  for (int w = 1; w < width; ++w)
-    if (begin - width + w >= 0) read_piece(x[w], &op.x(b, begin - width + w, d));
-  const bool activated = op.activation != activation::none;
+  const int tokens = int(length - begin < conv_tokens ? length - begin : conv_tokens);
+  const int from_step = int(op.x.stride[1]), to_step = int(op.y.stride[1]);
   const V* from = &op.x(b, begin, d);
   V* to = &op.y(b, begin, d);
-  for (index_t t = begin; t < end; t += ahead) {
-    piece<V> next[ahead];  // several reads under way: the compiler can't move them before writes
+  piece<V, count> next[ahead];
+  const auto read = [&](int left) {  // `left` tokens, no more than `ahead`
 #pragma unroll
     for (int k = 0; k < ahead; ++k)
-      if (t + k < end) next[k] = *reinterpret_cast<const piece<V>*>(from + k * op.x.stride[1]);
+      if (k < left) next[k] = *reinterpret_cast<const piece<V, count>*>(from + k * from_step);
+    from += ahead * from_step;
+  };
+  read(tokens < ahead ? tokens : ahead);
+  A weight[count][width], bias[count] = {}, last[before][count] = {};
+#pragma unroll
+  for (int w = 0; w < before; ++w) {
+    if (begin - before + w >= 0) {
+      read_piece(last[w], &op.x(b, begin - before + w, d));
+    } else if (op.initial_states) {
+#pragma unroll
+      for (int i = 0; i < count; ++i) last[w][i] = A(op.initial_states(b, d + i, begin + w));
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    read_piece(weight[i], &op.weight(d + i, 0));
+    if (op.bias) bias[i] = op.bias(d + i);
+  }
+  A all[before + ahead][count];
+  const auto put = [&](int left) {
 #pragma unroll
     for (int k = 0; k < ahead; ++k) {
-      if (t + k >= end) break;
       A v[count];
 #pragma unroll
       for (int i = 0; i < count; ++i) {
-#pragma unroll
-        for (int w = 1; w < width; ++w) x[w - 1][i] = x[w][i];
-        x[width - 1][i] = A(next[k].at[i]);
         v[i] = bias[i];
 #pragma unroll
-        for (int w = 0; w < width; ++w) v[i] = multiply_add(weight[w][i], x[w][i], v[i]);
+        for (int w = 0; w < width; ++w) v[i] = multiply_add(weight[i][w], all[k + w][i], v[i]);
+        if constexpr (Activated::value) v[i] = silu_as<V>(v[i]);
       }
-      if (activated) {
-#pragma unroll
-        for (int i = 0; i < count; ++i) v[i] = silu_as<V>(v[i]);
-      }
-      write_piece(to + k * op.y.stride[1], v);
+      if (k < left) write_piece(to + k * to_step, v);
     }
-    from += ahead * op.x.stride[1], to += ahead * op.y.stride[1];
+    to += ahead * to_step;
+  };
+  for (int t0 = 0; t0 < tokens; t0 += ahead) {
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) all[before + k][i] = A(next[k].at[i]);
+#pragma unroll
+      for (int w = 0; w < before; ++w) all[w][i] = last[w][i], last[w][i] = all[ahead + w][i];
+    }
+    const int left = tokens - t0, behind = left - ahead;
+    // Whole groups, which most are, need no tests.
+    if (behind >= ahead) {
+      read(ahead);
+    } else if (behind > 0) {
+      read(behind);
+    }
+    if (behind >= 0) {
+      put(ahead);
+    } else {
+      put(left);
+    }
   }
 }
 
 template <class E>
 bool conv_in_pieces(const ops::causal_conv1d<E>& op) {
-  return !op.seq_idx && !op.initial_states && op.weight.size[1] == 4 && in_pieces(op.x) &&
-         in_pieces(op.y);
+  return !op.seq_idx && op.weight.size[1] == 4 && in_pieces(op.x, conv_channels) &&
+         in_pieces(op.y, conv_channels) && in_pieces(op.weight, 4) && op.x.stride[1] < 1 << 24 &&
+         op.y.stride[1] < 1 << 24;
 }
 
 // Sources are never before their targets, so the final states may be the initial ones.
@@ -136,9 +163,16 @@ template <class E>
 void execute(context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
   if (kernels::conv_in_pieces(op)) {  // the width of all published models
     const index_t runs = (op.x.size[1] + kernels::conv_tokens - 1) / kernels::conv_tokens;
-    kernels::launch_elements(
-        ctx, kernels::causal_conv1d_pieces_kernel<kernels::constant<4>, E>,
-        op.x.size[0] * runs * (op.x.size[2] / kernels::piece<typename E::value>::count), op);
+    const auto launch = [&](auto activated) {
+      kernels::launch_elements(
+          ctx, kernels::causal_conv1d_pieces_kernel<kernels::constant<4>, decltype(activated), E>,
+          op.x.size[0] * runs * (op.x.size[2] / kernels::conv_channels), op);
+    };
+    if (op.activation == activation::none) {
+      launch(kernels::constant<0>{});
+    } else {
+      launch(kernels::constant<1>{});
+    }
   } else {
     kernels::launch_elements(ctx, kernels::causal_conv1d_kernel<E>, op.y.count(), op);
   }

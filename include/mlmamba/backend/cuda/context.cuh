@@ -5,6 +5,7 @@
 #pragma once
 
 #include "mlmamba/backend/cuda/cublas.cuh"
+#include "mlmamba/backend/cuda/graph.cuh"
 #include "mlmamba/core/context.hpp"
 
 namespace mlmamba {
@@ -12,6 +13,9 @@ namespace mlmamba {
 struct cuda_options {
   int device = 0;
   std::size_t gemm_workspace = std::size_t{32} << 20;  ///< bytes for cuBLASLt
+  /// Products sum in one order, however many rows there are: a row then has the same bits in every
+  /// batch, and products take longer, those of few rows much.
+  bool independent_rows = false;
 };
 
 /// A GPU: device, stream, products by cuBLASLt, scratch. Ops are enqueued and return at once;
@@ -24,13 +28,38 @@ struct context<backend::cuda> : scratch_space<memory::device> {
   context() : context(cuda_options{}) {}
   explicit context(cuda_options o)
       : device(use(o.device)),
-        multiprocessors(multiprocessors_of(device)),
+        multiprocessors(number(cudaDevAttrMultiProcessorCount)),
+        overlaps_launches(number(cudaDevAttrComputeCapabilityMajor) >= 9),
+        independent_rows(o.independent_rows),
         owned_stream_(make_stream()),
         stream(owned_stream_.get()) {
-    products.open(o.gemm_workspace);
+    products.open(o.gemm_workspace, o.independent_rows);
   }
   context(const context&) = delete;
   context& operator=(const context&) = delete;
+
+  static constexpr bool asynchronous = true;
+  /// A graph of launches. The first call runs the work, which grows the scratch; the next one from
+  /// the same place in the scratch records it; then it is one launch. Where the scratch has moved
+  /// in between it begins anew. The work must not wait for the device.
+  using recording = backend::kernels::graph_recording;
+  template <class F>
+  bool replay(recording& r, F&& work) {
+    const auto here = scratch.here();
+    if (r.is_for(here)) {
+      r.launch(stream);
+      return false;
+    }
+    if (r.was_at(here)) {
+      r.record(stream, scratch, work);
+      r.launch(stream);
+    } else {
+      r.reset();
+      work();
+      r.note(scratch.here() == here ? here : decltype(here){});
+    }
+    return true;
+  }
 
   void synchronize() const {
     backend::kernels::cuda_check(cudaStreamSynchronize(stream), "synchronising");
@@ -38,6 +67,8 @@ struct context<backend::cuda> : scratch_space<memory::device> {
 
   const int device;
   const int multiprocessors;
+  const bool overlaps_launches;  ///< see backend::kernels::launch_early
+  const bool independent_rows;
 
  private:
   using stream_owner = std::shared_ptr<std::remove_pointer_t<cudaStream_t>>;
@@ -59,10 +90,9 @@ struct context<backend::cuda> : scratch_space<memory::device> {
     cuda_check(cudaSetDevice(device), "choosing the device");
     return device;
   }
-  static int multiprocessors_of(int device) {
+  int number(cudaDeviceAttr which) const {
     int n = 0;
-    backend::kernels::cuda_check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device),
-                                 "asking the device");
+    backend::kernels::cuda_check(cudaDeviceGetAttribute(&n, which, device), "asking the device");
     return n;
   }
   static stream_owner make_stream() {

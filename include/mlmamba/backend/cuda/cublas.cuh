@@ -21,10 +21,11 @@ inline void cublas_check(cublasStatus_t s, const char* what) {
 
 /// Products y = x w^T of row-major y (M, N).
 ///
-/// The algorithm is chosen from N, K, types, layouts and alignments, never from M, and never splits
-/// the sum over K: what a row of y is does not depend on how many rows there are. (M counts only if
-/// x is stored transposed, since there it is a stride.) Choices are kept, so that a product of a
-/// known kind costs no search.
+/// The algorithm never splits the sum over K, so that a product has the same bits each time. It is
+/// chosen from N, K, types, layouts and alignments, and from the power of two that M reaches; with
+/// `independent_rows` never from M: what a row of y is does not depend on how many rows there are.
+/// (M counts only if x is stored transposed, since there it is a stride.) Choices are kept, so that
+/// a product of a known kind costs no search.
 /// Numerics  sums in f32 (no TF32), rounded once to the type of y
 class matrix_products {
  public:
@@ -45,7 +46,8 @@ class matrix_products {
     index_t count = 1, x = 0, w = 0, y = 0;
   };
 
-  void open(std::size_t workspace_bytes) {
+  void open(std::size_t workspace_bytes, bool independent_rows) {
+    independent_rows_ = independent_rows;
     cublasLtHandle_t h = nullptr;
     cublas_check(cublasLtCreate(&h), "creating a cuBLASLt handle");
     handle_ = handle_owner(h, [](cublasLtHandle_t q) { cublasLtDestroy(q); });
@@ -53,13 +55,15 @@ class matrix_products {
     workspace_bytes_ = workspace_bytes;
   }
 
-  /// y = x w^T (+ y if accumulate), all sizes > 0. False: cuBLASLt has no kernel for this.
+  /// y = x w^T (+ y if accumulate) (+ bias, of the type of
+  /// y), all sizes > 0. False: cuBLASLt has no kernel for this.
   bool multiply(cudaStream_t stream, const operand& x, const operand& w, const result& y, index_t m,
-                index_t n, index_t k, bool accumulate) {
-    return multiply(stream, x, w, y, m, n, k, accumulate, batch{});
+                index_t n, index_t k, bool accumulate, const void* bias = nullptr) {
+    return multiply(stream, x, w, y, m, n, k, accumulate, batch{}, bias);
   }
   bool multiply(cudaStream_t stream, const operand& x, const operand& w, const result& y, index_t m,
-                index_t n, index_t k, bool accumulate, const batch& many) {
+                index_t n, index_t k, bool accumulate, const batch& many,
+                const void* bias = nullptr) {
     // To cuBLAS, which thinks in columns, a row-major y (M, N) is N x M: its A is our w, its B our
     // x.
     cublasLtMatmulDescOpaque_t desc{};
@@ -68,8 +72,13 @@ class matrix_products {
     const cublasOperation_t op_b = x.k_contiguous ? CUBLAS_OP_N : CUBLAS_OP_T;
     set(desc, CUBLASLT_MATMUL_DESC_TRANSA, op_a);
     set(desc, CUBLASLT_MATMUL_DESC_TRANSB, op_b);
+    if (bias) {
+      set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      set(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+      set(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, y.type);
+    }
 
-    const cublasLtMatmulAlgo_t* algorithm = choose(desc, x, w, y, m, n, k, many);
+    const cublasLtMatmulAlgo_t* algorithm = choose(desc, x, w, y, m, n, k, many, bias != nullptr);
     if (!algorithm) return false;
 
     layout a = operand_layout(w, n, k, w.leading), b = operand_layout(x, m, k, x.leading);
@@ -87,7 +96,7 @@ class matrix_products {
  private:
   using layout = cublasLtMatrixLayoutOpaque_t;
   using handle_owner = std::shared_ptr<std::remove_pointer_t<cublasLtHandle_t>>;
-  using key = std::array<index_t, 13>;
+  using key = std::array<index_t, 14>;
   struct choice {
     cublasLtMatmulAlgo_t algorithm;
     bool found;
@@ -132,12 +141,19 @@ class matrix_products {
     return std::uint32_t(bits & (~bits + 1));
   }
 
+  /// The M that algorithms are chosen for.
+  index_t usual_rows(index_t m) const {
+    if (independent_rows_) return 256;
+    index_t rows = 16;
+    while (rows < m && rows < 8192) rows *= 2;
+    return rows;
+  }
+
   const cublasLtMatmulAlgo_t* choose(cublasLtMatmulDescOpaque_t& desc, const operand& x,
                                      const operand& w, const result& y, index_t m, index_t n,
-                                     index_t k, const batch& many) {
-    constexpr index_t usual_rows = 256;             // the M that algorithms are chosen for
+                                     index_t k, const batch& many, bool with_bias) {
     const index_t count = many.count > 1 ? 16 : 1;  // the usual number of products
-    const index_t rows = x.k_contiguous ? usual_rows : m;
+    const index_t rows = x.k_contiguous ? usual_rows(m) : m;
     const std::uint32_t align_x = alignment(x.data, x.type, x.leading),
                         align_w = alignment(w.data, w.type, w.leading),
                         align_y = alignment(y.data, y.type, y.leading);
@@ -183,6 +199,7 @@ class matrix_products {
   handle_owner handle_;
   bytes_owner workspace_;
   std::size_t workspace_bytes_ = 0;
+  bool independent_rows_ = false;
   std::map<key, choice> choices_;
 };
 

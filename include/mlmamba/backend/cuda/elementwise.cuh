@@ -5,6 +5,7 @@
 #pragma once
 
 #include "mlmamba/backend/cuda/column_sums.cuh"
+#include "mlmamba/backend/cuda/elementwise_pieces.cuh"
 #include "mlmamba/ops/elementwise.hpp"
 
 namespace mlmamba::backend {
@@ -158,10 +159,12 @@ void execute(context<cuda>& ctx, const ops::copy<B, To, From, R>& op) {
 }
 template <class E, class T, class U>
 void execute(context<cuda>& ctx, const ops::add<E, T, U>& op) {
+  if (kernels::add_in_pieces(ctx, op)) return;
   kernels::launch_elements(ctx, kernels::add_kernel<E, T, U>, op.y.count(), op);
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::activate<E>& op) {
+  if (kernels::activate_in_pieces(ctx, op)) return;
   kernels::launch_elements(ctx, kernels::activate_kernel<E>, op.y.count(), op);
 }
 template <class E>

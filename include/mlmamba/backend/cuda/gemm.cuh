@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Matrix products on a GPU: cuBLASLt, then bias and activation; a plain kernel for the rest.
+// Matrix products on a GPU: a kernel of our own for few rows; cuBLASLt, then bias and activation; a
+// plain kernel for the rest.
 #pragma once
 
 #include <algorithm>
 
-#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/backend/cuda/gemm_few_rows.cuh"
+#include "mlmamba/backend/cuda/elementwise.cuh"
 #include "mlmamba/ops/gemm.hpp"
 
 namespace mlmamba::backend {
@@ -50,19 +52,54 @@ struct gemm_epilogue {
   bool accumulate;                  // y is not in the sums yet
 };
 
-template <class E, class Y, class W, class X>
+/// A thread has Width::value neighbouring columns, which are read and written as one.
+template <class Width, class E, class Y, class W, class X>
 __global__ void gemm_epilogue_kernel(
     const gemm_epilogue<ops::gemm<E, Y, W, X>, typename E::accum> e) {
   using A = typename E::accum;
-  index_t m = thread_index();
+  constexpr int width = Width::value;
+  struct alignas(width * sizeof(A)) sums_type {
+    A at[width];
+  };
+  struct alignas(width * sizeof(Y)) values_type {
+    Y at[width];
+  };
+  index_t m = thread_index() * width;
   if (m >= e.sums.count()) return;
   const index_t n = take_index(m, e.sums.size[1]);
   const auto& op = e.op;
-  A v = e.sums(m, n);
-  if (e.accumulate) v += A(op.y(m, n));
-  if (op.bias) v += op.bias(n);
-  if (op.pre_activation) op.pre_activation(m, n) = Y(v);
-  op.y(m, n) = Y(apply_activation(op.activation, v));
+  sums_type v = *reinterpret_cast<const sums_type*>(&e.sums(m, n));
+  values_type before;
+  if (e.accumulate) {
+    before = *reinterpret_cast<const values_type*>(&op.y(m, n));
+    for (int i = 0; i < width; ++i) v.at[i] += A(before.at[i]);
+  }
+  if (op.bias)
+    for (int i = 0; i < width; ++i) v.at[i] += op.bias(n + i);
+  if (op.pre_activation) {
+    for (int i = 0; i < width; ++i) before.at[i] = Y(v.at[i]);
+    *reinterpret_cast<values_type*>(&op.pre_activation(m, n)) = before;
+  }
+  for (int i = 0; i < width; ++i) before.at[i] = Y(apply_activation(op.activation, v.at[i]));
+  *reinterpret_cast<values_type*>(&op.y(m, n)) = before;
+}
+
+template <class E, class Y, class W, class X>
+void launch_gemm_epilogue(context<cuda>& ctx,
+                          const gemm_epilogue<ops::gemm<E, Y, W, X>, typename E::accum>& e) {
+  constexpr int width = 4;
+  const auto wide = [&](const view<Y, 2, memory::device>& v) {
+    return !v || (v.stride[0] % width == 0 &&
+                  reinterpret_cast<std::uintptr_t>(v.data) % (width * sizeof(Y)) == 0);
+  };
+  const bool sums = e.sums.stride[0] % width == 0 &&
+                    reinterpret_cast<std::uintptr_t>(e.sums.data) % (width * 4) == 0;
+  if (e.sums.size[1] % width == 0 && sums && wide(e.op.y) && wide(e.op.pre_activation)) {
+    launch_elements(ctx, gemm_epilogue_kernel<constant<width>, E, Y, W, X>, e.sums.count() / width,
+                    e);
+  } else {
+    launch_elements(ctx, gemm_epilogue_kernel<constant<1>, E, Y, W, X>, e.sums.count(), e);
+  }
 }
 
 template <class T>
@@ -169,6 +206,44 @@ bool gemm_by_slices(context<cuda>& ctx, const ops::gemm<E, float, W, X>& op,
   return true;
 }
 
+template <class Y>
+struct rounded_bias {
+  static constexpr const char* name = "gemm";
+  const float* from;
+  Y* to;
+  index_t count;
+};
+template <class Y>
+__global__ void rounded_bias_kernel(const rounded_bias<Y> b) {
+  const index_t i = thread_index();
+  if (i < b.count) b.to[i] = Y(b.from[i]);
+}
+
+/// Bias inside the product, which takes one of the type of y only; then the activation, of what is
+/// in y or in pre_activation. False: nothing but scratch was written.
+template <class E, class Y, class W, class X>
+bool gemm_with_bias(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op,
+                    const matrix_products::operand& x, const matrix_products::operand& w) {
+  const index_t m = op.x.size[0], n = op.w.size[0], k = op.x.size[1];
+  auto frame = ctx.scratch.make_frame();
+  const void* bias = op.bias.data;
+  if constexpr (!std::is_same_v<Y, float>) {
+    if (bias) {
+      const auto rounded = ctx.scratch.template make<Y>(shape<1>{{n}});
+      launch_elements(ctx, rounded_bias_kernel<Y>, n,
+                      rounded_bias<Y>{op.bias.data, rounded.data, n});
+      bias = rounded.data;
+    }
+  }
+  const auto v = op.pre_activation ? op.pre_activation : op.y;
+  const matrix_products::result to = cublas_result(v);
+  if (to.leading < n || !ctx.products.multiply(ctx.stream, x, w, to, m, n, k, false, bias))
+    return false;
+  if (op.activation != activation::none || op.pre_activation)
+    run(ctx, ops::activate<on<cuda, Y>>{.x = v, .y = op.y, .activation = op.activation});
+  return true;
+}
+
 /// Tries cuBLAS. False: nothing was enqueued.
 template <class E, class Y, class W, class X>
 bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
@@ -182,6 +257,7 @@ bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
   if constexpr (std::is_same_v<Y, float>)
     if (plain && !x.k_contiguous && k >= 512 && gemm_by_slices(ctx, op, x, w)) return true;
   if (plain) return ctx.products.multiply(ctx.stream, x, w, y, m, n, k, op.accumulate);
+  if (!op.accumulate && gemm_with_bias(ctx, op, x, w)) return true;
 
   // The epilogue adds the bias to sums that were not rounded yet.
   auto frame = ctx.scratch.make_frame();
@@ -195,7 +271,7 @@ bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
     if (!ctx.products.multiply(ctx.stream, x, w, cublas_result(e.sums), m, n, k, false))
       return false;
   }
-  launch_elements(ctx, gemm_epilogue_kernel<E, Y, W, X>, e.sums.count(), e);
+  launch_gemm_epilogue(ctx, e);
   return true;
 }
 
@@ -208,6 +284,8 @@ void execute(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
   if constexpr (std::is_same_v<X, W> && kernels::cublas_knows<X> &&
                 (std::is_same_v<Y, X> ||
                  std::is_same_v<Y, float>)&&std::is_same_v<typename E::accum, float>) {
+    if constexpr (std::is_same_v<X, float> || std::is_same_v<X, bf16>)
+      if (!ctx.independent_rows && kernels::gemm_of_few_rows(ctx, op)) return;
     if (kernels::gemm_by_cublas(ctx, op)) return;
   }
   kernels::launch_gemm(ctx, op);

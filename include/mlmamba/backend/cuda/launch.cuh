@@ -53,6 +53,32 @@ void launch_rows(context<cuda>& ctx, void (*kernel)(Op), index_t n, index_t widt
   launched(Op::name);
 }
 
+/// A launch that may begin before the one before it on the stream has ended (where the GPU can,
+/// sm_90 and later): the kernel calls wait_for_launch_before() before it reads what others wrote or
+/// writes what they read, and may fetch its weights before that.
+template <class Op>
+void launch_early(context<cuda>& ctx, const char* name, void (*kernel)(Op), unsigned blocks,
+                  unsigned threads, std::size_t shared_bytes, const Op& op) {
+  if (blocks == 0) return;
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t how{};
+  how.gridDim = dim3(blocks), how.blockDim = dim3(threads);
+  how.dynamicSmemBytes = shared_bytes;
+  how.stream = ctx.stream;
+  how.attrs = &early;
+  how.numAttrs = ctx.overlaps_launches ? 1 : 0;
+  cuda_check(cudaLaunchKernelEx(&how, kernel, op), name);
+}
+/// See launch_early. The launch after this one may begin too, once all blocks are here.
+__device__ inline void wait_for_launch_before() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
 __device__ inline index_t thread_index() { return index_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int lane_index() { return int(threadIdx.x) % warp_size; }
 __device__ inline int warp_index() { return int(threadIdx.x) / warp_size; }

@@ -6,15 +6,19 @@
 
 #include <cuda_bf16.h>
 
-#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/backend/cuda/pieces.cuh"
 
 namespace mlmamba::backend::kernels {
 
 /// Tiles in shared memory are rows of 16-byte pieces (8 bf16). The piece of row r that belongs at
-/// c lies at c ^ swizzle(r): then the 8 rows that a fragment load touches hit different banks.
+/// c lies at c ^ swizzle(r): then the 8 rows that a fragment load touches hit different banks. Rows
+/// of an odd number of pieces do so by themselves.
 template <int Pieces>
 __device__ constexpr int swizzle(int row) {
-  return Pieces >= 8 ? row & 7 : Pieces == 4 ? (row >> 1) & 3 : (row >> 2) & 1;
+  return Pieces % 2 == 1 ? 0
+         : Pieces >= 8   ? row & 7
+         : Pieces == 4   ? (row >> 1) & 3
+                         : (row >> 2) & 1;
 }
 /// The index (in bf16) of piece c of row r in a tile with `Pieces` pieces in a row.
 template <int Pieces>
@@ -30,6 +34,12 @@ __device__ inline unsigned shared_address(const void* p) {
 __device__ inline void copy_piece(void* to, const void* from, bool there) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
                "l"(from), "r"(there ? 16 : 0));
+}
+/// The same with one word of 4 bytes.
+template <class T>
+__device__ void copy_word(T* to, const T* from) {
+  static_assert(sizeof(T) == 4);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(shared_address(to)), "l"(from));
 }
 /// Ends a group of copies; wait_copies<n> waits until at most n groups are under way.
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;\n" ::); }
@@ -96,12 +106,5 @@ __device__ inline unsigned pack(float low, float high) {
 }
 __device__ inline float low_of(unsigned v) { return __uint_as_float(v << 16); }
 __device__ inline float high_of(unsigned v) { return __uint_as_float(v & 0xffff0000u); }
-
-/// 2^x; results below the smallest normal number are zero.
-__device__ inline float power_of_2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
-  return y;
-}
 
 }  // namespace mlmamba::backend::kernels

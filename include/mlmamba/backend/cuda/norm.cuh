@@ -4,7 +4,10 @@
 // Norms on a GPU: one block per row (per row and group).
 #pragma once
 
-#include "mlmamba/backend/cuda/pieces.cuh"
+#include <algorithm>
+
+#include "mlmamba/backend/cuda/mma.cuh"
+#include "mlmamba/backend/cuda/row_norm.cuh"
 #include "mlmamba/ops/norm.hpp"
 
 namespace mlmamba::backend {
@@ -83,79 +86,120 @@ __global__ void gated_rms_norm_kernel(const ops::gated_rms_norm<E> op) {
   if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
 }
 
-/// The same with each element read once: a thread keeps `Per` pieces of the group in registers.
+inline constexpr int gated_norm_threads = 640;  ///< 5120 channels are 640 pieces of bf16
+inline constexpr int gated_norm_ahead = 3;      ///< rows that are under way
+
+/// The same with each element read once. A block has one group of many rows, which come through
+/// shared memory: a thread has `Per` pieces of each, and reads what it has copied itself.
 template <class Per, class E>
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(gated_norm_threads, Per::value == 1 ? 3 : 1)
     gated_rms_norm_pieces_kernel(const ops::gated_rms_norm<E> op) {
   using A = typename E::accum;
-  constexpr int per = Per::value, count = piece<typename E::value>::count;
-  __shared__ A shared[warp_size];
+  using V = typename E::value;
+  constexpr int per = Per::value, count = piece<V>::count, ahead = gated_norm_ahead;
+  __shared__ A shared[2][warp_size];
+  extern __shared__ __align__(128) unsigned char raw[];
+  const int threads = int(blockDim.x), warps = threads / warp_size;
   const index_t width = op.x.size[1], group = op.group_size == 0 ? width : op.group_size;
-  index_t t = blockIdx.x;
-  const index_t g = take_index(t, width / group), from = g * group;
-  A u[per][count], gate[per][count], sum = 0;
+  index_t first = blockIdx.x;
+  const index_t g = take_index(first, width / group), from = g * group, rows = op.x.size[0];
+  const index_t step = gridDim.x / (width / group);
+  const auto place = [&](int k) { return (index_t(k) * threads + threadIdx.x) * count; };
+  // Rows in turn: pieces of x, then of z.
+  const auto slot = [&](int turn, int array, int k) {
+    const int at = ((turn * 2 + array) * per + k) * threads + int(threadIdx.x);
+    return reinterpret_cast<V*>(raw + 16 * at);
+  };
+  const auto copy = [&](index_t t, int turn) {
 #pragma unroll
-  for (int k = 0; k < per; ++k) {
-    const index_t d = (index_t(k) * blockDim.x + threadIdx.x) * count;
-    if (d >= group) continue;
-    read_piece(u[k], &op.x(t, from + d));
-    if (op.z) {
-      read_piece(gate[k], &op.z(t, from + d));
-#pragma unroll
-      for (int i = 0; i < count; ++i) gate[k][i] = silu_as<typename E::value>(gate[k][i]);
+    for (int k = 0; k < per; ++k) {
+      const bool there = t < rows && place(k) < group;
+      if (there) copy_piece(slot(turn, 0, k), &op.x(t, from + place(k)), true);
+      if (there && op.z) copy_piece(slot(turn, 1, k), &op.z(t, from + place(k)), true);
     }
+    commit_copies();
+  };
 #pragma unroll
-    for (int i = 0; i < count; ++i) {
-      if (op.z && !op.norm_before_gate) u[k][i] *= gate[k][i];
-      sum += u[k][i] * u[k][i];
+  for (int i = 0; i < ahead; ++i) copy(first + i * step, i);
+  A weight[per][count];
+#pragma unroll
+  for (int k = 0; k < per; ++k)
+#pragma unroll
+    for (int i = 0; i < count; ++i)
+      weight[k][i] = op.weight && place(k) < group ? op.weight(from + place(k) + i) : A(1);
+  int turn = 0, half = 0;
+  for (index_t t = first; t < rows; t += step, half ^= 1) {
+    wait_copies<ahead - 1>();
+    A u[per][count], sum = 0;
+    piece<V> gate[per];
+#pragma unroll
+    for (int k = 0; k < per; ++k) {
+      if (place(k) >= group) continue;
+      read_piece(u[k], slot(turn, 0, k));
+      if (op.z) gate[k] = *reinterpret_cast<const piece<V>*>(slot(turn, 1, k));
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        if (op.z && !op.norm_before_gate) u[k][i] *= silu_as<V>(A(gate[k].at[i]));
+        sum += u[k][i] * u[k][i];
+      }
     }
+    copy(t + ahead * step, turn);
+    turn = turn + 1 < ahead ? turn + 1 : 0;
+    sum = warp_sum(sum);
+    if (lane_index() == 0) shared[half][warp_index()] = sum;
+    __syncthreads();  // the other half is read until the next one
+    A total = 0;
+    for (int w = 0; w < warps; ++w) total += shared[half][w];
+    const A rstd = A(1) / math::sqrt(total / A(group) + A(op.epsilon));
+#pragma unroll
+    for (int k = 0; k < per; ++k) {
+      if (place(k) >= group) continue;
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        u[k][i] *= rstd * weight[k][i];
+        if (op.z && op.norm_before_gate) u[k][i] *= silu_as<V>(A(gate[k].at[i]));
+      }
+      write_piece(&op.y(t, from + place(k)), u[k]);
+    }
+    if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
   }
-  const A rstd = A(1) / math::sqrt(block_sum(sum, shared) / A(group) + A(op.epsilon));
-#pragma unroll
-  for (int k = 0; k < per; ++k) {
-    const index_t d = (index_t(k) * blockDim.x + threadIdx.x) * count;
-    if (d >= group) continue;
-#pragma unroll
-    for (int i = 0; i < count; ++i) {
-      const A weight = op.weight ? op.weight(from + d + i) : A(1);
-      u[k][i] *= rstd * weight;
-      if (op.z && op.norm_before_gate) u[k][i] *= gate[k][i];
-    }
-    write_piece(&op.y(t, from + d), u[k]);
-  }
-  if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
 }
 
 /// Launches it if operands are aligned and the group is not too wide; says whether.
 template <class E>
 bool launch_gated_rms_norm_pieces(context<cuda>& ctx, const ops::gated_rms_norm<E>& op) {
-  constexpr index_t count = piece<typename E::value>::count, most = 512;
-  const index_t group = op.group(), pieces = group / count;
-  if (group % count != 0 || pieces > 4 * most || !in_pieces(op.x) || !in_pieces(op.z) ||
+  constexpr index_t count = piece<typename E::value>::count, most = gated_norm_threads;
+  const index_t group = op.group(), pieces = group / count, groups = op.x.size[1] / group;
+  if (group % count != 0 || pieces > 2 * most || !in_pieces(op.x) || !in_pieces(op.z) ||
       !in_pieces(op.y))
     return false;
   const auto launch = [&](auto per) {
-    const index_t threads = ((pieces + per.value - 1) / per.value + warp_size - 1) / warp_size;
-    gated_rms_norm_pieces_kernel<decltype(per), E>
-        <<<blocks_for(op.x.size[0] * (op.x.size[1] / group), 1), unsigned(threads * warp_size), 0,
-           ctx.stream>>>(op);
+    const auto kernel = gated_rms_norm_pieces_kernel<decltype(per), E>;
+    const index_t warps = ((pieces + per.value - 1) / per.value + warp_size - 1) / warp_size;
+    const int bytes = int(warps) * warp_size * per.value * 2 * 16 * gated_norm_ahead;
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+               op.name);
+    const index_t at_once = std::min<index_t>((per.value == 1 ? 60 : 20) / warps, 16);
+    const index_t room = std::max<index_t>(at_once * ctx.multiprocessors / groups, 1);
+    kernel<<<blocks_for(std::min(op.x.size[0], room) * groups, 1), unsigned(warps * warp_size),
+             bytes, ctx.stream>>>(op);
     launched(op.name);
     return true;
   };
   if (op.x.size[0] == 0) return true;
-  if (pieces <= most / 2) return launch(constant<1>{});
-  if (pieces <= 2 * most) return launch(constant<2>{});
-  return launch(constant<4>{});
+  return pieces <= most ? launch(constant<1>{}) : launch(constant<2>{});
 }
 
 }  // namespace kernels
 
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::rms_norm<E, X>& op) {
+  if (kernels::launch_row_norm<typename E::value, X>(ctx, op)) return;
   kernels::launch_rows(ctx, kernels::rms_norm_kernel<E, X>, op.x.size[0], op);
 }
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::layer_norm<E, X>& op) {
+  if (kernels::launch_row_norm<typename E::value, X>(ctx, op)) return;
   kernels::launch_rows(ctx, kernels::layer_norm_kernel<E, X>, op.x.size[0], op);
 }
 template <class E>

@@ -53,11 +53,27 @@ bool in_pieces(const view<T, R, memory::device>& v, int count = 16 / int(sizeof(
   return yes;
 }
 
+/// 2^x and 1 / x, one instruction each; results below the smallest normal number are zero.
+__device__ inline float power_of_2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float quick_inverse(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+/// 1 / (1 + exp(-x)), to about 22 bits.
+__device__ inline float quick_sigmoid(float x) {
+  return quick_inverse(1.0f + power_of_2(-1.44269504f * x));
+}
+
 /// x / (1 + exp(-x)), in the precision that a result of type V keeps.
 template <class V, class A>
 __device__ A silu_as(A x) {
   if constexpr (std::is_same_v<V, bf16> && std::is_same_v<A, float>) {
-    return __fdividef(x, 1.0f + __expf(-x));  // beyond 2^126 the quotient is 0, as it should be
+    return x * quick_sigmoid(x);
   } else {
     return apply_activation(activation::silu, x);
   }
@@ -67,7 +83,7 @@ __device__ A silu_as(A x) {
 template <class V, class A>
 __device__ A silu_slope_as(A x) {
   if constexpr (std::is_same_v<V, bf16> && std::is_same_v<A, float>) {
-    const float s = __fdividef(1.0f, 1.0f + __expf(-x));
+    const float s = quick_sigmoid(x);
     return s * (1.0f + x * (1.0f - s));
   } else {
     return activation_derivative(activation::silu, x);

@@ -66,6 +66,15 @@ __device__ bool beats(A v, index_t i, A best, index_t at) {
   return at < 0 ? i >= 0 : i >= 0 && (v > best || (v == best && i < at));
 }
 
+__device__ inline int block_min(int v) {
+  __shared__ int shared[warp_size];
+  v = __reduce_min_sync(all_lanes, v);
+  if (lane_index() == 0) shared[warp_index()] = v;
+  __syncthreads();
+  for (int w = 0; w < int(blockDim.x) / warp_size; ++w) v = shared[w] < v ? shared[w] : v;
+  return v;
+}
+
 template <class E, class X>
 __global__ void argmax_kernel(const ops::argmax<E, X> op) {
   using A = accum_t<X>;
@@ -74,10 +83,14 @@ __global__ void argmax_kernel(const ops::argmax<E, X> op) {
   const index_t t = blockIdx.x;
   A best = 0;
   index_t at = -1;
-  for (index_t v = threadIdx.x; v < op.x.size[1]; v += blockDim.x) {
+  const int columns = int(op.x.size[1]);
+  int unfit = columns;
+  for (int v = int(threadIdx.x); v < columns; v += int(blockDim.x)) {
     const A x = A(op.x(t, v));
     if (x == x && beats(x, v, best, at)) best = x, at = v;
+    if (!(x < A(INFINITY)) && v < unfit) unfit = v;
   }
+  if (op.unfit) unfit = block_min(unfit);
   for (int o = warp_size / 2; o > 0; o /= 2) {
     const A x = __shfl_xor_sync(all_lanes, best, o);
     const index_t v = __shfl_xor_sync(all_lanes, at, o);
@@ -89,6 +102,7 @@ __global__ void argmax_kernel(const ops::argmax<E, X> op) {
   for (int w = 1; w < int(blockDim.x) / warp_size; ++w)
     if (beats(values[w], places[w], best, at)) best = values[w], at = places[w];
   op.index(t) = std::int32_t(at < 0 ? 0 : at);
+  if (op.unfit) op.unfit(t) = unfit < columns ? unfit : best == -A(INFINITY) ? 0 : -1;
 }
 
 }  // namespace kernels
@@ -109,7 +123,12 @@ double > void execute(context<cuda>& ctx, const ops::sum_squares<E>& op) {
 }
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::argmax<E, X>& op) {
-  kernels::launch_rows(ctx, kernels::argmax_kernel<E, X>, op.x.size[0], op);
+  if (op.x.size[0] == 0) return;
+  // A vocabulary has many columns, and a step few rows.
+  const unsigned threads = op.x.size[1] > 8192 ? 1024 : kernels::block_threads;
+  kernels::argmax_kernel<E, X>
+      <<<kernels::blocks_for(op.x.size[0], 1), threads, 0, ctx.stream>>>(op);
+  kernels::launched(op.name);
 }
 
 }  // namespace mlmamba::backend

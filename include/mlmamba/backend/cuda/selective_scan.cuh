@@ -142,7 +142,8 @@ void execute(context<cuda>& ctx, const ops::selective_scan<E>& op) {
   const index_t b = op.x.size[0], l = op.x.size[1], d = op.x.size[2], n = op.A.size[1];
   if (b == 0 || d == 0) return;
   if constexpr (std::is_same_v<A, float>)
-    if (op.algorithm != ops::scan_algorithm::sequential && kernels::scans_by_channels(op))
+    if (op.algorithm != ops::scan_algorithm::sequential && kernels::scans_by_channels(op) &&
+        kernels::in_pieces(op.y))
       return kernels::run_scan_by_channels(ctx, op);
   constexpr index_t usual_chunk = 128;
   auto frame = ctx.scratch.make_frame();

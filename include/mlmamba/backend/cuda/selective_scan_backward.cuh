@@ -267,7 +267,7 @@ void execute(context<cuda>& ctx, const ops::selective_scan_backward<E>& op) {
                 g = op.B.size[2];
   if (b == 0 || d == 0) return;
   if constexpr (std::is_same_v<A, float>)
-    if (kernels::scans_by_channels(op)) return kernels::run_scan_back_by_channels(ctx, op);
+    if (kernels::scans_back_by_channels(op)) return kernels::run_scan_back_by_channels(ctx, op);
   auto frame = ctx.scratch.make_frame();
   const auto make = [&](auto n) { return ctx.scratch.template make<A>(n); };
   kernels::selective_scan_backward_plan<E> plan{};

@@ -1,224 +1,233 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Backward of the selective scan with a thread per channel: forward once to keep a state every 8
-// tokens, then back, 8 tokens at a time, whose states are recomputed into registers.
+// Backward of the selective scan where states are small and channels many (see
+// selective_scan_channels.cuh): forward once to keep a state every 8 tokens, then back, 8 tokens
+// at a time, whose states are recomputed into registers. Segments of the sequence run side by side.
 #pragma once
 
 #include "mlmamba/backend/cuda/selective_scan_channels.cuh"
 
 namespace mlmamba::backend::kernels {
 
-inline constexpr int scan_kept = 8;  ///< tokens from one kept state to the next
-
 template <class E>
-struct scan_channels_backward_plan {
+struct scan_back_plan {
   static constexpr const char* name = ops::selective_scan_backward<E>::name;
   ops::selective_scan_backward<E> op;
-  index_t runs, blocks;                         // of 8 tokens; of channels
-  view<float, 4, memory::device> kept;          // (B, runs, 16, D)
+  scan_channels_plan<E> forward;
   view<float, 4, memory::device> dBC;           // (B, L, blocks, 32): of dB, then of dC
-  view<float, 3, memory::device> dA;            // (B, 16, D)
-  view<float, 2, memory::device> dD, ddt_bias;  // (B, D)
+  view<float, 4, memory::device> dA;            // (B, segments, D, 16)
+  view<float, 3, memory::device> dD, ddt_bias;  // (B, segments, D)
 };
 
-/// What both walks know of their channel.
-template <class E>
-struct scan_channel {
-  index_t b, d;
-  int block;
-  bool inside;
-  float rate[scan_state_size], bias;  // the rate to base 2
+inline constexpr int scan_warps = scan_threads / warp_size;
 
-  __device__ explicit scan_channel(const ops::selective_scan_backward<E>& op, index_t blocks) {
-    b = blockIdx.x;
-    block = int(take_index(b, blocks));
-    d = index_t(block) * scan_block + threadIdx.x;
-    inside = d < op.x.size[2];
-    if (!inside) d = op.x.size[2] - 1;
-    bias = op.dt_bias ? op.dt_bias(d) : 0.0f;
-#pragma unroll
-    for (int n = 0; n < scan_state_size; ++n)
-      rate[n] = n < op.A.size[1] ? op.A(d, n) * 1.44269504f : 0.0f;
-  }
-};
-
-/// Rows t0 .. t0 + count of B or C into shared memory, zeros elsewhere.
 template <class V>
-__device__ void scan_read_rows(float (&to)[scan_tile][scan_state_size],
-                               const view<const V, 4, memory::device>& from, index_t b, index_t t0,
-                               int count) {
-  for (int e = int(threadIdx.x); e < scan_tile * scan_state_size; e += scan_block) {
-    const int t = e / scan_state_size, n = e % scan_state_size;
-    to[t][n] = t < count && n < from.size[3] ? float(from(b, t0 + t, 0, n)) : 0.0f;
-  }
-}
+struct scan_back_memory {
+  alignas(16) scan_rows<V> x[2], dt[2], z[2], dy[2];  // then dx, ddt and dz
+  alignas(16) float2 steps[scan_tile][scan_block];    // dt', dt' x
+  alignas(16) float dv[scan_tile][scan_block];        // dy silu(z)
+  alignas(16) float B[scan_tile][scan_state_size], C[scan_tile][scan_state_size];
+  float sums[scan_tile][scan_warps][warp_size];  // of dB and dC over the channels of a warp
+  int begins[scan_tile];
+};
 
-template <class E>
-__device__ bool scan_begins(const ops::selective_scan_backward<E>& op, index_t b, index_t t) {
-  return op.seq_idx && op.seq_idx(b, t) != (t > 0 ? op.seq_idx(b, t - 1) : 0);
-}
-
-template <class E>
-__global__ void __launch_bounds__(scan_block)
-    scan_keep_kernel(const scan_channels_backward_plan<E> plan) {
-  using V = typename E::value;
-  __shared__ __align__(16) float Bs[scan_tile][scan_state_size];
-  const auto& op = plan.op;
-  const scan_channel<E> me(op, plan.blocks);
-  const index_t length = op.x.size[1];
-  float S[scan_state_size];
+/// Sums of v over the 8 channels of a warp: the lane (channel, q) gets that of number `channel`.
+__device__ inline float scan_channel_sums(float (&v)[8]) {
+  const int lane = lane_index();
 #pragma unroll
-  for (int n = 0; n < scan_state_size; ++n)
-    S[n] = op.initial_states && n < op.A.size[1] ? op.initial_states(me.b, me.d, n) : 0.0f;
-  for (index_t t0 = 0; t0 < length; t0 += scan_tile) {
-    const int count = int(length - t0 < scan_tile ? length - t0 : index_t(scan_tile));
-    __syncthreads();
-    scan_read_rows(Bs, op.B, me.b, t0, count);
-    __syncthreads();
-    for (int t1 = 0; t1 < count; t1 += scan_kept) {
-      const index_t begin = t0 + t1;
-      V xs[scan_kept], dts[scan_kept];
+  for (int k = 4, o = 16; k >= 1; k /= 2, o /= 2) {
+    const bool upper = lane & o;
 #pragma unroll
-      for (int k = 0; k < scan_kept; ++k) {
-        const bool there = t1 + k < count;
-        xs[k] = there ? op.x(me.b, begin + k, me.d) : V(0.0f);
-        dts[k] = there ? op.dt(me.b, begin + k, me.d) : V(0.0f);
-      }
-      if (me.inside) {
-#pragma unroll
-        for (int n = 0; n < scan_state_size; ++n)
-          plan.kept(me.b, begin / scan_kept, n, me.d) = S[n];
-      }
-#pragma unroll
-      for (int k = 0; k < scan_kept; ++k) {
-        if (t1 + k >= count) break;
-        float dt = float(dts[k]) + me.bias;
-        if (op.dt_softplus) dt = fast_softplus<V>(dt);
-        const float step = dt * float(xs[k]);
-        const bool begins = scan_begins(op, me.b, begin + k);
-#pragma unroll
-        for (int n = 0; n < scan_state_size; ++n)
-          S[n] = multiply_add(step, Bs[t1 + k][n],
-                              begins ? 0.0f : decay_of_2<V>(dt * me.rate[n]) * S[n]);
-      }
+    for (int i = 0; i < k; ++i) {
+      const float keep = upper ? v[i + k] : v[i], give = upper ? v[i] : v[i + k];
+      v[i] = keep + __shfl_xor_sync(all_lanes, give, o);
     }
   }
+  return v[0];
 }
 
-template <class E>
-__global__ void __launch_bounds__(scan_block, 2)
-    scan_back_kernel(const scan_channels_backward_plan<E> plan) {
+template <class Starts, class E>
+__global__ void __launch_bounds__(scan_threads, 2) scan_back_kernel(const scan_back_plan<E> plan) {
   using V = typename E::value;
-  constexpr int states = scan_state_size, warps = scan_block / warp_size;
-  __shared__ __align__(16) float Bs[scan_tile][states], Cs[scan_tile][states];
-  __shared__ float sums[scan_kept][warps][warp_size];
+  constexpr bool starts = Starts::value != 0;
+  extern __shared__ __align__(128) unsigned char raw[];
+  auto& s = *reinterpret_cast<scan_back_memory<V>*>(raw);
   const auto& op = plan.op;
-  const scan_channel<E> me(op, plan.blocks);
-  const index_t length = op.x.size[1], b = me.b, d = me.d;
-  const float skip = op.D ? op.D(d) : 0.0f;
-  float G[states], dA[states] = {}, dD = 0, dbias = 0;
+  const scan_channels_plan<E>& forward = plan.forward;
+  const index_t length = op.x.size[1], channels = op.x.size[2];
+  const int states = int(op.A.size[1]);
+  index_t b = blockIdx.x;
+  const index_t block = take_index(b, forward.blocks), d0 = block * scan_block,
+                segment = take_index(b, forward.segments);
+  const index_t begin = segment * forward.segment,
+                end = begin + forward.segment < length ? begin + forward.segment : length;
+  const int channel = int(threadIdx.x) / scan_quarter, q = int(threadIdx.x) % scan_quarter;
+  const int warp = warp_index(), lane = lane_index();
+  const index_t d = d0 + channel;
+  const bool inside = d < channels;
+
+  float G[4], rate[4], entering[4], dA[4] = {}, dD = 0, dbias = 0;
+  read_piece(entering, &forward.ends(b, segment, d, 4 * q));
 #pragma unroll
-  for (int n = 0; n < states; ++n)
-    G[n] = op.dfinal_states && n < op.A.size[1] ? op.dfinal_states(b, d, n) : 0.0f;
-  const index_t tiles = (length + scan_tile - 1) / scan_tile;
-  for (index_t tile = tiles - 1; tile >= 0; --tile) {
-    const index_t t0 = tile * scan_tile;
-    const int count = int(length - t0 < scan_tile ? length - t0 : index_t(scan_tile));
+  for (int i = 0; i < 4; ++i) {
+    const int n = 4 * q + i;
+    const bool there = inside && n < states;
+    rate[i] = there ? op.A(d, n) * 1.44269504f : 0.0f;  // to base 2
+    G[i] = there && op.dfinal_states && !forward.adjoints ? op.dfinal_states(b, d, n) : 0.0f;
+  }
+  if (forward.adjoints) read_piece(G, &forward.adjoints(b, segment, d, 4 * q));
+  const float skip = op.D && inside ? op.D(d) : 0.0f;
+  const float my_bias = op.dt_bias && inside ? op.dt_bias(d) : 0.0f;
+
+  const int my_token = int(threadIdx.x) / 16, my_channel = 4 * (int(threadIdx.x) % 16);
+  const int my_n = int(threadIdx.x) % scan_state_size;
+  float bias[4] = {};
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (op.dt_bias && d0 + my_channel + i < channels) bias[i] = op.dt_bias(d0 + my_channel + i);
+  V next_B = V(0.0f), next_C = V(0.0f);
+  int next_begins = 0;
+  const auto count_at = [&](index_t t0) {
+    return int(end - t0 < scan_tile ? end - t0 : index_t(scan_tile));
+  };
+  const auto read = [&](index_t t0, int to) {
+    if (t0 >= begin) {
+      const int count = count_at(t0);
+      scan_copy<V>(s.x[to], op.x, b, t0, count, d0, 0);
+      scan_copy<V>(s.dt[to], op.dt, b, t0, count, d0, 1);
+      if (op.z) scan_copy<V>(s.z[to], op.z, b, t0, count, d0, 2);
+      scan_copy<V>(s.dy[to], op.dy, b, t0, count, d0, 3);
+      const bool there = my_token < count && my_n < states;
+      next_B = there ? op.B(b, t0 + my_token, 0, my_n) : V(0.0f);
+      next_C = there ? op.C(b, t0 + my_token, 0, my_n) : V(0.0f);
+      if constexpr (starts)
+        next_begins = int(threadIdx.x) < count &&
+                      scan_begins<E>(op.seq_idx, b, t0 + int(threadIdx.x) % scan_tile);
+    }
+    commit_copies();
+  };
+  const auto write = [&](index_t t0, int from) {
+    const int count = count_at(t0);
+    scan_write<V>(op.dx, s.x[from], b, t0, count, d0, 0);
+    scan_write<V>(op.ddt, s.dt[from], b, t0, count, d0, 1);
+    if (op.z) scan_write<V>(op.dz, s.z[from], b, t0, count, d0, 2);
+    for (int e = int(threadIdx.x); e < count * warp_size; e += scan_threads) {
+      const int t = e / warp_size, n = e % warp_size;
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < scan_warps; ++w) sum += s.sums[t][w][n];
+      plan.dBC(b, t0 + t, block, n) = sum;
+    }
+  };
+
+  const index_t last = begin + (end - begin - 1) / scan_tile * scan_tile;
+  read(last, 0);
+  float next_kept[4], next_steps = 0;
+  const auto read_kept = [&](index_t t) {
+    if (t < begin) return;
+    read_piece(next_kept, &forward.kept(b, t / scan_kept, d, 4 * q));
+    next_steps = forward.kept_steps(b, t / scan_kept, d);
+  };
+  const index_t last_run = begin + (end - begin - 1) / scan_kept * scan_kept;
+  read_kept(last_run);
+  int at = 0;
+  for (index_t t0 = last; t0 >= begin; t0 -= scan_tile, at ^= 1) {
+    const int count = count_at(t0);
+    wait_copies<0>();
+    __syncthreads();  // the tile is there, and the one after is done with
+    if (t0 < last) write(t0 + scan_tile, at ^ 1);
+    scan_prepare<true>(s, at, my_token, my_channel, bias, my_token < count, op.dt_softplus,
+                       bool(op.z));
+    s.B[my_token][my_n] = float(next_B);
+    s.C[my_token][my_n] = float(next_C);
+    if (starts && threadIdx.x < scan_tile) s.begins[threadIdx.x] = next_begins;
     __syncthreads();
-    scan_read_rows(Bs, op.B, b, t0, count);
-    scan_read_rows(Cs, op.C, b, t0, count);
-    __syncthreads();
-    for (int t1 = (count - 1) / scan_kept * scan_kept; t1 >= 0; t1 -= scan_kept) {
-      const index_t begin = t0 + t1;
-      const int here = count - t1 < scan_kept ? count - t1 : scan_kept;
-      V xs[scan_kept], dts[scan_kept], dys[scan_kept], zs[scan_kept];
+    read(t0 - scan_tile, at ^ 1);
+
+    for (int r0 = (count - 1) / scan_kept * scan_kept; r0 >= 0; r0 -= scan_kept) {
+      float h[scan_kept + 1][4], decay[scan_kept][4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float carried = scan_decay<V>(next_steps, rate[i]);
+        h[0][i] = carried == 0.0f ? next_kept[i] : multiply_add(carried, entering[i], next_kept[i]);
+      }
+      read_kept(t0 + r0 - scan_kept);
 #pragma unroll
       for (int k = 0; k < scan_kept; ++k) {
-        const bool there = k < here && me.inside;
-        xs[k] = there ? op.x(b, begin + k, d) : V(0.0f);
-        dts[k] = there ? op.dt(b, begin + k, d) : V(0.0f);
-        dys[k] = there ? op.dy(b, begin + k, d) : V(0.0f);
-        if (op.z) zs[k] = there ? op.z(b, begin + k, d) : V(0.0f);
-      }
-      float h[scan_kept + 1][states];
+        const float2 step = s.steps[r0 + k][channel];
+        float B[4];
+        read_piece(B, &s.B[r0 + k][4 * q]);
+        const bool begins = starts && s.begins[r0 + k];
 #pragma unroll
-      for (int n = 0; n < states; ++n) h[0][n] = plan.kept(b, begin / scan_kept, n, d);
-#pragma unroll
-      for (int k = 0; k < scan_kept; ++k) {
-        if (k >= here) break;
-        float dt = float(dts[k]) + me.bias;
-        if (op.dt_softplus) dt = fast_softplus<V>(dt);
-        const float step = dt * float(xs[k]);
-        const bool begins = scan_begins(op, b, begin + k);
-#pragma unroll
-        for (int n = 0; n < states; ++n)
-          h[k + 1][n] = multiply_add(step, Bs[t1 + k][n],
-                                     begins ? 0.0f : decay_of_2<V>(dt * me.rate[n]) * h[k][n]);
+        for (int i = 0; i < 4; ++i) {
+          decay[k][i] = begins ? 0.0f : decay_of_2<V>(step.x * rate[i]);
+          h[k + 1][i] = multiply_add(step.y, B[i], begins ? 0.0f : decay[k][i] * h[k][i]);
+        }
       }
 #pragma unroll
-      for (int k = scan_kept - 1; k >= 0; --k) {
-        if (k >= here) continue;
-        const index_t t = begin + k;
-        const float raw = float(dts[k]) + me.bias, x = float(xs[k]);
-        const float dt = op.dt_softplus ? fast_softplus<V>(raw) : raw;
-        const bool begins = scan_begins(op, b, t);
-        float dv = float(dys[k]);
-        if (op.z) {
-          float v = skip * x;
+      for (int k0 = scan_kept - 4; k0 >= 0; k0 -= 4) {
+        float v[4], through[4], onto[4];  // C h; G B; what goes by the decay
 #pragma unroll
-          for (int n = 0; n < states; ++n) v = multiply_add(Cs[t1 + k][n], h[k + 1][n], v);
-          const float z = float(zs[k]);
-          if (me.inside) op.dz(b, t, d) = V(dv * v * silu_slope_as<V>(z));
-          dv *= silu_as<V>(z);
-        }
-        float products[2 * states], through = 0, onto = 0;  // sums over n of G B, and by the decay
+        for (int k = 3; k >= 0; --k) {
+          const int t = r0 + k0 + k;
+          const float2 step = s.steps[t][channel];
+          const float dv = s.dv[t][channel];
+          const bool begins = starts && s.begins[t];
+          float B[4], C[4], products[8];
+          read_piece(B, &s.B[t][4 * q]);
+          read_piece(C, &s.C[t][4 * q]);
+          v[k] = through[k] = onto[k] = 0.0f;
 #pragma unroll
-        for (int n = 0; n < states; ++n) {
-          G[n] = multiply_add(dv, Cs[t1 + k][n], G[n]);
-          products[n] = dt * x * G[n];
-          products[states + n] = dv * h[k + 1][n];
-          through = multiply_add(G[n], Bs[t1 + k][n], through);
-          G[n] = begins ? 0.0f : G[n] * decay_of_2<V>(dt * me.rate[n]);
-          const float carried = G[n] * h[k][n];
-          onto = multiply_add(me.rate[n], carried, onto);
-          dA[n] = multiply_add(dt, carried, dA[n]);
+          for (int i = 0; i < 4; ++i) {
+            v[k] = multiply_add(C[i], h[k0 + k + 1][i], v[k]);
+            G[i] = multiply_add(dv, C[i], G[i]);
+            products[i] = step.y * G[i];
+            products[4 + i] = dv * h[k0 + k + 1][i];
+            through[k] = multiply_add(G[i], B[i], through[k]);
+            G[i] = begins ? 0.0f : G[i] * decay[k0 + k][i];
+            const float carried = begins ? 0.0f : G[i] * h[k0 + k][i];
+            onto[k] = multiply_add(rate[i], carried, onto[k]);
+            dA[i] = multiply_add(step.x, carried, dA[i]);
+          }
+          const float sum = scan_channel_sums(products);
+          // Number `lane / 4` of lane q: element 4 q + lane / 4 % 4, of dB or dC.
+          s.sums[t][warp][lane / 16 * 16 + 4 * q + lane / 4 % 4] = sum;
         }
-        dD = multiply_add(dv, x, dD);
+        // Lane q finishes token q of the four.
+        const int t = r0 + k0 + q;
+        const float x = float(s.x[at][t][channel]), dv = s.dv[t][channel];
+        const float raw_dt = float(s.dt[at][t][channel]) + my_bias;
+        const float all_v = multiply_add(skip, x, scan_sums(v)), all_through = scan_sums(through);
         // Rates are to base 2: ln 2 of them is A.
-        float ddt = multiply_add(through, x, onto * 0.69314718f);
-        if (op.dt_softplus) ddt *= math::softplus_derivative(raw);
+        float ddt = multiply_add(all_through, x, scan_sums(onto) * 0.69314718f);
+        if (op.dt_softplus) ddt *= fast_softplus_slope<V>(raw_dt);
+        if (t >= count) ddt = 0.0f;
+        dD = multiply_add(dv, x, dD);
         dbias += ddt;
-        if (me.inside) {
-          op.dx(b, t, d) = V(multiply_add(skip, dv, through * dt));
-          op.ddt(b, t, d) = V(ddt);
-        }
-        const float sum = warp_sums(products);
-        sums[k][warp_index()][lane_index()] = sum;
+        s.x[at][t][channel] = V(multiply_add(skip, dv, all_through * s.steps[t][channel].x));
+        s.dt[at][t][channel] = V(ddt);
+        if (op.z)
+          s.z[at][t][channel] =
+              V(float(s.dy[at][t][channel]) * all_v * silu_slope_as<V>(float(s.z[at][t][channel])));
       }
-      __syncthreads();
-      for (int e = int(threadIdx.x); e < here * warp_size; e += scan_block) {
-        const int k = e / warp_size, n = e % warp_size;
-        float sum = 0;
-#pragma unroll
-        for (int w = 0; w < warps; ++w) sum += sums[k][w][n];
-        plan.dBC(b, begin + k, me.block, n) = sum;
-      }
-      __syncthreads();
     }
   }
-  if (!me.inside) return;
+  __syncthreads();
+  write(begin, at ^ 1);
+  dD = warp_sum<scan_quarter>(dD), dbias = warp_sum<scan_quarter>(dbias);
+  if (!inside) return;
+  write_piece(&plan.dA(b, segment, d, 4 * q), dA);
+  if (q == 0) plan.dD(b, segment, d) = dD, plan.ddt_bias(b, segment, d) = dbias;
+  if (!op.dinitial_states || segment > 0) return;
 #pragma unroll
-  for (int n = 0; n < states; ++n) {
-    plan.dA(b, n, d) = dA[n];
-    if (op.dinitial_states && n < op.A.size[1]) op.dinitial_states(b, d, n) = G[n];
-  }
-  plan.dD(b, d) = dD, plan.ddt_bias(b, d) = dbias;
+  for (int i = 0; i < 4; ++i)
+    if (4 * q + i < states) op.dinitial_states(b, d, 4 * q + i) = G[i];
 }
 
 /// dB and dC: the blocks of channels, ascending.
 template <class E>
-__global__ void scan_group_kernel(const scan_channels_backward_plan<E> plan) {
+__global__ void scan_group_kernel(const scan_back_plan<E> plan) {
   const auto& op = plan.op;
   index_t b = thread_index();
   if (b >= op.x.size[0] * op.x.size[1] * warp_size) return;
@@ -226,47 +235,81 @@ __global__ void scan_group_kernel(const scan_channels_backward_plan<E> plan) {
   const index_t at = n % scan_state_size;
   if (at >= op.A.size[1]) return;
   float sum = 0;
-  for (index_t k = 0; k < plan.blocks; ++k) sum += plan.dBC(b, t, k, n);
+#pragma unroll 8
+  for (index_t k = 0; k < plan.forward.blocks; ++k) sum += plan.dBC(b, t, k, n);
   const auto& to = n < scan_state_size ? op.dB : op.dC;
   to(b, t, 0, at) = typename E::value(sum);
 }
 
-/// dA, dD and ddt_bias: the rows of the batch, ascending. A thread has a channel.
+/// dA, dD and ddt_bias: rows of the batch and segments, ascending. One thread per element of A.
 template <class E>
-__global__ void scan_parameters_kernel(const scan_channels_backward_plan<E> plan) {
+__global__ void scan_parameters_kernel(const scan_back_plan<E> plan) {
   const auto& op = plan.op;
-  const index_t d = thread_index();
-  if (d >= op.x.size[2]) return;
+  index_t d = thread_index();
+  if (d >= op.A.count()) return;
+  const index_t n = take_index(d, op.A.size[1]);
   const auto add = [&](float& to, auto&& part) {
     float sum = 0;
-    for (index_t b = 0; b < op.x.size[0]; ++b) sum += part(b);
+    for (index_t b = 0; b < op.x.size[0]; ++b)
+      for (index_t c = 0; c < plan.forward.segments; ++c) sum += part(b, c);
     to += sum;
   };
-  for (index_t n = 0; op.dA && n < op.A.size[1]; ++n)
-    add(op.dA(d, n), [&](index_t b) { return plan.dA(b, n, d); });
-  if (op.dD) add(op.dD(d), [&](index_t b) { return plan.dD(b, d); });
-  if (op.ddt_bias) add(op.ddt_bias(d), [&](index_t b) { return plan.ddt_bias(b, d); });
+  if (op.dA) add(op.dA(d, n), [&](index_t b, index_t c) { return plan.dA(b, c, d, n); });
+  if (n > 0) return;
+  if (op.dD) add(op.dD(d), [&](index_t b, index_t c) { return plan.dD(b, c, d); });
+  if (op.ddt_bias)
+    add(op.ddt_bias(d), [&](index_t b, index_t c) { return plan.ddt_bias(b, c, d); });
+}
+
+/// Can these kernels do this op?
+template <class E>
+bool scans_back_by_channels(const ops::selective_scan_backward<E>& op) {
+  return scans_by_channels(op) && in_pieces(op.dy) && in_pieces(op.dx) && in_pieces(op.ddt) &&
+         in_pieces(op.dz);
 }
 
 template <class E>
 void run_scan_back_by_channels(context<cuda>& ctx, const ops::selective_scan_backward<E>& op) {
-  const index_t b = op.x.size[0], l = op.x.size[1], d = op.x.size[2];
   auto frame = ctx.scratch.make_frame();
   const auto make = [&](auto n) { return ctx.scratch.template make<float>(n); };
-  scan_channels_backward_plan<E> plan{};
+  scan_back_plan<E> plan{};
   plan.op = op;
-  plan.runs = (l + scan_kept - 1) / scan_kept, plan.blocks = (d + scan_block - 1) / scan_block;
-  plan.kept = make(shape<4>{{b, plan.runs, scan_state_size, d}});
-  plan.dBC = make(shape<4>{{b, l, plan.blocks, warp_size}});
-  plan.dA = make(shape<3>{{b, scan_state_size, d}});
-  plan.dD = make(shape<2>{{b, d}}), plan.ddt_bias = make(shape<2>{{b, d}});
-  const unsigned blocks = blocks_for(b * plan.blocks, 1);
-  scan_keep_kernel<E><<<blocks, scan_block, 0, ctx.stream>>>(plan);
-  launched(plan.name);
-  scan_back_kernel<E><<<blocks, scan_block, 0, ctx.stream>>>(plan);
-  launched(plan.name);
+  scan_channels_plan<E>& forward = plan.forward;
+  forward.op.x = op.x, forward.op.dt = op.dt, forward.op.A = op.A, forward.op.B = op.B;
+  forward.op.C = op.C, forward.op.z = op.z, forward.op.dt_bias = op.dt_bias, forward.dy = op.dy;
+  forward.op.initial_states = op.initial_states, forward.op.seq_idx = op.seq_idx;
+  forward.op.dt_softplus = op.dt_softplus;
+  cut_scan(forward, 10 * index_t(ctx.multiprocessors));
+  const index_t b = op.x.size[0], l = op.x.size[1], d = forward.blocks * scan_block,
+                c = forward.segments, runs = (l + scan_kept - 1) / scan_kept;
+  forward.ends = make(shape<4>{{b, c, d, scan_state_size}});
+  if (c > 1) forward.adjoints = make(shape<4>{{b, c, d, scan_state_size}});
+  forward.steps = make(shape<3>{{b, c, d}});
+  forward.kept = make(shape<4>{{b, runs, d, scan_state_size}});
+  forward.kept_steps = make(shape<3>{{b, runs, d}});
+  plan.dBC = make(shape<4>{{b, l, forward.blocks, warp_size}});
+  plan.dA = make(shape<4>{{b, c, d, scan_state_size}});
+  plan.dD = make(shape<3>{{b, c, d}}), plan.ddt_bias = make(shape<3>{{b, c, d}});
+  if (c > 1) {
+    launch_scan_walk<scan_walk::adjoints>(ctx, forward);
+  } else {
+    launch_scan_walk<scan_walk::keep>(ctx, forward);
+  }
+  launch_scan_join<E>(ctx, forward, op.dfinal_states);
+  constexpr int bytes = int(sizeof(scan_back_memory<typename E::value>));
+  const auto launch = [&](auto kernel) {
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+               plan.name);
+    kernel<<<blocks_for(b * forward.blocks * c, 1), scan_threads, bytes, ctx.stream>>>(plan);
+    launched(plan.name);
+  };
+  if (op.seq_idx) {
+    launch(scan_back_kernel<constant<1>, E>);
+  } else {
+    launch(scan_back_kernel<constant<0>, E>);
+  }
   launch_elements(ctx, scan_group_kernel<E>, b * l * warp_size, plan);
-  launch_elements(ctx, scan_parameters_kernel<E>, d, plan);
+  launch_elements(ctx, scan_parameters_kernel<E>, op.A.count(), plan);
 }
 
 }  // namespace mlmamba::backend::kernels

@@ -1,181 +1,283 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Selective scan on a GPU with a thread per channel: its whole state (N <= 16) in registers, B and
-// C in shared memory for the block's channels.
+// Selective scan on a GPU where states are small (N <= 16) and channels many: four lanes have a
+// channel, four elements of its state each, in registers. A block has 64 channels and a segment of
+// the sequence, and walks over it 16 tokens at a time; what it reads comes through shared memory.
 #pragma once
 
-#include "mlmamba/backend/cuda/pieces.cuh"
-#include "mlmamba/backend/cuda/selective_scan_plan.cuh"
+#include <algorithm>
+
+#include "mlmamba/backend/cuda/selective_scan_tiles.cuh"
 
 namespace mlmamba::backend::kernels {
 
-inline constexpr int scan_state_size = 16;  ///< elements of a state that a thread has
-inline constexpr int scan_block = 128;      ///< threads, and channels, of a block
-inline constexpr int scan_tile = 32;        ///< tokens whose B and C are in shared memory
-inline constexpr int scan_ahead = 4;        ///< tokens that are read before they are needed
+/// What a walk over a segment does.
+enum class scan_walk : std::uint8_t {
+  ends,      ///< from a zero state: what the segment leaves
+  outputs,   ///< from the state that enters it: y
+  keep,      ///< as `ends`, and keeps a state every 8 tokens for the walk back
+  adjoints,  ///< as `keep`, and what the segment alone leaves to the adjoint of the state before it
+};
 
-/// 2^x for exponents that are never positive, in the precision that results of type V keep.
+/// Arrays of the walks; channels are padded to whole blocks.
+template <class E>
+struct scan_channels_plan {
+  static constexpr const char* name = ops::selective_scan<E>::name;
+  ops::selective_scan<E> op;
+  in<E, 3> dy{};
+  index_t segment = 0, segments = 1, blocks = 0;  // tokens of a segment, segments, of channels
+  view<float, 4, memory::device> ends{};          // (B, segments, D, 16); joined: what enters
+  view<float, 4, memory::device> adjoints{};      // the same; joined: of what leaves
+  view<float, 3, memory::device> steps{};  // (B, segments, D): sum of dt'; infinite: state dropped
+  view<float, 4, memory::device> kept{};   // (B, runs of 8, D, 16): from a zero state
+  view<float, 3, memory::device> kept_steps{};  // (B, runs, D): sum of dt' since the segment began
+};
+
+/// By how much steps of this sum decay a state.
 template <class V>
-__device__ float decay_of_2(float x) {
-  if constexpr (std::is_same_v<V, bf16>) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
-    return y;
-  } else {
-    return exp2f(x);
-  }
-}
-/// softplus, in the precision that results of type V keep.
-template <class V>
-__device__ float fast_softplus(float x) {
-  if constexpr (std::is_same_v<V, bf16>) {
-    if (x > 20.0f) return x;
-    const float e = __expf(x);  // for small e the series of log(1 + e), else its logarithm
-    return e < 0.03f ? e * (1.0f - e * (0.5f - e * (1.0f / 3 - 0.25f * e))) : __logf(1.0f + e);
-  } else {
-    return math::softplus(x);
-  }
+__device__ float scan_decay(float steps, float rate) {
+  return steps == INFINITY ? 0.0f : decay_of_2<V>(steps * rate);
 }
 
-/// `Ends`: from a zero state, only what the segment leaves and by how much it decays a state.
-template <class Ends, class E>
-__global__ void __launch_bounds__(scan_block, 4)
-    scan_channels_kernel(const selective_scan_plan<E> plan) {
+template <class V>
+struct scan_walk_memory {
+  alignas(16) scan_rows<V> x[2], dt[2], z[2], dy[2];
+  alignas(16) float2 steps[scan_tile][scan_block];  // dt', dt' x
+  alignas(16) float dv[scan_tile][scan_block];      // dy silu(z)
+  alignas(16) float B[scan_tile][scan_state_size], C[scan_tile][scan_state_size];
+  int begins[scan_tile];
+};
+
+template <class Walk, class Starts, class E>
+__global__ void __launch_bounds__(scan_threads, Walk::value == int(scan_walk::adjoints) ? 3 : 5)
+    scan_walk_kernel(const scan_channels_plan<E> plan) {
   using V = typename E::value;
-  constexpr bool ends = Ends::value != 0;
-  __shared__ __align__(16) float Bs[scan_tile][scan_state_size],
-      Cs[ends ? 1 : scan_tile][scan_state_size];
+  constexpr auto walk = scan_walk(Walk::value);
+  constexpr bool outputs = walk == scan_walk::outputs, adjoints = walk == scan_walk::adjoints,
+                 keep = adjoints || walk == scan_walk::keep, needs_C = outputs || adjoints;
+  constexpr bool starts = Starts::value != 0;
+  extern __shared__ __align__(128) unsigned char raw[];
+  auto& s = *reinterpret_cast<scan_walk_memory<V>*>(raw);
   const ops::selective_scan<E>& op = plan.op;
-  const index_t length = op.x.size[1], channels = op.x.size[2], states = op.A.size[1];
-  const index_t segments = ends ? plan.chunks - 1 : plan.chunks;
+  const index_t length = op.x.size[1], channels = op.x.size[2];
+  const int states = int(op.A.size[1]);
+  const index_t segments = walk == scan_walk::ends ? plan.segments - 1 : plan.segments;
   index_t b = blockIdx.x;
-  const index_t d0 = take_index(b, (channels + scan_block - 1) / scan_block) * scan_block,
-                segment = take_index(b, segments);
-  const bool inside = d0 + threadIdx.x < channels;
-  const index_t d = inside ? d0 + threadIdx.x : channels - 1;  // the last one is done twice
-  const index_t begin = segment * plan.chunk,
-                end = begin + plan.chunk < length ? begin + plan.chunk : length;
-  float S[scan_state_size], rate[scan_state_size];
+  const index_t d0 = take_index(b, plan.blocks) * scan_block, segment = take_index(b, segments);
+  const index_t begin = segment * plan.segment,
+                end = begin + plan.segment < length ? begin + plan.segment : length;
+  const int channel = int(threadIdx.x) / scan_quarter, q = int(threadIdx.x) % scan_quarter;
+  const index_t d = d0 + channel;
+  const bool inside = d < channels;
+
+  float S[4], rate[4], P[4], G[4] = {};
 #pragma unroll
-  for (int n = 0; n < scan_state_size; ++n) {
-    rate[n] = n < states ? op.A(d, n) * 1.44269504f : 0.0f;  // to base 2
-    S[n] = 0.0f;
-    if (ends || n >= states) continue;
-    if (plan.chunks > 1) S[n] = plan.ends(b, segment, d, n);
-    if (plan.chunks == 1 && op.initial_states) S[n] = op.initial_states(b, d, n);
+  for (int i = 0; i < 4; ++i) {
+    const int n = 4 * q + i;
+    const bool there = inside && n < states;
+    rate[i] = there ? op.A(d, n) * 1.44269504f : 0.0f;  // to base 2
+    S[i] = 0.0f, P[i] = 1.0f;
+    if (!outputs) continue;
+    if (plan.segments > 1) S[i] = plan.ends(b, segment, d, n);
+    if (plan.segments == 1 && there && op.initial_states) S[i] = op.initial_states(b, d, n);
   }
-  const float bias = op.dt_bias ? op.dt_bias(d) : 0.0f, skip = op.D ? op.D(d) : 0.0f;
-  float steps = 0;  // the sum of dt' over the segment: its decay is 2^(steps rate)
-  bool dropped = false;
-  const V* x_at = &op.x(b, begin, d);
-  const V* dt_at = &op.dt(b, begin, d);
-  const V* z_at = op.z ? &op.z(b, begin, d) : nullptr;
-  V* y_at = ends ? nullptr : &op.y(b, begin, d);
-  for (index_t t0 = begin; t0 < end; t0 += scan_tile) {
-    const int count = int(end - t0 < scan_tile ? end - t0 : index_t(scan_tile));
-    __syncthreads();  // everybody is done with the tokens before
-    for (int e = int(threadIdx.x); e < scan_tile * scan_state_size; e += scan_block) {
-      const int t = e / scan_state_size, n = e % scan_state_size;
-      const bool there = t < count && n < states;
-      Bs[t][n] = there ? float(op.B(b, t0 + t, 0, n)) : 0.0f;
-      if constexpr (!ends) Cs[t][n] = there ? float(op.C(b, t0 + t, 0, n)) : 0.0f;
+  float steps = 0;
+  const float skip = outputs && op.D && inside ? op.D(d) : 0.0f;
+
+  // Four channels of one token of a tile are this thread's to prepare.
+  const int my_token = int(threadIdx.x) / 16, my_channel = 4 * (int(threadIdx.x) % 16);
+  float bias[4] = {};
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (op.dt_bias && d0 + my_channel + i < channels) bias[i] = op.dt_bias(d0 + my_channel + i);
+  const int my_n = int(threadIdx.x) % scan_state_size;
+  V next_B = V(0.0f), next_C = V(0.0f);
+  int next_begins = 0;
+  const auto count_at = [&](index_t t0) {
+    return t0 >= end ? 0 : int(end - t0 < scan_tile ? end - t0 : index_t(scan_tile));
+  };
+  const auto read = [&](index_t t0, int to) {
+    const int count = count_at(t0);
+    if (count > 0) {
+      scan_copy<V>(s.x[to], op.x, b, t0, count, d0, 0);
+      scan_copy<V>(s.dt[to], op.dt, b, t0, count, d0, 1);
+      if (needs_C && op.z) scan_copy<V>(s.z[to], op.z, b, t0, count, d0, 2);
+      if constexpr (adjoints) scan_copy<V>(s.dy[to], plan.dy, b, t0, count, d0, 3);
+      const bool there = my_token < count && my_n < states;
+      next_B = there ? op.B(b, t0 + my_token, 0, my_n) : V(0.0f);
+      if constexpr (needs_C) next_C = there ? op.C(b, t0 + my_token, 0, my_n) : V(0.0f);
+      if constexpr (starts)
+        next_begins = int(threadIdx.x) < count &&
+                      scan_begins<E>(op.seq_idx, b, t0 + int(threadIdx.x) % scan_tile);
     }
+    commit_copies();
+  };
+  read(begin, 0);
+  int at = 0;
+  for (index_t t0 = begin; t0 < end; t0 += scan_tile, at ^= 1) {
+    const int count = count_at(t0);
+    wait_copies<0>();
+    __syncthreads();  // the tile is there, and the one before is done with
+    if (outputs && t0 > begin)
+      scan_write<V>(op.y, s.x[at ^ 1], b, t0 - scan_tile, scan_tile, d0, 0);
+    scan_prepare<adjoints>(s, at, my_token, my_channel, bias, my_token < count, op.dt_softplus,
+                           adjoints && op.z);
+    s.B[my_token][my_n] = float(next_B);
+    if constexpr (needs_C) s.C[my_token][my_n] = float(next_C);
+    if (starts && threadIdx.x < scan_tile) s.begins[threadIdx.x] = next_begins;
     __syncthreads();
-    for (int t1 = 0; t1 < count; t1 += scan_ahead) {
-      V xs[scan_ahead], dts[scan_ahead], zs[scan_ahead];
+    read(t0 + scan_tile, at ^ 1);
+
 #pragma unroll
-      for (int k = 0; k < scan_ahead; ++k) {
-        const bool there = t1 + k < count;
-        xs[k] = there ? x_at[k * op.x.stride[1]] : V(0.0f);
-        dts[k] = there ? dt_at[k * op.dt.stride[1]] : V(0.0f);
-        if (!ends && z_at) zs[k] = there ? z_at[k * op.z.stride[1]] : V(0.0f);
+    for (int t1 = 0; t1 < scan_tile; t1 += 4) {
+      if (keep && t1 % scan_kept == 0) {
+        const index_t run = t0 / scan_kept + t1 / scan_kept;
+        if (t1 < count) {
+          write_piece(&plan.kept(b, run, d, 4 * q), S);
+          if (q == 0) plan.kept_steps(b, run, d) = steps;
+        }
       }
-      x_at += scan_ahead * op.x.stride[1], dt_at += scan_ahead * op.dt.stride[1];
-      if (!ends && z_at) z_at += scan_ahead * op.z.stride[1];
+      float sums[4];
 #pragma unroll
-      for (int k = 0; k < scan_ahead; ++k) {
+      for (int k = 0; k < 4; ++k) {
         const int t = t1 + k;
-        if (t >= count) break;
-        const float x = float(xs[k]);
-        float dt = float(dts[k]) + bias;
-        if (op.dt_softplus) dt = fast_softplus<V>(dt);
-        if (op.seq_idx) {
-          const index_t at = t0 + t;
-          if (op.seq_idx(b, at) != (at > 0 ? op.seq_idx(b, at - 1) : 0)) {
-            dropped = true;
+        const float2 step = s.steps[t][channel];
+        float B[4], C[4];
+        read_piece(B, &s.B[t][4 * q]);
+        if constexpr (needs_C) read_piece(C, &s.C[t][4 * q]);
+        if (starts && s.begins[t]) {
+          steps = INFINITY;
 #pragma unroll
-            for (int n = 0; n < scan_state_size; ++n) S[n] = 0.0f;
+          for (int i = 0; i < 4; ++i) S[i] = P[i] = 0.0f;
+        }
+        if constexpr (!outputs) steps += step.x;
+        float sum = 0;
+        const float dv = adjoints ? s.dv[t][channel] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float decay = decay_of_2<V>(step.x * rate[i]);
+          S[i] = multiply_add(step.y, B[i], decay * S[i]);
+          if constexpr (outputs) sum = multiply_add(C[i], S[i], sum);
+          if constexpr (adjoints) {
+            P[i] *= decay;
+            G[i] = multiply_add(P[i], dv * C[i], G[i]);
           }
         }
-        if constexpr (ends) steps += dt;
-        const float step = dt * x;
-        float sums[4] = {};
-#pragma unroll
-        for (int n = 0; n < scan_state_size; n += 4) {
-          float B[4], C[4];
-          read_piece(B, &Bs[t][n]);
-          if constexpr (!ends) read_piece(C, &Cs[t][n]);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            S[n + i] = multiply_add(step, B[i], decay_of_2<V>(dt * rate[n + i]) * S[n + i]);
-            if constexpr (!ends) sums[i] = multiply_add(C[i], S[n + i], sums[i]);
-          }
-        }
-        if constexpr (!ends) {
-          float y = multiply_add(skip, x, (sums[0] + sums[1]) + (sums[2] + sums[3]));
-          if (z_at) y *= silu_as<V>(float(zs[k]));
-          if (inside) y_at[k * op.y.stride[1]] = V(y);
-        }
+        sums[k] = sum;
       }
-      if constexpr (!ends) y_at += scan_ahead * op.y.stride[1];
+      if constexpr (outputs) {
+        const int t = t1 + q;
+        float y = scan_sums(sums);
+        y = multiply_add(skip, float(s.x[at][t][channel]), y);
+        if (op.z) y *= silu_as<V>(float(s.z[at][t][channel]));
+        s.x[at][t][channel] = V(y);
+      }
     }
   }
-  if (!inside) return;
+  if constexpr (outputs) {
+    __syncthreads();
+    const index_t last = begin + (end - begin - 1) / scan_tile * scan_tile;
+    scan_write<V>(op.y, s.x[at ^ 1], b, last, count_at(last), d0, 0);
+    if (!inside || !op.final_states || segment + 1 < plan.segments) return;
 #pragma unroll
-  for (int n = 0; n < scan_state_size; ++n) {
-    if (n >= states) continue;
-    if constexpr (ends) {
-      plan.ends(b, segment, d, n) = S[n];
-      plan.decay(b, segment, d, n) = dropped ? 0.0f : exp2f(steps * rate[n]);
-    } else if (segment + 1 == plan.chunks && op.final_states) {
-      op.final_states(b, d, n) = S[n];
-    }
+    for (int i = 0; i < 4; ++i)
+      if (4 * q + i < states) op.final_states(b, d, 4 * q + i) = S[i];
+  } else {
+    write_piece(&plan.ends(b, segment, d, 4 * q), S);
+    if constexpr (adjoints) write_piece(&plan.adjoints(b, segment, d, 4 * q), G);
+    if (q == 0) plan.steps(b, segment, d) = steps;
   }
 }
 
-/// Does a thread per channel do this op? Others are done by lanes that share a channel.
+/// One thread per element of the state: after this `ends` enter their segments, and `adjoints` are
+/// of the states that leave them (`dfinal_states` at the last).
+template <class E>
+__global__ void scan_join_kernel(const scan_channels_plan<E> plan,
+                                 const in_accum<E, 3> dfinal_states) {
+  using V = typename E::value;
+  const ops::selective_scan<E>& op = plan.op;
+  index_t b = thread_index();
+  if (b >= op.x.size[0] * plan.blocks * scan_block * scan_state_size) return;
+  const index_t n = take_index(b, scan_state_size), d = take_index(b, plan.blocks * scan_block);
+  const bool there = d < op.x.size[2] && n < op.A.size[1];
+  const float rate = there ? op.A(d, n) * 1.44269504f : 0.0f;
+  const auto join = [&](const view<float, 4, memory::device>& of, float state, index_t c) {
+    float& slot = of(b, c, d, n);
+    const float left = slot, decay = scan_decay<V>(plan.steps(b, c, d), rate);
+    slot = state;
+    return decay == 0.0f ? left : multiply_add(decay, state, left);
+  };
+  float state = there && op.initial_states ? op.initial_states(b, d, n) : 0.0f;
+  for (index_t c = 0; c + 1 < plan.segments; ++c) state = join(plan.ends, state, c);
+  plan.ends(b, plan.segments - 1, d, n) = state;
+  if (!plan.adjoints) return;
+  float adjoint = there && dfinal_states ? dfinal_states(b, d, n) : 0.0f;
+  for (index_t c = plan.segments - 1; c > 0; --c) adjoint = join(plan.adjoints, adjoint, c);
+  plan.adjoints(b, 0, d, n) = adjoint;
+}
+
+/// Can these kernels do this op? Others are done by lanes that share a channel.
 template <class Op>
 bool scans_by_channels(const Op& op) {
   return op.A.size[1] <= scan_state_size && op.A.size[1] > 4 && op.B.size[2] == 1 &&
-         op.x.size[1] > 0 && op.x.size[0] * op.x.size[2] >= 256;
+         op.x.size[1] > 0 && op.x.size[0] * op.x.size[2] >= 256 && in_pieces(op.x) &&
+         in_pieces(op.dt) && in_pieces(op.z);
+}
+
+/// Cuts the sequence into segments, as many as make `room` blocks: a cut costs work, so no more
+/// than keep the GPU busy. A function of sizes and of the GPU: runs repeat bit for bit.
+template <class E>
+void cut_scan(scan_channels_plan<E>& plan, index_t room) {
+  const auto& n = plan.op.x.size;
+  plan.blocks = (n[2] + scan_block - 1) / scan_block;
+  const index_t tiles = (n[1] + scan_tile - 1) / scan_tile;
+  const index_t most = std::max<index_t>(std::min(room / (n[0] * plan.blocks), tiles / 8), 1);
+  const index_t per = (tiles + most - 1) / most;
+  plan.segment = per * scan_tile, plan.segments = (tiles + per - 1) / per;
+}
+
+template <scan_walk Walk, class E>
+void launch_scan_walk(context<cuda>& ctx, const scan_channels_plan<E>& plan) {
+  constexpr int bytes = int(sizeof(scan_walk_memory<typename E::value>));
+  const index_t segments = Walk == scan_walk::ends ? plan.segments - 1 : plan.segments;
+  const auto launch = [&](auto kernel) {
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+               plan.name);
+    kernel<<<blocks_for(plan.op.x.size[0] * plan.blocks * segments, 1), scan_threads, bytes,
+             ctx.stream>>>(plan);
+    launched(plan.name);
+  };
+  if (plan.op.seq_idx) {
+    launch(scan_walk_kernel<constant<int(Walk)>, constant<1>, E>);
+  } else {
+    launch(scan_walk_kernel<constant<int(Walk)>, constant<0>, E>);
+  }
+}
+
+template <class E>
+void launch_scan_join(context<cuda>& ctx, const scan_channels_plan<E>& plan,
+                      const in_accum<E, 3>& dfinal_states) {
+  const index_t n = plan.op.x.size[0] * plan.blocks * scan_block * scan_state_size;
+  scan_join_kernel<E>
+      <<<blocks_for(n, block_threads), block_threads, 0, ctx.stream>>>(plan, dfinal_states);
+  launched(plan.name);
 }
 
 template <class E>
 void run_scan_by_channels(context<cuda>& ctx, const ops::selective_scan<E>& op) {
-  const index_t b = op.x.size[0], l = op.x.size[1], d = op.x.size[2], n = op.A.size[1];
-  const index_t blocks = b * ((d + scan_block - 1) / scan_block),
-                tiles = (l + scan_tile - 1) / scan_tile;
-  // Cuts cost a pass for the states: no more than keep the multiprocessors busy.
-  const index_t room = 3 * index_t(ctx.multiprocessors) / blocks;
-  const index_t segments = std::max<index_t>(std::min(room, tiles / 4), 1);
-  const index_t per = (tiles + segments - 1) / segments;
   auto frame = ctx.scratch.make_frame();
-  selective_scan_plan<E> plan{op, per * scan_tile, (tiles + per - 1) / per, {}, {}, {}, 0};
-  const auto launch = [&](auto ends, index_t cut) {
-    scan_channels_kernel<decltype(ends), E>
-        <<<blocks_for(blocks * cut, 1), scan_block, 0, ctx.stream>>>(plan);
-    launched(plan.name);
-  };
-  if (plan.chunks > 1) {
-    plan.ends = ctx.scratch.template make<float>(shape<4>{{b, plan.chunks, d, n}});
-    plan.decay = ctx.scratch.template make<float>(shape<4>{{b, plan.chunks, d, n}});
-    launch(constant<1>{}, plan.chunks - 1);
-    auto join = plan;
-    join.op.final_states = {};  // the last segment writes it
-    launch_elements(ctx, selective_scan_join_kernel<E>, b * d * n, join);
+  scan_channels_plan<E> plan{op};
+  cut_scan(plan, 5 * index_t(ctx.multiprocessors));
+  if (plan.segments > 1) {
+    const index_t b = op.x.size[0], d = plan.blocks * scan_block;
+    const auto make = [&](auto n) { return ctx.scratch.template make<float>(n); };
+    plan.ends = make(shape<4>{{b, plan.segments, d, scan_state_size}});
+    plan.steps = make(shape<3>{{b, plan.segments, d}});
+    launch_scan_walk<scan_walk::ends>(ctx, plan);
+    launch_scan_join<E>(ctx, plan, {});
   }
-  launch(constant<0>{}, plan.chunks);
+  launch_scan_walk<scan_walk::outputs>(ctx, plan);
 }
 
 }  // namespace mlmamba::backend::kernels

@@ -6,6 +6,7 @@
 
 #include "mlmamba/backend/cuda/ssd_plan.cuh"
 #include "mlmamba/backend/cuda/ssd_tiles.cuh"
+#include "mlmamba/backend/cuda/ssd_warpgroups.cuh"
 
 namespace mlmamba::backend {
 
@@ -127,7 +128,14 @@ __global__ void __launch_bounds__(block_threads) ssd_scan_kernel(const ssd_plan<
 }
 
 /// A warp has one row p of the state.
-template <class E>
+/// Rates: 0: A is given, 1: log(-A) is.
+template <class Rates, class E>
+__device__ typename E::accum ssd_rate(const ops::ssd_step<E>& op, index_t h) {
+  if constexpr (Rates::value == 1) return -math::exp(op.A(h));
+  return op.A(h);
+}
+
+template <class Rates, class E>
 __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   using A = typename E::accum;
   index_t b = thread_index() / warp_size;
@@ -139,7 +147,7 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   if (op.dt_softplus) dt = math::softplus(dt);
   if (dt < A(op.dt_min)) dt = A(op.dt_min);
   if (dt > A(op.dt_max)) dt = A(op.dt_max);
-  const A decay = math::exp(dt * op.A(h)), x = A(op.x(b, h, p));
+  const A decay = math::exp(dt * ssd_rate<Rates>(op, h)), x = A(op.x(b, h, p));
   A sum = 0;
   for (index_t n = lane_index(); n < op.state.size[3]; n += warp_size) {
     const A s = multiply_add(x * dt, A(op.B(b, g, n)), decay * op.state(b, h, p, n));
@@ -154,7 +162,7 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
 }
 
 /// The same with pieces: a warp has 8 rows p of one head, a lane 4 elements n of each (N <= 128).
-template <class E>
+template <class Rates, class E>
 __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops::ssd_step<E> op) {
   using A = typename E::accum;
   constexpr int rows = 8;
@@ -166,6 +174,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   const int lane = lane_index(), n = 4 * lane;
   const bool there = n < op.state.size[3];
   const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
+  wait_for_launch_before();
   A state[rows][4] = {}, B[4] = {}, C[4] = {}, sums[rows];
 #pragma unroll
   for (int r = 0; r < rows; ++r)
@@ -176,7 +185,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   if (op.dt_softplus) dt = math::softplus(dt);
   if (dt < A(op.dt_min)) dt = A(op.dt_min);
   if (dt > A(op.dt_max)) dt = A(op.dt_max);
-  const A decay = math::exp(dt * op.A(h));
+  const A decay = math::exp(dt * ssd_rate<Rates>(op, h));
   const index_t mine = p0 + lane / 4;  // the row whose sum this lane gets
   const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
 #pragma unroll
@@ -271,20 +280,32 @@ inline index_t ssd_segments(index_t blocks, index_t chunks, int multiprocessors)
 template <class E>
 void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
   const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
-                n = op.state_size(), chunks = (l + ssd_tile - 1) / ssd_tile;
+                n = op.state_size(), g = op.groups(), chunks = (l + ssd_tile - 1) / ssd_tile;
+  const bool in_pairs = n > 64 && has_warpgroups();
   auto frame = ctx.scratch.make_frame();
-  const index_t segments =
-      ssd_segments(b * h * ((p + ssd_tile - 1) / ssd_tile), chunks, ctx.multiprocessors);
-  const index_t per = (chunks + segments - 1) / segments;
-  ssd_plan<E> plan{op, per * ssd_tile, (chunks + per - 1) / per};
-  plan.scores =
-      ctx.scratch.template make<float>(shape<1>{{b * chunks * op.groups() * ssd_scores_size}}).data;
-  plan.tokens =
-      ctx.scratch.template make<float>(shape<1>{{b * chunks * h * ssd_tokens_size(op)}}).data;
-  if (plan.chunks > 1) {
-    plan.ends = ctx.scratch.template make<float>(shape<5>{{b, plan.chunks, h, p, n}});
-    plan.decay = ctx.scratch.template make<float>(shape<3>{{b, plan.chunks, h}});
+  const index_t p_tiles = (p + ssd_tile - 1) / ssd_tile;
+  // A multiprocessor has room for two heads either way.
+  const index_t pairs = g * ((h / g + ssd_pair - 1) / ssd_pair);
+  const index_t blocks = b * p_tiles * (in_pairs ? ssd_pair * pairs : h);
+  const index_t segments = ssd_segments(blocks, chunks, ctx.multiprocessors);
+  index_t per = (chunks + segments - 1) / segments, pieces = 1;
+  if (in_pairs && segments > 1) {
+    const index_t room = 4 * index_t(ctx.multiprocessors) / (blocks * (segments - 1));
+    pieces = std::max<index_t>(std::min(room, per), 1);
+    per = (per + pieces - 1) / pieces * pieces;
   }
+  const auto make = [&](index_t count) {
+    return ctx.scratch.template make<float>(shape<1>{{count}}).data;
+  };
+  ssd_plan<E> plan{op, per * ssd_tile, (chunks + per - 1) / per};
+  plan.tokens = make(b * chunks * h * ssd_tokens_size(op));
+  if (plan.chunks > 1) {
+    const index_t ends = in_pairs ? (plan.chunks - 1) * pieces + 1 : plan.chunks;
+    plan.ends = ctx.scratch.template make<float>(shape<5>{{b, ends, h, p, n}});
+    plan.decay = ctx.scratch.template make<float>(shape<3>{{b, ends, h}});
+  }
+  if (in_pairs) return launch_ssd_pairs(ctx, plan, pieces);
+  plan.scores = make(b * chunks * g * ssd_scores_size);
   if (n <= 32) {
     launch_ssd_tiles<constant<2>>(ctx, plan);
   } else if (n <= 64) {
@@ -292,6 +313,23 @@ void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
   } else {
     launch_ssd_tiles<constant<8>>(ctx, plan);
   }
+}
+
+template <class Rates, class E>
+void launch_ssd_step(context<cuda>& ctx, const ops::ssd_step<E>& op) {
+  if constexpr (std::is_same_v<typename E::accum, float>) {
+    if (op.state.size[3] <= 128 && in_pieces(op.state, 4) && in_pieces(op.B, 4) &&
+        in_pieces(op.C, 4)) {
+      const index_t warps = op.x.size[0] * op.x.size[1] * ((op.x.size[2] + 7) / 8);
+      if (warps == 0) return;
+      // Small blocks where there is little work: every multiprocessor gets some of it.
+      const index_t most = block_threads / warp_size;
+      const index_t some = std::clamp<index_t>(warps / (2 * ctx.multiprocessors), 1, most);
+      return launch_early(ctx, op.name, ssd_step_rows_kernel<Rates, E>, blocks_for(warps, some),
+                          unsigned(some * warp_size), 0, op);
+    }
+  }
+  launch_elements(ctx, ssd_step_kernel<Rates, E>, op.x.count() * warp_size, op);
 }
 
 }  // namespace kernels
@@ -324,14 +362,7 @@ void execute(context<cuda>& ctx, const ops::ssd<E>& op) {
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::ssd_step<E>& op) {
-  if constexpr (std::is_same_v<typename E::accum, float>) {
-    if (op.state.size[3] <= 128 && kernels::in_pieces(op.state, 4) && kernels::in_pieces(op.B, 4) &&
-        kernels::in_pieces(op.C, 4))
-      return kernels::launch_elements(
-          ctx, kernels::ssd_step_rows_kernel<E>,
-          op.x.size[0] * op.x.size[1] * ((op.x.size[2] + 7) / 8) * kernels::warp_size, op);
-  }
-  kernels::launch_elements(ctx, kernels::ssd_step_kernel<E>, op.x.count() * kernels::warp_size, op);
+  kernels::launch_ssd_step<kernels::constant<0>>(ctx, op);
 }
 
 }  // namespace mlmamba::backend

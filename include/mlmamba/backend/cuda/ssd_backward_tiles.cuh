@@ -4,7 +4,7 @@
 // Backward of SSD on tensor cores: bf16 operands, float sums, chunks of 64 tokens.
 #pragma once
 
-#include "mlmamba/backend/cuda/ssd_backward_states.cuh"
+#include "mlmamba/backend/cuda/ssd_backward_warpgroups.cuh"
 
 namespace mlmamba::backend::kernels {
 
@@ -351,6 +351,11 @@ template <class N16, class E>
 void launch_ssd_backward_tiles(context<cuda>& ctx, const ssd_backward_tiles_plan<E>& plan) {
   const auto& op = plan.op;
   const index_t b = op.x.size[0], h = op.x.size[2], c = plan.chunks, g = op.groups();
+  if (N16::value == 8 && has_warpgroups()) {
+    launch_ssd_steps(ctx, op, plan.tokens);
+    launch_ssd_walk(ctx, plan);
+    return launch_ssd_gradients(ctx, plan);
+  }
   launch_ssd_tokens<constant<2 * N16::value>, E>(ctx, op, plan.tokens, plan.scores);
   ssd_summary_tiles_kernel<N16, E>
       <<<blocks_for(b * c * h * 2, 1), ssd_tile_threads, 0, ctx.stream>>>(plan);

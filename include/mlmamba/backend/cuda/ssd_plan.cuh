@@ -51,15 +51,25 @@ __global__ void ssd_join_kernel(const ssd_plan<E> plan) {
   const index_t n = take_index(b, plan.ends.size[4]), p = take_index(b, plan.ends.size[3]),
                 h = take_index(b, plan.ends.size[2]);
   A state = op.initial_states ? op.initial_states(b, h, p, n) : A(0);
-  for (index_t c = 0; c < plan.chunks; ++c) {
-    A& slot = plan.ends(b, c, h, p, n);
-    if (c + 1 == plan.chunks && !op.final_states) {
-      slot = state;
-      return;
+  constexpr int ahead = 8;  // read together: one after the other they would wait for each other
+  A* slot = &plan.ends(b, 0, h, p, n);
+  const index_t step = plan.ends.stride[1];
+  for (index_t c0 = 0; c0 < plan.chunks; c0 += ahead, slot += ahead * step) {
+    const int here = int(plan.chunks - c0 < ahead ? plan.chunks - c0 : index_t(ahead));
+    A left[ahead], decay[ahead];
+#pragma unroll
+    for (int c = 0; c < ahead; ++c) {
+      if (c >= here) break;
+      left[c] = slot[c * step];
+      decay[c] = plan.decay(b, c0 + c, h);
     }
-    const A left = slot, decay = plan.decay(b, c, h);
-    slot = state;
-    state = decay == A(0) ? left : multiply_add(decay, state, left);
+#pragma unroll
+    for (int c = 0; c < ahead; ++c) {
+      if (c >= here) break;
+      slot[c * step] = state;
+      if (c0 + c + 1 == plan.chunks && !op.final_states) return;
+      state = decay[c] == A(0) ? left[c] : multiply_add(decay[c], state, left[c]);
+    }
   }
   if (op.final_states) op.final_states(b, h, p, n) = state;
 }

@@ -168,10 +168,9 @@ __global__ void __launch_bounds__(ssd_tile_threads) ssd_scores_kernel(const ssd_
           make_float4(d[j][0], d[j][1], d[j][2], d[j][3]);
 }
 
-/// Fills tokens (B, chunks, H, ssd_tokens_size) and scores (B, chunks, G, ssd_scores_size).
-template <class Pieces, class E>
-void launch_ssd_tokens(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* tokens,
-                       float* scores) {
+/// Fills tokens (B, chunks, H, ssd_tokens_size).
+template <class E>
+void launch_ssd_steps(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* tokens) {
   constexpr index_t some = 32;
   const index_t b = op.x.size[0], h = op.x.size[2],
                 chunks = (op.x.size[1] + ssd_tile - 1) / ssd_tile;
@@ -179,8 +178,16 @@ void launch_ssd_tokens(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* 
       <<<blocks_for(b * chunks * ((h + some - 1) / some), 1), block_threads, 0, ctx.stream>>>(
           ssd_tokens_plan<E>{op, tokens});
   launched("ssd");
+}
+
+/// The same, and scores (B, chunks, G, ssd_scores_size).
+template <class Pieces, class E>
+void launch_ssd_tokens(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* tokens,
+                       float* scores) {
+  launch_ssd_steps(ctx, op, tokens);
+  const index_t chunks = (op.x.size[1] + ssd_tile - 1) / ssd_tile;
   ssd_scores_kernel<Pieces>
-      <<<blocks_for(b * chunks * op.groups(), 1), ssd_tile_threads, 0, ctx.stream>>>(
+      <<<blocks_for(op.x.size[0] * chunks * op.groups(), 1), ssd_tile_threads, 0, ctx.stream>>>(
           ssd_scores_plan{op.B, op.C, scores});
   launched("ssd");
 }

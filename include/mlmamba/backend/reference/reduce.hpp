@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 
 #include "mlmamba/ops/reduce.hpp"
 
@@ -30,13 +31,17 @@ void execute(context<reference>&, const ops::sum_squares<E>& op) {
 template <class E, class X>
 void execute(context<reference>&, const ops::argmax<E, X>& op) {
   for (index_t t = 0; t < op.x.size[0]; ++t) {
-    index_t best = -1;
+    index_t best = -1, unfit = -1;
+    const auto at = [&](index_t v) { return math::real(accum_t<X>(op.x(t, v))); };
+    const auto limit = std::numeric_limits<decltype(at(0))>::infinity();
+    for (index_t v = op.x.size[1]; v-- > 0;)
+      if (!(at(v) < limit)) unfit = v;
     for (index_t v = 0; v < op.x.size[1]; ++v) {
-      const auto now = math::real(accum_t<X>(op.x(t, v)));
-      if (now != now) continue;
-      if (best < 0 || now > math::real(accum_t<X>(op.x(t, best)))) best = v;
+      if (at(v) != at(v)) continue;
+      if (best < 0 || at(v) > at(best)) best = v;
     }
     op.index(t) = std::int32_t(best < 0 ? 0 : best);
+    if (op.unfit) op.unfit(t) = std::int32_t(unfit < 0 && at(best) == -limit ? 0 : unfit);
   }
 }
 

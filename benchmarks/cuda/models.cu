@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Whole models on a GPU in bf16 with random weights: decoding, reading prompts, vision towers.
+//
+//   benchmark_cuda_models [--json FILE] [WORD...]      only rows that contain a WORD
+//
+// Decoding is timed by the clock, token by token as `generate` does it: the likeliest token is
+// chosen on the device, the host is told each one. Prompts and towers are timed from graphs.
+#include <chrono>
+#include <cstring>
+
+#include "measure.cuh"
+#include "mlmamba/models/mamba_lm.hpp"
+#include "mlmamba/models/vit.hpp"
+#include "mlmamba/text/detail/stepper.hpp"
+
+namespace {
+
+using namespace bench;
+using E = cuda_bf16;
+
+std::vector<std::string> wanted;
+bool is_wanted(const std::string& name) {
+  if (wanted.empty()) return true;
+  for (const std::string& w : wanted)
+    if (name.find(w) != std::string::npos) return true;
+  return false;
+}
+
+/// Normal numbers again and again: drawing billions of them on the host would take minutes.
+template <class T, int R>
+void fill_again(tensor<T, R, memory::device>& t, double scale, double shift) {
+  static const std::vector<float> normal = [] {
+    random_stream r{5, 0, 0};
+    std::vector<float> v(1048573);
+    for (float& x : v) x = float(r.normal());
+    return v;
+  }();
+  std::vector<T> some;
+  const index_t period = std::min<index_t>(t.count(), index_t(normal.size()));
+  for (index_t i = 0; i < period; ++i)
+    some.push_back(T(float(shift + scale * double(normal[std::size_t(i)]))));
+  for (index_t i = 0; i < t.count(); i += period)
+    allocator<memory::device>::from_host(t.data() + i, some.data(),
+                                         std::size_t(std::min(period, t.count() - i)) * sizeof(T));
+}
+
+/// Weights of usual sizes; returns their bytes.
+template <class M>
+double randomise(M& model) {
+  double bytes = 0;
+  nn::for_each_parameter(model, [&](const std::string& path, auto& p) {
+    const auto ends = [&](const char* s) { return path.ends_with(s); };
+    constexpr int rank = std::remove_cvref_t<decltype(p)>::rank;
+    double scale = 0.02, shift = 0;
+    if (ends("A_log")) scale = 0.5, shift = 1.5;
+    if (ends("dt_bias")) scale = 0.5, shift = -4;
+    if (ends("D") || (rank == 1 && ends("norm.weight")) || ends("norm_f.weight")) shift = 1;
+    if (ends("conv1d.weight")) scale = 0.3;
+    fill_again(p.value, scale, shift);
+    bytes += double(p.value.bytes());
+  });
+  return bytes;
+}
+
+/// ||a - b|| / ||b|| of logits.
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double error = 0, norm = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    error += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
+    norm += double(b[i]) * b[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+class language {
+ public:
+  language(gpu& ctx, report& out, const char* name, const mamba_config& c)
+      : ctx_(ctx), out_(out), name_(name), model_(c), weights_(randomise(model_)) {
+    nn::for_each_parameter(
+        model_, [&](const std::string&, const auto& p) { parameters_ += double(p.value.count()); });
+    error_ = prompt_against_steps();
+  }
+
+  void decode(index_t batch) {
+    const std::string name = std::string(name_) + " decode, batch " + std::to_string(batch);
+    if (!is_wanted(name)) return;
+    auto state = model_.make_state(batch);
+    double bytes = weights_;
+    nn::for_each_leaf(state,
+                      [&](const std::string&, const auto& t) { bytes += 2 * double(t.bytes()); });
+    detail::stepper<mamba_lm<E>> steps(batch, true, model_.config.vocab_size);
+    std::vector<std::int32_t> ids(std::size_t(batch), 17);
+    std::vector<double> all;
+    for (int i = 0; i < 72; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      steps.step(ctx_, model_, ids, state);
+      const auto next = steps.choices();
+      ids.assign(next.begin(), next.end());
+      all.push_back(
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    std::sort(all.begin(), all.end());
+    out_.add({name, all[all.size() / 2], bytes, 2 * parameters_ * double(batch), error_, 0.1});
+  }
+
+  void prompt(index_t length) {
+    const std::string name = std::string(name_) + " prompt, L " + std::to_string(length);
+    if (!is_wanted(name)) return;
+    auto state = model_.make_state(1);
+    tensor<std::int32_t, 2, memory::device> ids({1, length});
+    const auto host = tokens(length);
+    from_host(ids.view(), host.view());
+    const double t = seconds(
+        ctx_,
+        [&] {
+          auto frame = ctx_.scratch.make_frame();
+          model_.prefill(ctx_, model_.embed(ctx_, std::as_const(ids).view()), state);
+        },
+        1);
+    const double head = double(model_.vocabulary()) * double(model_.d_model());
+    out_.add({name, t, weights_, 2 * (parameters_ - head) * double(length), error_, 0.1});
+  }
+
+ private:
+  tensor<std::int32_t, 2> tokens(index_t n) const {
+    tensor<std::int32_t, 2> ids({1, n});
+    random_stream r{11, 0, 0};
+    for (index_t i = 0; i < n; ++i)
+      ids(0, i) = std::int32_t(r.uniform(0, double(model_.config.vocab_size)));
+    return ids;
+  }
+  std::vector<float> read(const tensor<std::int32_t, 2>& ids, mamba_lm<E>::state& state) {
+    auto frame = ctx_.scratch.make_frame();
+    tensor<std::int32_t, 2, memory::device> there(ids.shape());
+    from_host(there.view(), ids.view());
+    return detail::host_logits(
+        model_.prefill(ctx_, model_.embed(ctx_, std::as_const(there).view()), state));
+  }
+  /// Are the logits after a prompt those after its first part and steps?
+  double prompt_against_steps() {
+    const auto ids = tokens(260);
+    auto whole = model_.make_state(1), parts = model_.make_state(1);
+    const auto want = read(ids, whole);
+    tensor<std::int32_t, 2> first({1, 256});
+    std::copy(ids.data(), ids.data() + 256, first.data());
+    read(first, parts);
+    detail::stepper<mamba_lm<E>> steps(1, false);
+    for (index_t i = 256; i < 260; ++i) {
+      const std::int32_t id = ids(0, i);
+      steps.step(ctx_, model_, std::span(&id, 1), parts);
+    }
+    return distance(steps.logits(), want);
+  }
+
+  gpu& ctx_;
+  report& out_;
+  const char* name_;
+  mamba_lm<E> model_;
+  double weights_, parameters_ = 0, error_ = 0;
+};
+
+void tower(gpu& ctx, report& out, const char* name, const vit_config& c, index_t batch) {
+  const std::string title = std::string(name) + ", batch " + std::to_string(batch);
+  if (!is_wanted(title)) return;
+  vit<E> model(c);
+  const double bytes = randomise(model);
+  double matrices = 0;
+  nn::for_each_parameter(model, [&](const std::string& path, const auto& p) {
+    if (path.find("blocks") != path.npos) matrices += double(p.value.count());
+  });
+  tensor<bf16, 4, memory::device> x({batch, 3, c.image_size, c.image_size});
+  fill_again(x, 1, 0);
+  // A picture in the batch against the same one alone.
+  const in<E, 4> all = std::as_const(x).view();
+  std::vector<float> alone, among;
+  {
+    auto frame = ctx.scratch.make_frame();
+    const index_t last = batch - 1;
+    alone = detail::host_logits(model.encode(ctx, all.slice(0, last, 1)));
+    among = detail::host_logits(in<E, 3>(model.encode(ctx, all)).slice(0, last, 1));
+  }
+  const double t = seconds(
+      ctx,
+      [&] {
+        auto frame = ctx.scratch.make_frame();
+        model.encode(ctx, all);
+      },
+      1);
+  const double n = double(c.patches() + c.prefix()), d = double(c.d_model);
+  const double flops = double(batch) * (2 * matrices * n + 4 * n * n * d * double(c.blocks()));
+  out.add({title, t, bytes, flops, distance(among, alone), 0.05});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const char* json = nullptr;
+  for (int i = 1; i < argc; ++i) {
+    if (!std::strcmp(argv[i], "--json") && i + 1 < argc) {
+      json = argv[++i];
+    } else {
+      wanted.emplace_back(argv[i]);
+    }
+  }
+  gpu ctx;
+  report out((roofs(ctx)));
+  const auto some = [](const char* name) {
+    for (const std::string& w : wanted)
+      if (w.find("mamba") == std::string::npos || w.find(name) == 0 ||
+          std::string(name).find(w) != std::string::npos)
+        return true;
+    return wanted.empty();
+  };
+  for (const auto& [name, config] : {std::pair("mamba2-130m", preset::mamba2_130m),
+                                     std::pair("mamba2-2.7b", preset::mamba2_2_7b)}) {
+    if (!some(name)) continue;
+    language m(ctx, out, name, config);
+    for (index_t batch : {1, 2, 4, 16, 64}) m.decode(batch);
+    for (index_t length : {512, 2048, 16384}) m.prompt(length);
+  }
+  for (index_t batch : {1, 8, 64}) {
+    tower(ctx, out, "siglip-so400m-384", preset::siglip_so400m_384, batch);
+    tower(ctx, out, "dinov2-l-384", preset::dinov2_l_384, batch);
+  }
+  if (json) out.write(json);
+  return out.ok() ? 0 : 1;
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "%s\n", e.what());
+  return 2;
+}

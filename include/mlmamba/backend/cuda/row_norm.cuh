@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// RMSNorm and LayerNorm with each element read once: a row stays in the registers of a warp or of a
+// block.
+#pragma once
+
+#include "mlmamba/backend/cuda/pieces.cuh"
+#include "mlmamba/ops/norm.hpp"
+
+namespace mlmamba::backend::kernels {
+
+inline constexpr int row_norm_count = 4;  // elements of a piece
+
+/// `Per`: pieces of a thread. `Threads`: of a row; a block of 256 has 8 rows or one.
+template <class Per, class Threads, class Op, class Value, class X>
+__global__ void __launch_bounds__(block_threads) row_norm_kernel(const Op op) {
+  using A = accum_t<X>;
+  constexpr int per = Per::value, threads = Threads::value, count = row_norm_count;
+  constexpr bool centred = requires(const Op& o) { o.mean; };
+  __shared__ A shared[warp_size];
+  const index_t t = thread_index() / threads, width = op.x.size[1];
+  if (threads == warp_size && t >= op.x.size[0]) return;  // all lanes of a warp agree
+  const int i = int(threadIdx.x) % threads;
+  const auto place = [&](int k) { return (i + k * threads) * count; };
+  const auto sum_of = [&](A v) {
+    if constexpr (threads == warp_size) return warp_sum(v);
+    return block_sum(v, shared);
+  };
+  A x[per][count], sum = 0;
+#pragma unroll
+  for (int k = 0; k < per; ++k) {
+    if (place(k) >= width) break;
+    read_piece(x[k], &op.x(t, place(k)));
+#pragma unroll
+    for (int j = 0; j < count; ++j) sum += centred ? x[k][j] : x[k][j] * x[k][j];
+  }
+  sum = sum_of(sum);
+  A mean = 0;
+  if constexpr (centred) {
+    mean = sum / A(width);
+    sum = 0;
+#pragma unroll
+    for (int k = 0; k < per; ++k) {
+      if (place(k) >= width) break;
+#pragma unroll
+      for (int j = 0; j < count; ++j) {
+        x[k][j] -= mean;
+        sum += x[k][j] * x[k][j];
+      }
+    }
+    sum = sum_of(sum);
+  }
+  const A rstd = A(1) / math::sqrt(sum / A(width) + A(op.epsilon));
+#pragma unroll
+  for (int k = 0; k < per; ++k) {
+    if (place(k) >= width) break;
+    A w[count] = {A(1), A(1), A(1), A(1)};
+    if (op.weight) read_piece(w, &op.weight(place(k)));
+#pragma unroll
+    for (int j = 0; j < count; ++j) x[k][j] *= rstd * w[j];
+    if constexpr (centred) {
+      A b[count] = {};
+      if (op.bias) read_piece(b, &op.bias(place(k)));
+#pragma unroll
+      for (int j = 0; j < count; ++j) x[k][j] += b[j];
+    }
+    write_piece(&op.y(t, place(k)), x[k]);
+  }
+  if (i != 0) return;
+  if constexpr (centred) {
+    if (op.mean) op.mean(t) = mean, op.rstd(t) = rstd;
+  } else {
+    if (op.rstd) op.rstd(t) = rstd;
+  }
+}
+
+/// Launches it if operands are aligned and rows not too wide; says whether.
+template <class Value, class X, class Op>
+bool launch_row_norm(context<cuda>& ctx, const Op& op) {
+  if constexpr (!std::is_same_v<accum_t<X>, float>) {
+    return false;
+  } else {
+    const index_t rows = op.x.size[0], width = op.x.size[1];
+    bool fits = in_pieces(op.x, row_norm_count) && in_pieces(op.y, row_norm_count) &&
+                in_pieces(op.weight, row_norm_count) && width <= 8 * 256 * row_norm_count;
+    if constexpr (requires { op.bias; }) fits = fits && in_pieces(op.bias, row_norm_count);
+    if (!fits || width == 0) return false;
+    if (rows == 0) return true;
+    const auto launch = [&](auto per, auto threads) {
+      row_norm_kernel<decltype(per), decltype(threads), Op, Value, X>
+          <<<blocks_for(rows * threads.value, block_threads), block_threads, 0, ctx.stream>>>(op);
+      launched(op.name);
+      return true;
+    };
+    const index_t pieces = width / row_norm_count;
+    // Few rows are shared by more threads.
+    if (rows >= 64 && pieces <= 4 * warp_size) return launch(constant<4>{}, constant<warp_size>{});
+    if (rows >= 64 && pieces <= 9 * warp_size) return launch(constant<9>{}, constant<warp_size>{});
+    if (pieces <= block_threads) return launch(constant<1>{}, constant<block_threads>{});
+    if (pieces <= 3 * block_threads) return launch(constant<3>{}, constant<block_threads>{});
+    return launch(constant<8>{}, constant<block_threads>{});
+  }
+}
+
+}  // namespace mlmamba::backend::kernels

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// SSD forward on Hopper's tensor cores (N <= 128): the mathematics of ssd_tiles.cuh with products
+// by four warps from shared memory.
+#pragma once
+
+#include "mlmamba/backend/cuda/ssd_tokens.cuh"
+#include "mlmamba/backend/cuda/warpgroup.cuh"
+
+namespace mlmamba::backend::kernels {
+
+inline constexpr int ssd_pair = 2;  ///< heads of a block, four warps each
+inline constexpr int ssd_pair_threads = ssd_pair * 128;
+
+/// Arrays [2] are the chunk at work and the next one; what only y needs is left out with `Ends`.
+template <bool Ends>
+struct ssd_pair_memory {
+  static constexpr int wide = Ends ? 8 : 2 * operand_tile, square = Ends ? 8 : operand_tile;
+  alignas(1024) bf16 B[2][2 * operand_tile], x[2][ssd_pair][operand_tile];
+  alignas(1024) bf16 C[2][wide], S[ssd_pair][wide], y[ssd_pair][square];
+  alignas(16) ssd_tokens tokens[2][ssd_pair];
+  float D[ssd_pair][ssd_tile];
+};
+
+/// A block has two heads of a group, 64 rows p of their states and one segment of the sequence, in
+/// chunks of 64 tokens (see ssd_tile_kernel). `Ends`: only the states, from zero.
+template <class Ends_, class Starts, class Gated, class E>
+__global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
+    ssd_pair_kernel(const ssd_plan<E> plan) {
+#if defined(MLMAMBA_WARPGROUPS)
+  using V = typename E::value;
+  constexpr bool ends = Ends_::value != 0;
+  constexpr bool starts = Starts::value != 0;
+  extern __shared__ __align__(128) unsigned char raw[];
+  auto& s =
+      *reinterpret_cast<ssd_pair_memory<ends>*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+
+  const ops::ssd<E>& op = plan.op;
+  const index_t length = op.x.size[1], heads = op.x.size[2], groups = op.B.size[2];
+  const int width = int(op.x.size[3]), states = int(op.B.size[3]);
+  const index_t segments = ends ? plan.chunks - 1 : plan.chunks;
+  const index_t in_group = heads / groups, pairs = (in_group + ssd_pair - 1) / ssd_pair;
+  index_t b = blockIdx.x;
+  const index_t p_tile = take_index(b, (width + ssd_tile - 1) / ssd_tile),
+                pair_index = take_index(b, pairs), g = take_index(b, groups),
+                segment = take_index(b, segments);
+  const int p0 = int(p_tile) * ssd_tile, columns = width - p0 < ssd_tile ? width - p0 : ssd_tile;
+  const index_t begin = segment * plan.chunk,
+                end = begin + plan.chunk < length ? begin + plan.chunk : length;
+  const int chunks = int((end - begin + ssd_tile - 1) / ssd_tile);
+  const int warp = __shfl_sync(all_lanes, warp_index(), 0);  // known to be one for the warp
+  const int lane = lane_index(), row = lane >> 2, pair = 2 * (lane & 3);
+  const int mine = warp >> 2, quarter = warp & 3, t = 16 * quarter + row;
+  // The last head of an odd group is done twice.
+  const auto head = [&](int i) {
+    const index_t h = g * in_group + pair_index * ssd_pair + i;
+    return h < (g + 1) * in_group ? h : (g + 1) * in_group - 1;
+  };
+  const bool writes = pair_index * ssd_pair + mine < in_group;
+  const index_t h = head(mine);
+
+  const index_t all_chunks = (length + ssd_tile - 1) / ssd_tile, chunk0 = begin / ssd_tile;
+  // Whole chunks, which most are: pointers that walk, no tests.
+  const bool whole = states == 128 && columns == ssd_tile;
+  const int copied_row = int(threadIdx.x) / 8, copied_piece = int(threadIdx.x) % 8;
+  const int copied_to = piece_at<8>(copied_row, copied_piece);
+  constexpr int half_tile = 32 * ssd_tile;  // a thread has rows r and r + 32
+  const bf16 *B_at = &op.B(b, begin + copied_row, g, 8 * copied_piece),
+             *C_at = &op.C(b, begin + copied_row, g, 8 * copied_piece), *x_at[ssd_pair];
+#pragma unroll
+  for (int i = 0; i < ssd_pair; ++i)
+    x_at[i] = &op.x(b, begin + copied_row, head(i), p0 + 8 * copied_piece);
+  const int token_piece = int(threadIdx.x) % 128;
+  const bool copies_tokens = token_piece < int(ssd_tokens_size(op)) / 4;
+  const float* tokens_at =
+      plan.tokens + ((b * all_chunks + chunk0) * heads + h) * ssd_tokens_size(op) + 4 * token_piece;
+  const index_t tokens_step = heads * ssd_tokens_size(op);
+  const auto copy = [&](int c) {
+    if (c < chunks) {
+      const index_t t = begin + index_t(c) * ssd_tile;
+      const int rows = end - t < ssd_tile ? int(end - t) : ssd_tile, at = c & 1;
+      if (whole && rows == ssd_tile) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const index_t down = index_t(r) * 32;
+          bf16* const to = s.B[at] + copied_to + r * half_tile;
+          copy_piece(to, B_at + down * op.B.stride[1], true);
+          copy_piece(to + operand_tile, B_at + down * op.B.stride[1] + 64, true);
+          if constexpr (!ends) {
+            bf16* const to = s.C[at] + copied_to + r * half_tile;
+            copy_piece(to, C_at + down * op.C.stride[1], true);
+            copy_piece(to + operand_tile, C_at + down * op.C.stride[1] + 64, true);
+          }
+#pragma unroll
+          for (int i = 0; i < ssd_pair; ++i)
+            copy_piece(s.x[at][i] + copied_to + r * half_tile, x_at[i] + down * op.x.stride[1],
+                       true);
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int from = i * 64 < states ? i * 64 : 0, here = states - i * 64;
+          copy_tile<ssd_pair_threads, 8>(s.B[at] + i * operand_tile, &op.B(b, t, g, from),
+                                         op.B.stride[1], rows, here < 64 ? here : 64);
+          if constexpr (!ends)
+            copy_tile<ssd_pair_threads, 8>(s.C[at] + i * operand_tile, &op.C(b, t, g, from),
+                                           op.C.stride[1], rows, here < 64 ? here : 64);
+        }
+#pragma unroll
+        for (int i = 0; i < ssd_pair; ++i)
+          copy_tile<ssd_pair_threads, 8>(s.x[at][i], &op.x(b, t, head(i), p0), op.x.stride[1], rows,
+                                         columns);
+      }
+      if (copies_tokens) copy_piece(s.tokens[at][mine].decay + 4 * token_piece, tokens_at, true);
+      B_at += ssd_tile * op.B.stride[1], C_at += ssd_tile * op.C.stride[1];
+#pragma unroll
+      for (int i = 0; i < ssd_pair; ++i) x_at[i] += ssd_tile * op.x.stride[1];
+      tokens_at += tokens_step;
+    }
+    commit_copies();
+  };
+  copy(0);
+
+  float S[16][4];
+  // f(element, element of memory), inside the state only; `at` is of this head's p0.
+  const auto each_state = [&](auto* at, index_t stride, auto&& f) {
+    at += t * stride + pair;
+#pragma unroll
+    for (int i = 0; i < 2; ++i, at += 8 * stride) {
+      if (t + 8 * i >= columns) break;
+#pragma unroll
+      for (int j = 0; j < 16; ++j)
+        if (8 * j + pair < states)  // N is even
+          f(S[j][2 * i], at[8 * j]), f(S[j][2 * i + 1], at[8 * j + 1]);
+    }
+  };
+  const auto read = [](float& v, const float& m) { v = m; };
+  const auto write = [](float& v, float& m) { m = v; };
+#pragma unroll
+  for (int j = 0; j < 16; ++j)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) S[j][e] = 0.0f;
+  if constexpr (!ends) {
+    if (plan.chunks > 1) {
+      each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], read);
+    } else if (op.initial_states) {
+      each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
+    }
+  }
+  const unsigned state_place = stored_at(s.S[mine], 16 * quarter);
+  const auto share_state = [&] {
+#pragma unroll
+    for (int j = 0; j < 16; j += 2)
+      store_matrices(state_place + j / 8 * (operand_tile * 2), j % 8, pack(S[j][0], S[j][1]),
+                     pack(S[j][2], S[j][3]), pack(S[j + 1][0], S[j + 1][1]),
+                     pack(S[j + 1][2], S[j + 1][3]));
+  };
+  if constexpr (!ends) {
+    share_state();
+    const int p = int(threadIdx.x) % 128;
+    if (p < ssd_tile) s.D[mine][p] = op.D && p < columns ? op.D(h, p0 + p) : 0.0f;
+  }
+
+  float total = 1;  // the decay over the segment
+  for (int c = 0; c < chunks; ++c) {
+    const index_t t0 = begin + index_t(c) * ssd_tile;
+    const int at = c & 1;
+    const ssd_tokens& tokens = s.tokens[at][mine];
+    const bf16 *xs = s.x[at][mine], *Bs = s.B[at];
+    wait_copies<0>();
+    show_to_products();
+    __syncthreads();  // this chunk and S are there, and everybody is done with the chunk before
+    copy(c + 1);
+
+    float y[8][4];
+    if constexpr (!ends) {
+      float cb[8][4];
+      const bf16* Cs = s.C[at];
+      begin_products();
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        const int from = k / 4 * operand_tile + k % 4 * 16;
+        multiply_shared(cb, operand_at(Cs, from), operand_at(Bs, from), k > 0);
+      }
+      commit_products();
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        const int from = k / 4 * operand_tile + k % 4 * 16;
+        multiply_shared(y, operand_at(Cs, from), operand_at(s.S[mine], from), k > 0);
+      }
+      commit_products();
+      wait_products<1>();
+      take_products(cb);
+
+      unsigned scores[4][4];
+      const float decay[2] = {tokens.decay[t], tokens.decay[t + 8]};
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) scores[k][i] = 0;
+        if (k > quarter) continue;  // later tokens
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          const int from = 16 * k + 8 * j + pair;
+          const float2 from_decay = *reinterpret_cast<const float2*>(tokens.decay + from);
+          const float2 dt = *reinterpret_cast<const float2*>(tokens.dt + from);
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            float first = dt.x * power_of_2(decay[e] - from_decay.x) * cb[2 * k + j][2 * e];
+            float second = dt.y * power_of_2(decay[e] - from_decay.y) * cb[2 * k + j][2 * e + 1];
+            if (starts) {
+              const int here = tokens.sequence[t + 8 * e];
+              if (tokens.sequence[from] != here) first = 0.0f;
+              if (tokens.sequence[from + 1] != here) second = 0.0f;
+            }
+            scores[k][2 * j + e] = pack(first, second);
+          }
+        }
+        if (k < quarter) continue;
+#pragma unroll
+        for (int j = 0; j < 2; ++j)
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {  // also later ones among the 16
+            const int later = 8 * j + pair - (row + 8 * e);
+            if (later > 0) scores[k][2 * j + e] = 0;
+            if (later == 0) scores[k][2 * j + e] &= 0xffffu;
+          }
+      }
+      const float carry[2] = {tokens.carry[t], tokens.carry[t + 8]};
+      wait_products<0>();
+      take_products(y);
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) y[j][e] = carry[e / 2] == 0.0f ? 0.0f : carry[e / 2] * y[j][e];
+      begin_products();
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        multiply_add_right(y, scores[k], operand_at(xs, 16 * k * ssd_tile));
+      commit_products();
+    }
+
+    const float carried = tokens.carry[ssd_tile - 1];
+    total *= carried;
+#pragma unroll
+    for (int j = 0; j < 16; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) S[j][e] *= carried;
+    if (carried == 0.0f) {  // drops even infinities
+#pragma unroll
+      for (int j = 0; j < 16; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) S[j][e] = 0.0f;
+    }
+    unsigned left[4][4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const float2 near = *reinterpret_cast<const float2*>(tokens.weight + 16 * k + pair);
+      const float2 far = *reinterpret_cast<const float2*>(tokens.weight + 16 * k + pair + 8);
+      load_left_transposed<8>(left[k], xs, 16 * k, 2 * quarter);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float2 weight = e < 2 ? near : far;
+        left[k][e] = pack(weight.x * low_of(left[k][e]), weight.y * high_of(left[k][e]));
+      }
+    }
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) multiply_add_right(S, left[k], operand_at(Bs, 16 * k * ssd_tile));
+    commit_products();
+
+    if constexpr (!ends) {
+      wait_products<1>();
+      take_products(y);
+      // D x and the gate; then through shared memory, to write whole rows.
+      const unsigned y_place = stored_at(s.y[mine], 16 * quarter);
+#pragma unroll
+      for (int j = 0; j < 8; j += 2) {
+        unsigned x[4], out[4];
+        load_left<8>(x, xs, 16 * quarter, j);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {  // rows t and t + 8 of columns 8 j, then of the next 8
+          const int p = 8 * (j + i / 2) + pair, e = i % 2;
+          const float2 D = *reinterpret_cast<const float2*>(s.D[mine] + p);
+          float v[2] = {multiply_add(D.x, low_of(x[i]), y[j + i / 2][2 * e]),
+                        multiply_add(D.y, high_of(x[i]), y[j + i / 2][2 * e + 1])};
+          if constexpr (Gated::value) {
+            const index_t at = t0 + t + 8 * e;
+            if (p < columns && at < end) {
+              const unsigned z = *reinterpret_cast<const unsigned*>(&op.z(b, at, h, p0 + p));
+              v[0] *= silu_as<bf16>(low_of(z));
+              v[1] *= silu_as<bf16>(high_of(z));
+            }
+          }
+          out[i] = pack(v[0], v[1]);
+        }
+        store_matrices(y_place, j, out[0], out[1], out[2], out[3]);
+      }
+      __syncwarp();
+      V* y_at = &op.y(b, t0 + 16 * quarter + lane / 8, h, p0 + 8 * (lane % 8));
+      const index_t last = end - t0 - 16 * quarter - lane / 8;  // rows before it are there
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int r = 16 * quarter + 4 * i + lane / 8;
+        const uint4 v = *reinterpret_cast<const uint4*>(s.y[mine] + piece_at<8>(r, lane % 8));
+        if (4 * i < last && 8 * (lane % 8) < columns && writes) *reinterpret_cast<uint4*>(y_at) = v;
+        y_at += 4 * op.y.stride[1];
+      }
+      __syncwarp();
+    }
+    wait_products<0>();
+    take_products(S);
+    if constexpr (!ends) share_state();
+  }
+
+  if (!writes) return;
+  if constexpr (ends) {
+    each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], write);
+    if (p_tile == 0 && threadIdx.x % 128 == 0) plan.decay(b, segment, h) = total;
+  } else if (op.final_states && segment + 1 == plan.chunks) {
+    each_state(&op.final_states(b, h, p0, 0), op.final_states.stride[2], write);
+  }
+#endif
+}
+
+/// Launches them. A segment may be cut into several `pieces` whose ends are computed side by side,
+/// since that needs less room: plan.ends has the ends of all before the last segment, and one more.
+template <class E>
+void launch_ssd_pairs(context<cuda>& ctx, ssd_plan<E> plan, index_t pieces) {
+  const auto& n = plan.op.x.size;
+  const index_t groups = plan.op.groups(), pairs = (n[2] / groups + ssd_pair - 1) / ssd_pair;
+  const index_t blocks = n[0] * groups * pairs * ((n[3] + ssd_tile - 1) / ssd_tile);
+  launch_ssd_steps<E>(ctx, plan.op, plan.tokens);
+  const auto launch = [&](auto kernel, auto ends, const ssd_plan<E>& p, index_t segments) {
+    constexpr int bytes = int(sizeof(ssd_pair_memory<decltype(ends)::value != 0>)) + 1024;  // align
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+               p.name);
+    kernel<<<blocks_for(blocks * segments, 1), ssd_pair_threads, bytes, ctx.stream>>>(p);
+    launched(p.name);
+  };
+  const constant<0> no;
+  const constant<1> yes;
+  const auto launch_all = [&](auto starts, auto gated) {
+    using Starts = decltype(starts);
+    if (plan.chunks > 1) {
+      ssd_plan<E> cut = plan;
+      cut.chunk = plan.chunk / pieces, cut.chunks = plan.ends.size[1];
+      launch(ssd_pair_kernel<constant<1>, Starts, constant<0>, E>, yes, cut, cut.chunks - 1);
+      cut.op.final_states = {};  // the last segment writes it
+      launch_elements(ctx, ssd_join_kernel<E>, n[0] * n[2] * n[3] * plan.op.state_size(), cut);
+      plan.ends.stride[1] *= pieces;
+    }
+    launch(ssd_pair_kernel<constant<0>, Starts, decltype(gated), E>, no, plan, plan.chunks);
+  };
+  if (plan.op.seq_idx) {
+    plan.op.z ? launch_all(yes, yes) : launch_all(yes, no);
+  } else {
+    plan.op.z ? launch_all(no, yes) : launch_all(no, no);
+  }
+}
+
+}  // namespace mlmamba::backend::kernels
