@@ -4,15 +4,16 @@
 // Tiles of matrix products in registers. gemm-inl.hpp includes this inside the namespace of a
 // target, and once more for the level with native bf16, whose steps need its instructions.
 
-/// A tile of H x 2 vectors of sums: c (H, width) = first ? a b : c + a b, over packed units.
+/// A tile of H x 2 vectors of sums: c (H, width) = first ? a b : c + a b, over packed units; those
+/// of b are `stride` apart.
 template <class Step, class Rows>
 struct gemm_tile;
 template <class Step, std::size_t... I>
 struct gemm_tile<Step, std::index_sequence<I...>> {
   using A = typename Step::sum;
   using unit = typename Step::unit;
-  static void run(const unit* HWY_RESTRICT a, const unit* HWY_RESTRICT b, index_t units,
-                  A* HWY_RESTRICT c, bool first) {
+  static void run(const unit* HWY_RESTRICT a, const unit* HWY_RESTRICT b, index_t stride,
+                  index_t units, A* HWY_RESTRICT c, bool first) {
     const hn::ScalableTag<A> d;
     const hn::ScalableTag<unit> du;
     constexpr index_t height = sizeof...(I);
@@ -29,7 +30,7 @@ struct gemm_tile<Step, std::index_sequence<I...>> {
       const auto b0 = hn::LoadU(du, b), b1 = hn::LoadU(du, b + n);
       (Step::multiply(a[I], b0, b1, s0[I], s1[I]), ...);
       a += height;
-      b += 2 * n;
+      b += stride;
     }
     ((hn::StoreU(s0[I], d, c + index_t(I) * 2 * n),
       hn::StoreU(s1[I], d, c + index_t(I) * 2 * n + n)),
@@ -51,9 +52,9 @@ struct gemm_heights {
   }
   template <class Step>
   static void tile(index_t h, const typename Step::unit* a, const typename Step::unit* b,
-                   index_t units, typename Step::sum* c, bool first) {
-    (void)((h == H ? (gemm_tile<Step, std::make_index_sequence<std::size_t(H)>>::run(a, b, units, c,
-                                                                                     first),
+                   index_t stride, index_t units, typename Step::sum* c, bool first) {
+    (void)((h == H ? (gemm_tile<Step, std::make_index_sequence<std::size_t(H)>>::run(
+                          a, b, stride, units, c, first),
                       true)
                    : false) ||
            ...);
@@ -82,6 +83,11 @@ struct gemm_way {
   using Units = typename Step::units;
   static constexpr index_t block = 1536 / index_t(sizeof(unit));  // x 14 rows: 21 KiB of 32 of L1
 
+  /// Are the words of packed w units?
+  static constexpr bool packed_as_it_is =
+      sizeof(unit) == 4 && elements_per_word<W> == Units::k_per_unit;
+  static constexpr bool packed_in_pairs = std::is_same_v<W, bf16> && Units::k_per_unit == 1;
+
   static index_t width() { return 2 * lanes(hn::ScalableTag<A>()); }
   static index_t units_of(index_t k) { return (k + Units::k_per_unit - 1) / Units::k_per_unit; }
 
@@ -104,8 +110,13 @@ struct gemm_way {
       const index_t k = from * Units::k_per_unit;
       const index_t count =
           job.k - k < units * Units::k_per_unit ? job.k - k : units * Units::k_per_unit;
-      pack<Units>(job.w_rows, static_cast<const W*>(job.w), job.w_stride, n0, job.n, wide, strips,
-                  k, count, b);
+      if (!job.w_packed) {
+        pack<Units>(job.w_rows, static_cast<const W*>(job.w), job.w_stride, n0, job.n, wide, strips,
+                    k, count, b);
+      } else if constexpr (packed_in_pairs) {
+        for (index_t j = 0; j < strips; ++j)
+          widen_packed(packed_at(job, n0 + j * wide, k), wide, count, b + j * wide * units);
+      }
       for (index_t p = p0; p < p1; ++p) {
         const unit* a = static_cast<const unit*>(job.packed) + (p * all + from) * h;
         const index_t m0 = p * h, rows = job.m - m0 < h ? job.m - m0 : h;
@@ -113,10 +124,35 @@ struct gemm_way {
           const index_t at = n0 + j * wide, cols = n1 - at < wide ? n1 - at : wide;
           A* c = one_block ? sums : sums + ((p - p0) * strips + j) * h * wide;
           if (from == 0 && job.accumulate) job.results->start(job, m0, rows, at, cols, c, wide);
-          Heights::template tile<Step>(h, a, b + j * wide * units, units, c,
-                                       from == 0 && !job.accumulate);
+          const unit* w = b + j * wide * units;
+          index_t stride = wide;
+          if constexpr (packed_as_it_is) {
+            if (job.w_packed)
+              w = reinterpret_cast<const unit*>(packed_at(job, at, k)), stride = packed_rows::strip;
+          }
+          Heights::template tile<Step>(h, a, w, stride, units, c, from == 0 && !job.accumulate);
           if (from + block >= all) job.results->finish(job, m0, rows, at, cols, c, wide);
         }
+      }
+    }
+  }
+
+  /// The word of packed w in which row n has k.
+  static const std::uint32_t* packed_at(const gemm_job& job, index_t n, index_t k) {
+    const auto* strip = static_cast<const std::byte*>(job.w) +
+                        n / packed_rows::strip * job.w_strip_bytes;
+    return reinterpret_cast<const std::uint32_t*>(strip) +
+           k / elements_per_word<W> * packed_rows::strip + n % packed_rows::strip;
+  }
+  /// bf16 in pairs to floats: `count` k of `wide` rows.
+  static void widen_packed(const std::uint32_t* from, index_t wide, index_t count, unit* out) {
+    const hn::ScalableTag<std::uint32_t> d;
+    auto* to = reinterpret_cast<std::uint32_t*>(out);
+    for (index_t k = 0; k < count; k += 2, from += packed_rows::strip, to += 2 * wide) {
+      for (index_t i = 0; i < wide; i += lanes(d)) {
+        const auto v = hn::LoadU(d, from + i);
+        hn::StoreU(hn::ShiftLeft<16>(v), d, to + i);
+        if (k + 1 < count) hn::StoreU(hn::And(v, hn::Set(d, 0xffff0000u)), d, to + wide + i);
       }
     }
   }
@@ -216,6 +252,55 @@ struct gemm_stream<Step, W, std::index_sequence<I...>> {
   }
 };
 
+/// Few rows of x and packed w, which is read as it lies.
+template <class Step, class W, class Rows>
+struct packed_stream;
+template <class Step, class W, std::size_t... I>
+struct packed_stream<Step, W, std::index_sequence<I...>> {
+  using A = typename Step::sum;
+  using unit = typename Step::unit;
+  using way = gemm_way<Step, float_heights, float, W>;  // for the place of a word
+  static constexpr index_t height = sizeof...(I), strip = packed_rows::strip;
+  static constexpr index_t prefetch = 2048 / 4;  // words ahead
+
+  static void run(const gemm_job& job, index_t n0, index_t n1) {
+    const hn::ScalableTag<A> d;
+    const hn::ScalableTag<unit> du;
+    const index_t wide = 2 * lanes(d), k = job.k;
+    A c[2 * height * word_lanes];
+    for (index_t n = n0; n < n1; n += wide) {
+      hn::Vec<decltype(d)> s0[height], s1[height];
+      ((s0[I] = hn::Zero(d), s1[I] = hn::Zero(d)), ...);
+      const unit* a = static_cast<const unit*>(job.packed);
+      const std::uint32_t* p = way::packed_at(job, n, 0);
+      for (index_t u = 0; u * elements_per_word<W> < k; ++u, p += strip) {
+        hwy::Prefetch(p + prefetch);
+        hwy::Prefetch(p + prefetch + 16);
+        const auto v0 = hn::LoadU(words(), p), v1 = hn::LoadU(words(), p + lanes(d));
+        if constexpr (std::is_same_v<W, bf16> && Step::units::k_per_unit == 1) {
+          const auto b0 = hn::BitCast(du, first_of_pair(v0)), b1 = hn::BitCast(du, first_of_pair(v1));
+          (Step::multiply(a[I], b0, b1, s0[I], s1[I]), ...);
+          a += height;
+          if (2 * u + 1 < k) {
+            const auto e0 = hn::BitCast(du, second_of_pair(v0));
+            const auto e1 = hn::BitCast(du, second_of_pair(v1));
+            (Step::multiply(a[I], e0, e1, s0[I], s1[I]), ...);
+            a += height;
+          }
+        } else {
+          const auto b0 = hn::BitCast(du, v0), b1 = hn::BitCast(du, v1);
+          (Step::multiply(a[I], b0, b1, s0[I], s1[I]), ...);
+          a += height;
+        }
+      }
+      ((hn::StoreU(s0[I], d, c + index_t(I) * wide),
+        hn::StoreU(s1[I], d, c + index_t(I) * wide + lanes(d))),
+       ...);
+      job.results->finish(job, 0, job.m, n, n1 - n < wide ? n1 - n : wide, c, wide);
+    }
+  }
+};
+
 /// Adds the stream kernels for 1, 2, 4 and (given the registers) 8 rows.
 template <class Step, class W>
 void add_stream(gemm_path& p) {
@@ -231,6 +316,18 @@ void add_stream(gemm_path& p) {
         return gemm_stream<Step, W, std::make_index_sequence<4>>::run(job, n0, n1);
       default:
         return gemm_stream<Step, W, std::make_index_sequence<8>>::run(job, n0, n1);
+    }
+  };
+  p.stream_packed = [](const gemm_job& job, index_t n0, index_t n1) {
+    switch (job.height) {
+      case 1:
+        return packed_stream<Step, W, std::make_index_sequence<1>>::run(job, n0, n1);
+      case 2:
+        return packed_stream<Step, W, std::make_index_sequence<2>>::run(job, n0, n1);
+      case 4:
+        return packed_stream<Step, W, std::make_index_sequence<4>>::run(job, n0, n1);
+      default:
+        return packed_stream<Step, W, std::make_index_sequence<8>>::run(job, n0, n1);
     }
   };
 }
