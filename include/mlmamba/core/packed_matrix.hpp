@@ -52,6 +52,18 @@ struct weight_format {
   }
 };
 
+/// The formats of a model's matrices by their paths.
+struct weight_formats {
+  weight_format format;
+  std::vector<std::string> keep;  ///< matrices with one of these in their path stay float
+
+  weight_format of(std::string_view path) const {
+    for (const std::string& k : keep)
+      if (path.find(k) != path.npos) return {};
+    return format;
+  }
+};
+
 /// Why not, or null.
 inline const char* problem_with(const weight_format& f) {
   if (f.quantised() && (f.group < 0 || f.group % 8 != 0 || f.group > 65536))
