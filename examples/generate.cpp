@@ -43,6 +43,8 @@ struct settings {
   std::string device = "cpu";
 #endif
   generate_options sampling;
+  std::string weights;  // empty: as the model says
+  index_t group = 64;
   int threads = 0;
   bool raw = false, chat = false, sample = false;
 };
@@ -60,7 +62,9 @@ std::vector<tensor<float, 4>> look(const std::string& file,
 template <class Model>
 int run(context_of<typename Model::engine_type>& ctx, const checkpoint& files, const settings& s,
         std::vector<image_transform> towers) {
-  const Model model = files.load<Model>();
+  load_options options{.weights = files.formats()};
+  if (!s.weights.empty()) options.weights = {{weight_scheme_of(s.weights), s.group}, {}};
+  const Model model = files.load<Model>(options);
   const tokenizer words = files.tokenizer();
   const std::string fallback = towers.empty() ? "" : "zephyr";
   const auto format =
@@ -125,6 +129,13 @@ int main(int argc, char** argv) {
   app.add_option("--seed", s.sampling.seed)->capture_default_str();
   app.add_option("--hf_token", s.token_from,
                  "Where the token for downloads is: a file, or the name of a variable");
+#if !defined(__CUDACC__)
+  app.add_option("--weights", s.weights,
+                 "Matrices in f32, bf16, int8 or int4 (activations float, or 8 bits for the last\n"
+                 "two); otherwise as the model was quantised, else f32");
+  app.add_option("--group", s.group, "Neighbouring weights of a row with one scale; 0: all")
+      ->capture_default_str();
+#endif
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
   app.add_option("--device", s.device, "cpu, or cuda where the program was built for it")
       ->capture_default_str();
@@ -140,7 +151,7 @@ int main(int argc, char** argv) {
     if (s.device == "cpu") {
 #if !defined(__CUDACC__)
       context<backend::cpu> ctx(cpu_options{.threads = s.threads});
-      return choose<cpu_f32>(ctx, s);
+      return choose<cpu_packed>(ctx, s);
 #endif
     }
 #if defined(__CUDACC__)

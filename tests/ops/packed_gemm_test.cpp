@@ -16,7 +16,7 @@ using backend::simd::cpu_level;
 namespace {
 
 constexpr weight_format formats[] = {
-    {weight_scheme::f32},     {weight_scheme::bf16},    {weight_scheme::int8, 32},
+    {weight_scheme::f32},      {weight_scheme::bf16},    {weight_scheme::int8, 32},
     {weight_scheme::int8, 64}, {weight_scheme::int8, 0}, {weight_scheme::int4, 32},
     {weight_scheme::int4, 64}, {weight_scheme::int4, 8}, {weight_scheme::int4, 0}};
 
@@ -36,10 +36,10 @@ struct sizes {
   index_t m, n, k;
 };
 /// Around vectors, strips, groups, blocks over k (384 floats) and tasks.
-constexpr sizes shapes[] = {{1, 1, 1},     {1, 37, 50},  {2, 31, 64},   {3, 32, 65}, {4, 33, 7},
-                            {5, 64, 128},  {8, 65, 129}, {9, 20, 385},  {12, 40, 64}, {13, 96, 801},
-                            {30, 70, 200}, {1, 300, 512}, {600, 33, 72}, {0, 5, 8},    {3, 0, 8},
-                            {2, 3, 0}};
+constexpr sizes shapes[] = {{1, 1, 1},     {1, 37, 50},   {2, 31, 64},   {3, 32, 65},
+                            {4, 33, 7},    {5, 64, 128},  {8, 65, 129},  {9, 20, 385},
+                            {12, 40, 64},  {13, 96, 801}, {30, 70, 200}, {1, 300, 512},
+                            {600, 33, 72}, {0, 5, 8},     {3, 0, 8},     {2, 3, 0}};
 
 template <class E>
 tensor<typename E::value, 2> product(context_of<E>& ctx, in<E, 2> x, const packed_rows& w,

@@ -9,8 +9,8 @@
 //           q + 8, k to k + 3 in the low halves of the bytes and k + 4 to k + 7 in the high ones.
 //           Rows and k that are not there are zero (q = 0). Scales: [strip][group][row], bf16.
 // Numerics  w[n, k] is q scale[n, group of k]. int8: q in [-127, 127], the scale is the largest
-//           magnitude / 127; 4 bits: q in [-8, 7], the scale is the value of largest magnitude / -8.
-//           Scales are rounded to bf16 before q is: what is in a file as q and scales is packed
+//           magnitude / 127; 4 bits: q in [-8, 7], the scale is the value of largest magnitude /
+//           -8. Scales are rounded to bf16 before q is: what is in a file as q and scales is packed
 //           again without loss
 #pragma once
 
@@ -34,8 +34,7 @@ inline const char* to_string(weight_scheme s) {
   return names[int(s)];
 }
 inline weight_scheme weight_scheme_of(std::string_view name) {
-  for (auto s :
-       {weight_scheme::f32, weight_scheme::bf16, weight_scheme::int8, weight_scheme::int4})
+  for (auto s : {weight_scheme::f32, weight_scheme::bf16, weight_scheme::int8, weight_scheme::int4})
     if (name == to_string(s)) return s;
   fail<error>("weights: \"", name, "\" is no scheme; wanted is f32, bf16, int8 or int4");
 }
@@ -74,7 +73,7 @@ inline const char* problem_with(const weight_format& f) {
 /// Some rows of a matrix, all in one format.
 class packed_rows {
  public:
-  static constexpr index_t strip = 32;  // rows; a multiple of what any kernel computes at once
+  static constexpr index_t strip = 32;      // rows; a multiple of what any kernel computes at once
   static constexpr index_t most_k = 65536;  // so that 32 bits hold the sums of products of a group
 
   packed_rows() = default;
@@ -84,7 +83,7 @@ class packed_rows {
     std::vector<std::int8_t> q(std::size_t(groups_ * group_));
     for (index_t n = 0; n < n_; ++n) {
       if (!f.quantised()) {
-        for (index_t k = 0; k < k_; ++k) put(n, k, w(n, k));
+        put_row(n, w);
         continue;
       }
       for (index_t g = 0; g < groups_; ++g) {
@@ -168,18 +167,26 @@ class packed_rows {
   bf16& scale(index_t n, index_t g) {
     return scales_((n / strip * groups_ + g) * strip + n % strip);
   }
+  /// A number q.
   void put(index_t n, index_t k, float v) {
     std::byte* p = payload_.data() + at(n, k);
-    if (format_.scheme == weight_scheme::f32) {
-      std::memcpy(p, &v, 4);
-    } else if (format_.scheme == weight_scheme::bf16) {
-      const bf16 b(v);
-      std::memcpy(p, &b, 2);
-    } else if (format_.scheme == weight_scheme::int8) {
+    if (format_.scheme == weight_scheme::int8) {
       *p = std::byte(int(v) + 128);
     } else {
       const int u = int(v) + 8, old = int(*p);
       *p = std::byte(k % 8 < 4 ? (old & 0xf0) | u : (old & 0x0f) | (u << 4));
+    }
+  }
+  /// A row of numbers that stay floats.
+  void put_row(index_t n, view<const float, 2> w) {
+    std::byte* p = payload_.data() + at(n, 0);
+    if (format_.scheme == weight_scheme::f32) {
+      for (index_t k = 0; k < k_; ++k) std::memcpy(p + k * strip * 4, &w(n, k), 4);
+    } else {
+      for (index_t k = 0; k < k_; ++k) {
+        const bf16 b(w(n, k));
+        std::memcpy(p + k / 2 * strip * 4 + k % 2 * 2, &b, 2);
+      }
     }
   }
   bf16 choose_scale(view<const float, 2> w, index_t n, index_t from, index_t count) const {
@@ -197,7 +204,8 @@ class packed_rows {
   float nearest(float v, float s) const {
     if (s == 0) return 0;
     const bool bytes = format_.scheme == weight_scheme::int8;
-    return std::clamp(std::nearbyint(v / s), bytes ? -127.0f : -8.0f, bytes ? 127.0f : 7.0f);
+    constexpr float even = 0x1.8p23f;  // adding it rounds to the nearest integer, ties to even
+    return std::clamp((v / s + even) - even, bytes ? -127.0f : -8.0f, bytes ? 127.0f : 7.0f);
   }
 
   weight_format format_;

@@ -59,22 +59,22 @@ class packed_reader {
       fail<io_error>(who_, ": \"", name_, ".layout\" wants \"", name_, ".q8\" or \"", name_,
                      ".q4\" of up to ", rows_, " rows");
     const std::int64_t n = found->second->shape[0], groups = (k_ + group_ - 1) / group_;
-    const safetensors_entry& q = part(payload, nibbles ? dtype::u8 : dtype::i8,
-                                      {n, nibbles ? (k_ + 1) / 2 : k_});
+    const safetensors_entry& q =
+        part(payload, nibbles ? dtype::u8 : dtype::i8, {n, nibbles ? (k_ + 1) / 2 : k_});
     const safetensors_entry& scales = part(".scales", dtype::bf16, {n, groups});
     const auto scale = read_values<float>(scales);
     for (const float s : scale)
       if (!std::isfinite(s))
         fail<io_error>(who_, ": \"", scales.name, "\" has ", s, "; finite scales are wanted");
+    // Before memory is asked for: so many numbers are in the file.
+    const auto rest = n < rows_ ? read_values<float>(part(".rest", dtype::f32, {rows_ - n, k_}))
+                                : std::vector<float>{};
     std::vector<float> w(std::size_t(rows_ * k_));
     for (std::int64_t i = 0; i < n; ++i)
       for (std::int64_t k = 0; k < k_; ++k)
         w[std::size_t(i * k_ + k)] =
             float(number(q, nibbles, i, k)) * scale[std::size_t(i * groups + k / group_)];
-    if (n < rows_) {
-      const auto rest = read_values<float>(part(".rest", dtype::f32, {rows_ - n, k_}));
-      std::copy(rest.begin(), rest.end(), w.begin() + n * k_);
-    }
+    std::copy(rest.begin(), rest.end(), w.begin() + n * k_);
     return owned_entry<float>(name_, {rows_, k_}, std::move(w));
   }
 
@@ -96,8 +96,8 @@ class packed_reader {
                      shape_text(shape), " is wanted");
     const safetensors_entry& e = *at->second;
     if (e.type != type || e.shape != shape)
-      fail<io_error>(who_, ": \"", e.name, "\" is ", name_of(e.type), " ", shape_text(e.shape), "; ",
-                     name_of(type), " ", shape_text(shape), " is wanted");
+      fail<io_error>(who_, ": \"", e.name, "\" is ", name_of(e.type), " ", shape_text(e.shape),
+                     "; ", name_of(type), " ", shape_text(shape), " is wanted");
     return e;
   }
   const std::map<std::string, const safetensors_entry*>& all_;
@@ -119,8 +119,7 @@ inline void append_packed(std::vector<safetensors_entry>& to, const std::string&
       return to.push_back(detail::owned_entry<bf16>(name, {rows, k}, std::move(narrow)));
     }
     to.push_back(entry_of<float>(
-        name, {rows, k},
-        std::span<const float>(values->data(), std::size_t(values->count()))));
+        name, {rows, k}, std::span<const float>(values->data(), std::size_t(values->count()))));
     to.back().owner = values;
     return;
   }

@@ -35,17 +35,20 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const simd:
   const auto& rounding = simd::cpu_kernels<simd::rounding_entries<X>>();
   const auto& kernels = simd::cpu_kernels<simd::quantised_entries>();
   const index_t m = out.m, groups = w.groups(), k = w.padded_k();
-  const auto r = ctx.scratch.template make<std::int8_t, 2>({{m, k}});
+  const index_t height = std::min(m, kernels.max_rows), blocks = (m + height - 1) / height;
+  const auto r = ctx.scratch.template make<std::int8_t, 2>({{blocks * height, k}});
   const auto scale = ctx.scratch.template make<float, 2>({{m, groups}});
   const auto start = ctx.scratch.template make<std::int32_t, 2>({{m, groups}});
-  simd::quantised_job job{r.data,          scale.data,
-                          start.data,      w.data(),
-                          w.scales(),      k,
-                          w.group(),       groups,
-                          w.strip_bytes(), w.format().scheme == weight_scheme::int4,
-                          out};
+  simd::quantised_job job;
+  job.r = r.data, job.x_scale = scale.data, job.x_start = start.data;
+  job.w = w.data(), job.w_scale = w.scales();
+  job.height = height, job.padded_k = k, job.group = w.group(), job.groups = groups;
+  job.strip_bytes = w.strip_bytes();
+  job.nibbles = w.format().scheme == weight_scheme::int4;
+  job.out = out;
   auto round = [&](index_t i) {
-    rounding.row(op.x.data + i * op.x.stride[0], w.columns(), w.group(), groups, w.offset(), r.data + i * k,
+    rounding.row(op.x.data + i * op.x.stride[0], w.columns(), w.group(), groups, w.offset(),
+                 r.data + i / height * height * k + i % height * 4, height * 4,
                  scale.data + i * groups, start.data + i * groups);
   };
   if (m * k < 65536) {

@@ -139,8 +139,8 @@ struct gemm_way {
 
   /// The word of packed w in which row n has k.
   static const std::uint32_t* packed_at(const gemm_job& job, index_t n, index_t k) {
-    const auto* strip = static_cast<const std::byte*>(job.w) +
-                        n / packed_rows::strip * job.w_strip_bytes;
+    const auto* strip =
+        static_cast<const std::byte*>(job.w) + n / packed_rows::strip * job.w_strip_bytes;
     return reinterpret_cast<const std::uint32_t*>(strip) +
            k / elements_per_word<W> * packed_rows::strip + n % packed_rows::strip;
   }
@@ -278,7 +278,8 @@ struct packed_stream<Step, W, std::index_sequence<I...>> {
         hwy::Prefetch(p + prefetch + 16);
         const auto v0 = hn::LoadU(words(), p), v1 = hn::LoadU(words(), p + lanes(d));
         if constexpr (std::is_same_v<W, bf16> && Step::units::k_per_unit == 1) {
-          const auto b0 = hn::BitCast(du, first_of_pair(v0)), b1 = hn::BitCast(du, first_of_pair(v1));
+          const auto b0 = hn::BitCast(du, first_of_pair(v0)),
+                     b1 = hn::BitCast(du, first_of_pair(v1));
           (Step::multiply(a[I], b0, b1, s0[I], s1[I]), ...);
           a += height;
           if (2 * u + 1 < k) {

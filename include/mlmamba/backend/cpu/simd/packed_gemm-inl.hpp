@@ -68,11 +68,11 @@ inline quantised_entries kernels_for(wanted<quantised_entries>) {
 /// One row of x in 8 bits: see ops::packed_gemm.
 template <class X>
 void round_row(const X* x, index_t k, index_t group, index_t groups, int offset, std::int8_t* r,
-               float* scale, std::int32_t* start) {
+               index_t stride, float* scale, std::int32_t* start) {
   const hn::ScalableTag<float> d;
   const hn::ScalableTag<std::int32_t> di;
   const hn::Rebind<std::int8_t, decltype(d)> d8;
-  for (index_t g = 0; g < groups; ++g, x += group, r += group) {
+  for (index_t g = 0; g < groups; ++g, x += group, r += group / 4 * stride) {
     const index_t count = k - g * group < group ? k - g * group : group;
     // As integers magnitudes are in the same order, and what is not finite comes last.
     auto most = hn::Zero(di);
@@ -85,7 +85,8 @@ void round_row(const X* x, index_t k, index_t group, index_t groups, int offset,
     const bool finite = bits < 0x7f800000, any = finite && a >= 1e-30f;
     scale[g] = !finite ? std::numeric_limits<float>::quiet_NaN() : any ? a / 127 : 0.0f;
     start[g] = 0;
-    for (index_t i = any ? count : 0; i < group; ++i) r[i] = 0;
+    const index_t done = any ? count : 0;
+    for (index_t i = done; i < group; ++i) r[i / 4 * stride + i % 4] = 0;
     if (!any) continue;
     const auto inverse = hn::Set(d, 127 / a);
     auto sum = hn::Zero(di);
@@ -95,7 +96,11 @@ void round_row(const X* x, index_t k, index_t group, index_t groups, int offset,
       std::int8_t all[hn::MaxLanes(decltype(d)())];
       hn::StoreU(hn::DemoteTo(d8, v), d8, all);
       const index_t n = count - i < lanes(d) ? count - i : lanes(d);
-      std::memcpy(r + i, all, std::size_t(n));
+      if (lanes(d) % 4 == 0 && n == lanes(d)) {
+        for (index_t j = 0; j < n; j += 4) std::memcpy(r + (i + j) / 4 * stride, all + j, 4);
+      } else {
+        for (index_t j = 0; j < n; ++j) r[(i + j) / 4 * stride + (i + j) % 4] = all[j];
+      }
     });
     start[g] = -offset * hn::GetLane(hn::SumOfLanes(di, sum));
   }

@@ -29,9 +29,11 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
     const D d;
     const DI di;
     const index_t step = lanes(d), wide = 2 * step;
-    const std::int8_t* r[height] = {job.r + (m0 + index_t(I)) * job.padded_k...};
-    const auto* w = reinterpret_cast<const std::int32_t*>(job.w + n / strip * job.strip_bytes) +
-                    n % strip;
+    const std::int8_t* r =
+        job.r + m0 / job.height * job.height * job.padded_k + m0 % job.height * 4;
+    const index_t next = job.height * 4;
+    const auto* w =
+        reinterpret_cast<const std::int32_t*>(job.w + n / strip * job.strip_bytes) + n % strip;
     const bf16* scale = job.w_scale + n / strip * job.groups * strip + n % strip;
     hn::Vec<D> f0[height], f1[height];
     ((f0[I] = hn::Zero(d), f1[I] = hn::Zero(d)), ...);
@@ -39,7 +41,7 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
       const index_t at = m0 * job.groups + g;
       hn::Vec<DI> i0[height], i1[height];
       ((i0[I] = i1[I] = hn::Set(di, job.x_start[at + index_t(I) * job.groups])), ...);
-      for (index_t k = g * job.group; k < (g + 1) * job.group; k += nibbles ? 8 : 4, w += strip) {
+      for (index_t k = 0; k < job.group; k += nibbles ? 8 : 4, w += strip) {
         hwy::Prefetch(w + prefetch);
         hwy::Prefetch(w + prefetch + 16);
         const auto v0 = hn::LoadU(di, w), v1 = hn::LoadU(di, w + step);
@@ -47,13 +49,15 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
           const hn::ScalableTag<std::uint32_t> du;
           const auto low = hn::Set(di, 0x0f0f0f0f);
           const auto a0 = hn::And(v0, low), a1 = hn::And(v1, low);
-          (Dot::add(r[I] + k, a0, a1, i0[I], i1[I]), ...);
+          (Dot::add(r + 4 * index_t(I), a0, a1, i0[I], i1[I]), ...);
+          r += next;
           const auto h0 = hn::And(hn::BitCast(di, hn::ShiftRight<4>(hn::BitCast(du, v0))), low);
           const auto h1 = hn::And(hn::BitCast(di, hn::ShiftRight<4>(hn::BitCast(du, v1))), low);
-          (Dot::add(r[I] + k + 4, h0, h1, i0[I], i1[I]), ...);
+          (Dot::add(r + 4 * index_t(I), h0, h1, i0[I], i1[I]), ...);
         } else {
-          (Dot::add(r[I] + k, v0, v1, i0[I], i1[I]), ...);
+          (Dot::add(r + 4 * index_t(I), v0, v1, i0[I], i1[I]), ...);
         }
+        r += next;
       }
       const auto w0 = load(d, scale), w1 = load(d, scale + step);
       auto group = [&](hn::Vec<DI> i, hn::Vec<D> ws, float xs, hn::Vec<D>& f) HWY_ATTR {
