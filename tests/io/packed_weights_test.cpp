@@ -13,6 +13,7 @@
 #include "mlmamba/backend/cpu.hpp"
 #include "mlmamba/io/checkpoint.hpp"
 #include "mlmamba/models/published/mamba_lm.hpp"
+#include "io/temporary.hpp"
 #include "mlmamba/evaluate/fidelity.hpp"
 
 using namespace mlmamba;
@@ -139,7 +140,8 @@ TEST_SUITE("packed_weights_test") {
   TEST_CASE("a model in a folder: quantised at load, written, loaded") {
     namespace fs = std::filesystem;
     for (const bool tied : {true, false}) {
-      const auto folder = fs::temp_directory_path() / ("mlmamba_packed_" + std::to_string(tied));
+      const test::temporary_folder temporary;
+      const fs::path folder = temporary / "model";
       mamba_lm<cpu_f32> plain(small(tied));
       nn::initialise(plain, random_stream{5, 0, 0});
       save_model(plain, folder / "plain");
@@ -188,18 +190,17 @@ TEST_SUITE("packed_weights_test") {
       CHECK(other.drift.back().error > 0);
       CHECK(other.drift.back().step == 25);
       CHECK(other.drift.size() == 6);  // 1 2 5 10 20 25
-      fs::remove_all(folder);
     }
   }
 
   TEST_CASE("a weight that is not finite fails the load") {
     mamba_lm<cpu_f32> plain(small(true));
     plain.backbone.layers[1].mixer.out_proj.weight.value(3, 4) = std::nanf("");
-    const auto folder = std::filesystem::temp_directory_path() / "mlmamba_packed_nan";
+    const test::temporary_folder temporary;
+    const std::filesystem::path folder = temporary / "model";
     save_model(plain, folder);
     CHECK_THROWS_AS(
         checkpoint(folder).load<mamba_lm<cpu_packed>>({.weights = {{weight_scheme::int8}, {}}}),
         io_error);
-    std::filesystem::remove_all(folder);
   }
 }
