@@ -83,6 +83,20 @@ __attribute__((target("avx512f,avx512bf16"))) inline float dot_512(index_t round
   _mm512_storeu_ps(sums, s[0]);
   return sums[0];
 }
+__attribute__((target("avx512f,avx512vnni"))) inline float bytes_512(index_t rounds) {
+  const __m512i ones = _mm512_set1_epi32(0x01010101);
+  __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a;
+  // 10 sums: 2 units of 5 cycles. In assembly: a sum of constants would be computed at once.
+  for (index_t n = 0; n < rounds; ++n)
+    __asm__ volatile(
+        "vpdpbusd %10,%10,%0\n\tvpdpbusd %10,%10,%1\n\tvpdpbusd %10,%10,%2\n\t"
+        "vpdpbusd %10,%10,%3\n\tvpdpbusd %10,%10,%4\n\tvpdpbusd %10,%10,%5\n\t"
+        "vpdpbusd %10,%10,%6\n\tvpdpbusd %10,%10,%7\n\tvpdpbusd %10,%10,%8\n\t"
+        "vpdpbusd %10,%10,%9"
+        : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f), "+v"(g), "+v"(h), "+v"(i), "+v"(j)
+        : "v"(ones));
+  return float(_mm_cvtsi128_si32(_mm512_castsi512_si128(a)));
+}
 __attribute__((target("avx2,fma"))) inline float fma_256(index_t rounds) {
   __m256 s[12], a = _mm256_set1_ps(1.0f), b = _mm256_set1_ps(0x1p-20f);
   for (auto& v : s) v = _mm256_setzero_ps();
@@ -182,6 +196,23 @@ void evict(Context& ctx) {
 #endif
   static read_probe other(2.0 * double(std::clamp(cache, 32L << 20, 512L << 20)));
   other.seconds(ctx);
+}
+
+/// Operations per second of independent dot products of bytes in registers; 0: the machine has
+/// none.
+template <class Context>
+double byte_probe([[maybe_unused]] Context& ctx) {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx512vnni")) return 0;
+  std::atomic<float> sum{0};
+  const index_t parts = 16 * ctx.threads.size(), rounds = 20000;
+  const double s = seconds_of(ctx, [&] {
+    ctx.parallel_for(parts, [&](index_t) { sum.store(detail::bytes_512(rounds)); });
+  });
+  return double(parts) * double(rounds) * 10 * 128.0 / s;
+#else
+  return 0;
+#endif
 }
 
 /// FLOP/s of independent multiply-adds in registers, on all threads of a context. For bf16 dot

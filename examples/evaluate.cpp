@@ -44,7 +44,8 @@ struct settings {
 /// Has the model answer what is not answered yet.
 void ask(const checkpoint& files, const evaluate::dataset& set,
          const std::vector<std::size_t>& open, const settings& s, evaluate::results_file& results) {
-  const auto model = examples::load_model(files, examples::weight_choice_of(s.weights), s.threads);
+  const auto model =
+      examples::load_model(files, {examples::weight_choice_of(s.weights)}, s.threads);
   index_t answered = index_t(set.questions.size() - open.size());
   train::progress bar("question", index_t(set.questions.size()), answered);
   model->answer(set, open, s.answers, [&](std::size_t i, evaluate::answer a) {
@@ -141,7 +142,7 @@ int main(int argc, char** argv) {
   app.add_option("--max-new-tokens", s.answers.max_new_tokens)->capture_default_str();
   app.add_option("--weights", s.weights,
                  "How matrices are held: f32, bf16, or auto: bf16 if the files have them so")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
   try {

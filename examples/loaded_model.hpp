@@ -3,8 +3,8 @@
 //
 // A model whose structure and precision are chosen at run time: what the programs see of it.
 //
-// Every composition is compiled once per precision, in loaded_model_f32.cpp and
-// loaded_model_bf16.cpp, and shared by the programs.
+// Every composition is compiled once per way to hold weights, in
+// loaded_model_{f32,bf16,packed}.cpp, and shared by the programs.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +31,7 @@ class loaded_model {
   virtual ~loaded_model() = default;
 
   std::vector<image_transform> towers;  ///< how it takes pictures; empty: it can't see
-  std::string_view weights;             ///< how matrices are held: "f32" or "bf16"
+  std::string_view weights;             ///< how matrices are held: "f32", "int8"
 
   /// A new conversation before nothing; without a format the model continues text.
   virtual void open(std::optional<chat_format> format) = 0;
@@ -47,30 +47,52 @@ class loaded_model {
                       const std::function<void(std::size_t, evaluate::answer)>& done) = 0;
 };
 
-/// How matrices of weights are held in memory. Activations are f32 in any case, and so are sums:
-/// weights that the files have in bf16 give the same bits whichever way they are held.
+/// How matrices of weights are held in memory. Activations are f32, and so are sums: weights that
+/// the files have in bf16 give the same bits whichever way they are held. Products with int8 and
+/// int4 round the activations to 8 bits.
 enum class weight_choice {
-  automatic,  ///< bf16 if the files have all of them so: they stay in the mapped files. Else f32
+  automatic,  ///< as the model was quantised; bf16 if the files have all of them so: they stay in
+              ///< the mapped files. Else f32
   f32,        ///< converted if the files have another type
   bf16,       ///< rounded if the files have a wider type
+  int8,
+  int4,
+};
+struct weight_options {
+  weight_choice choice = weight_choice::automatic;
+  index_t group = 64;    ///< int8, int4: weights with one scale; 0: a row
+  bool prepare = false;  ///< f32 and bf16 (automatic: f32) are arranged for the kernels at load
 };
 
 /// Errors    those of checkpoint::load
 std::unique_ptr<loaded_model> load_f32(const checkpoint& files, int threads);
 /// The same; nothing if `only_exact` and a weight would be rounded.
 std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int threads, bool only_exact);
+std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int threads,
+                                          const weight_formats& formats);
 
 inline weight_choice weight_choice_of(const std::string& name) {
   if (name == "auto") return weight_choice::automatic;
   if (name == "f32") return weight_choice::f32;
   if (name == "bf16") return weight_choice::bf16;
-  fail<error>("weights \"", name, "\"; auto, f32 or bf16 is wanted");
+  if (name == "int8") return weight_choice::int8;
+  if (name == "int4") return weight_choice::int4;
+  fail<error>("weights \"", name, "\"; auto, f32, bf16, int8 or int4 is wanted");
 }
 
-inline std::unique_ptr<loaded_model> load_model(const checkpoint& files, weight_choice weights,
+inline std::unique_ptr<loaded_model> load_model(const checkpoint& files, const weight_options& o,
                                                 int threads) {
-  if (weights != weight_choice::f32)
-    if (auto model = load_bf16(files, threads, weights == weight_choice::automatic)) return model;
+  using enum weight_choice;
+  if (o.choice == automatic && json_has(files.config(), "quantisation"))
+    return load_packed(files, threads, files.formats());
+  const auto packed = [&](weight_scheme s) {
+    return load_packed(files, threads, {.format = {s, o.group}, .keep = {}});
+  };
+  if (o.choice == int8) return packed(weight_scheme::int8);
+  if (o.choice == int4) return packed(weight_scheme::int4);
+  if (o.prepare) return packed(o.choice == bf16 ? weight_scheme::bf16 : weight_scheme::f32);
+  if (o.choice != f32)
+    if (auto model = load_bf16(files, threads, o.choice == automatic)) return model;
   return load_f32(files, threads);
 }
 

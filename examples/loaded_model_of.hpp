@@ -23,9 +23,9 @@ class loaded_model_of final : public loaded_model {
   using context_type = context_of<typename Model::engine_type>;
 
   loaded_model_of(const checkpoint& files, std::shared_ptr<context_type> ctx,
-                  std::vector<image_transform> rule)
+                  std::vector<image_transform> rule, const load_options& options)
       : ctx_(std::move(ctx)),
-        model_(files.load<Model>()),
+        model_(files.load<Model>(options)),
         words_(files.tokenizer()),
         who_(files.who()),
         chat_(json_get_or<std::string>(files.config(), "chat_format", "zephyr", files.who())) {
@@ -80,15 +80,18 @@ bool holds_exactly(const checkpoint& files) {
 
 template <class E>
 std::unique_ptr<loaded_model> load_on(const checkpoint& files, std::shared_ptr<context_of<E>> ctx,
-                                      bool only_exact = false) {
+                                      bool only_exact = false, const load_options& options = {}) {
   return with_chosen_model<E>(
       files,
       [&]<class Model>(std::type_identity<Model>,
                        std::vector<image_transform> towers) -> std::unique_ptr<loaded_model> {
         if (only_exact && !holds_exactly<Model>(files)) return nullptr;
-        auto model =
-            std::make_unique<loaded_model_of<Model>>(files, std::move(ctx), std::move(towers));
-        model->weights = std::is_same_v<typename E::weight, bf16> ? "bf16" : "f32";
+        auto model = std::make_unique<loaded_model_of<Model>>(files, std::move(ctx),
+                                                              std::move(towers), options);
+        using W = typename E::weight;
+        model->weights = std::is_same_v<W, bf16>    ? std::string_view("bf16")
+                         : std::is_same_v<W, float> ? std::string_view("f32")
+                                                    : to_string(options.weights.format.scheme);
         return model;
       });
 }
@@ -100,6 +103,11 @@ inline std::unique_ptr<loaded_model> load_f32(const checkpoint& files, int) {
 inline std::unique_ptr<loaded_model> load_bf16(const checkpoint&, int, bool only_exact) {
   if (only_exact) return nullptr;
   fail<error>("--weights bf16: this program has f32 alone; auto or f32 is wanted");
+}
+inline std::unique_ptr<loaded_model> load_packed(const checkpoint&, int, const weight_formats&) {
+  fail<error>(
+      "prepared and quantised weights: this program has f32 alone; a model that is not "
+      "quantised, and --weights auto or f32 are wanted");
 }
 #endif
 

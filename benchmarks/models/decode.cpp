@@ -13,12 +13,11 @@ using namespace mlmamba;
 /// Arguments: batch, layers, threads. A step includes the choice of the likeliest token of each
 /// row, which the next step reads. The reads between put other data into the caches, as far as
 /// these hold any of the weights.
-template <class V>
+template <engine E, weight_scheme scheme = weight_scheme::f32>
 void decode(benchmark::State& state) {
-  using E = bench::traced_cpu<V>;
   const index_t batch = state.range(0);
   context_of<E> ctx(cpu_options{int(state.range(2))});
-  const mamba_lm<E>& m = bench::model_of<E>(state.range(1));
+  const mamba_lm<E>& m = bench::model_of<E>(state.range(1), {scheme, 64});
   const auto& check = bench::once(state, 3, [&] {
     return bench::prefill_equals_steps<E>(ctx, m, bench::some_tokens(batch, 8, m.config.vocab_size),
                                           4);
@@ -66,8 +65,22 @@ void sizes(benchmark::internal::Benchmark* b) {
     for (int batch : {1, 8}) b->Args({batch, 24, threads});
 }
 
-BENCHMARK_TEMPLATE(decode, float)->Name("mamba2_130m_decode/cpu_f32")->Apply(sizes);
-BENCHMARK_TEMPLATE(decode, bf16)->Name("mamba2_130m_decode/cpu_bf16")->Apply(sizes);
+using bench::traced_cpu;
+using bench::traced_packed;
+BENCHMARK_TEMPLATE(decode, traced_cpu<float>)->Name("mamba2_130m_decode/cpu_f32")->Apply(sizes);
+BENCHMARK_TEMPLATE(decode, traced_cpu<bf16>)->Name("mamba2_130m_decode/cpu_bf16")->Apply(sizes);
+BENCHMARK_TEMPLATE(decode, traced_packed, weight_scheme::f32)
+    ->Name("mamba2_130m_decode/packed_f32")
+    ->Apply(sizes);
+BENCHMARK_TEMPLATE(decode, traced_packed, weight_scheme::bf16)
+    ->Name("mamba2_130m_decode/packed_bf16")
+    ->Apply(sizes);
+BENCHMARK_TEMPLATE(decode, traced_packed, weight_scheme::int8)
+    ->Name("mamba2_130m_decode/packed_int8")
+    ->Apply(sizes);
+BENCHMARK_TEMPLATE(decode, traced_packed, weight_scheme::int4)
+    ->Name("mamba2_130m_decode/packed_int4")
+    ->Apply(sizes);
 
 }  // namespace
 

@@ -15,6 +15,7 @@
 #include "mlmamba/backend/cpu/gemm.hpp"
 #include "mlmamba/backend/cpu/grid.hpp"
 #include "mlmamba/backend/cpu/norm.hpp"
+#include "mlmamba/backend/cpu/packed_gemm.hpp"
 #include "mlmamba/backend/cpu/patchify.hpp"
 #include "mlmamba/backend/cpu/reduce.hpp"
 #include "mlmamba/backend/cpu/scan_order.hpp"

@@ -13,6 +13,7 @@
 #include "mlmamba/backend/reference/gemm.hpp"
 #include "mlmamba/backend/reference/grid.hpp"
 #include "mlmamba/backend/reference/norm.hpp"
+#include "mlmamba/backend/reference/packed_gemm.hpp"
 #include "mlmamba/backend/reference/patchify.hpp"
 #include "mlmamba/backend/reference/reduce.hpp"
 #include "mlmamba/backend/reference/scan_order.hpp"

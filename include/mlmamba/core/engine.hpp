@@ -71,12 +71,16 @@ struct cuda {
 ///   value   how activations are stored and moved
 ///   accum   sums, statistics, recurrent state, one-dimensional parameters, gradients of parameters
 ///   weight  how matrices of weights are stored (may be narrower than value)
+/// With `packed` for Weight the matrices of linear maps are packed_matrix, prepared once, in formats
+/// chosen when they are loaded (f32, bf16, int8, 4 bits); other ones are stored as value. Such a
+/// module can't be trained.
+struct packed {};
 template <class Backend, class Value, class Accum = accum_t<Value>, class Weight = Value>
 struct on {
   using backend = Backend;
   using value = Value;
   using accum = Accum;
-  using weight = Weight;
+  using weight = std::conditional_t<std::is_same_v<Weight, packed>, Value, Weight>;
   using real = real_t<Accum>;  // the type of options such as epsilon
   using memory = typename Backend::memory;
 };
@@ -91,10 +95,17 @@ concept engine = requires {
 }
 &&element<typename E::value>&& element<typename E::accum>;
 
+/// Are linear maps of this engine on packed weights?
+template <class E>
+inline constexpr bool packs_weights = false;
+template <class B, class V, class A>
+inline constexpr bool packs_weights<on<B, V, A, packed>> = true;
+
 using reference_f32 = on<backend::reference, float>;
 using exact = on<backend::reference, double>;
 using cpu_f32 = on<backend::cpu, float>;
 using cpu_bf16 = on<backend::cpu, bf16>;
+using cpu_packed = on<backend::cpu, float, float, packed>;
 using cpu_f64 = on<backend::cpu, double>;
 using cuda_f32 = on<backend::cuda, float>;
 using cuda_bf16 = on<backend::cuda, bf16>;

@@ -62,6 +62,23 @@ class checkpoint {
 
   const std::filesystem::path& folder() const { return folder_; }
   const json& config() const { return config_; }
+  /// What examples/quantize has written the matrices in:
+  ///   "quantisation": {"weights": "int8", "group": 64, "keep": ["lm_head"]}
+  /// f32 of other models. For load_options::weights, of engines with packed weights.
+  weight_formats formats() const {
+    weight_formats f;
+    if (!json_has(config_, "quantisation")) return f;
+    const std::string where = who() + ": quantisation";
+    const json& q = config_.at("quantisation");
+    if (!q.is_object())
+      fail<io_error>(where, " is ", detail::json_excerpt(q), "; an object is wanted");
+    f.format.scheme = weight_scheme_of(json_get<std::string>(q, "weights", where));
+    f.format.group = json_get_or<index_t>(q, "group", 64, where);
+    if (const char* p = problem_with(f.format)) fail<io_error>(where, ": ", p);
+    if (json_has(q, "keep"))
+      f.keep = json_to<std::vector<std::string>>(q.at("keep"), where, "keep");
+    return f;
+  }
   /// Where arrays that the folder's own files lack are looked for.
   const std::vector<std::filesystem::path>& places() const { return places_; }
   std::string who() const { return folder_.string(); }

@@ -18,6 +18,7 @@
 
 #include "mlmamba/core/random.hpp"
 #include "mlmamba/io/convert.hpp"
+#include "mlmamba/io/packed_weights.hpp"
 #include "mlmamba/io/safetensors.hpp"
 #include "mlmamba/io/safetensors_write.hpp"
 #include "mlmamba/nn/module.hpp"
@@ -33,6 +34,7 @@ enum class missing {
 struct load_options {
   mlmamba::missing missing = mlmamba::missing::refuse;
   std::uint64_t seed = 0;
+  weight_formats weights;          ///< of the matrices of an engine with packed weights
   bool ignore_unexpected = false;  ///< arrays that no parameter is for: an error unless set
 };
 
@@ -148,6 +150,16 @@ tensor<T, R> host_tensor(const safetensors_entry& entry, shape<R> n) {
 }
 
 template <class P>
+packed_matrix pack(const std::string& who, const std::string& name, const tensor<float, 2>& values,
+                   const P& p) {
+  try {
+    return packed_matrix(values.view(), p.format, p.wide);
+  } catch (const error& e) {
+    fail<io_error>(who, ": \"", name, "\": ", e.what());
+  }
+}
+
+template <class P>
 void put(P& p, tensor<typename P::value_type, P::rank> host) {
   if constexpr (std::is_same_v<typename P::engine_type::memory, memory::host>) {
     p.value = std::move(host);
@@ -166,6 +178,7 @@ void put(P& p, tensor<typename P::value_type, P::rank> host) {
 /// Errors    io_error listing what is missing, unexpected or of another shape
 template <class Model>
 void load_parameters(Model& model, const named_arrays& from, const load_options& o = {}) {
+  nn::choose_formats(model, o.weights);
   std::map<std::string, detail::adapter> adapters;
   detail::collect_adapters(model, "", adapters);
   std::vector<std::string> absent, unexpected;
@@ -196,7 +209,12 @@ void load_parameters(Model& model, const named_arrays& from, const load_options&
       made = std::make_shared<tensor<T, P::rank>>(p.value.shape());
       for (std::size_t i = 0; i < values->size(); ++i) made->data()[i] = T(real_t<T>((*values)[i]));
     }
-    commits.push_back([made, &p] { detail::put(p, std::move(*made)); });
+    if constexpr (nn::packed_field<P>) {
+      auto packed = std::make_shared<packed_matrix>(detail::pack(from.who, entry.name, *made, p));
+      commits.push_back([packed, &p] { p.value = std::move(*packed); });
+    } else {
+      commits.push_back([made, &p] { detail::put(p, std::move(*made)); });
+    }
   });
   for (const auto& [path, entry] : from.by_path)
     if (!wanted.contains(path)) unexpected.push_back(entry.name);
@@ -208,6 +226,7 @@ void load_parameters(Model& model, const named_arrays& from, const load_options&
                    " arrays are none of the model's: ", detail::some_of(unexpected));
   if (!absent.empty()) nn::initialise(model, random_stream{o.seed, 0, 0});
   for (const auto& commit : commits) commit();
+  nn::prepare(model, o.weights);
 }
 
 /// Which parameters `save_parameters` writes.
@@ -224,7 +243,9 @@ void save_parameters(const Model& model, const std::filesystem::path& path,
     using P = std::remove_cvref_t<decltype(p)>;
     using T = typename P::value_type;
     if (which == parameters::only_trainable && !p.trainable) return;
-    if constexpr (std::is_same_v<typename P::engine_type::memory, memory::host>) {
+    if constexpr (nn::packed_field<P>) {
+      append_packed(entries, name, p.value);
+    } else if constexpr (std::is_same_v<typename P::engine_type::memory, memory::host>) {
       entries.push_back(
           entry_of<T>(name, detail::shape_of(p),
                       std::span<const T>(p.value.data(), std::size_t(p.value.count()))));

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "mlmamba/core/error.hpp"
+#include "mlmamba/io/packed_weights.hpp"
 #include "mlmamba/io/safetensors_set.hpp"
 #include "mlmamba/io/torch_file.hpp"
 
@@ -133,7 +134,7 @@ inline std::vector<safetensors_entry> read_model_weights(const std::filesystem::
     }
     return inner;
   }
-  return std::move(all.arrays);
+  return unpacked_weights(std::move(all.arrays), path.string());
 }
 
 }  // namespace mlmamba

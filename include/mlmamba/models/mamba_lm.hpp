@@ -112,23 +112,34 @@ struct mamba_lm {
 
   mamba_config config;
   backbone_type backbone;
-  nn::parameter<E, 2> head;  // absent if tied
+  nn::product_weight<E> head;  // absent if tied, unless packed: then a packed embedding
   /// Training keeps only the residual before each block and runs the block again in the backward.
   bool recompute = false;
 
   explicit mamba_lm(const mamba_config& c) : config(checked(c)), backbone(c) {
-    if (!c.tie_embeddings) head = nn::parameter<E, 2>({c.padded_vocabulary(), c.mixer.d_model});
+    if (!c.tie_embeddings || packs_weights<E>)
+      head = nn::product_weight<E>({c.padded_vocabulary(), c.mixer.d_model});
   }
   static void fields(auto& self, auto&& f) {
     f("backbone", self.backbone);
-    if (self.head) f("lm_head.weight", self.head);
+    if (!self.config.tie_embeddings) f("lm_head.weight", self.head);
+  }
+  static void prepared(auto& self, const weight_formats& formats, const std::string& path) {
+    if constexpr (packs_weights<E>) {
+      if (!self.config.tie_embeddings) return;
+      self.head.format = formats.of(nn::join(path, "lm_head.weight"));
+      const auto& table = self.backbone.embedding.weight.value;
+      tensor<float, 2> wide(table.shape());
+      for (index_t i = 0; i < wide.count(); ++i) wide.data()[i] = float(table.data()[i]);
+      nn::set_value(self.head, wide);
+    }
   }
   /// As published: residual projections are scaled down by the square root of their number.
   static void initialise(auto& self, random_stream r) {
     nn::initialise(self.backbone, r.fork("backbone"));
     const double residuals = double(self.config.n_layer) * (self.config.d_intermediate > 0 ? 2 : 1);
     random_stream s = r.fork("residual");
-    auto scaled = [&](nn::parameter<E, 2>& w) {
+    auto scaled = [&](auto& w) {
       // uniform within sqrt(1 / fan_in) (kaiming with a = sqrt 5), divided by sqrt(residuals)
       const double bound = 1 / std::sqrt(double(w.value.size(1)) * residuals);
       nn::fill(w, [&] { return s.uniform(-bound, bound); });
@@ -138,9 +149,15 @@ struct mamba_lm {
       if (!b.mlp.empty()) scaled(b.mlp[0].fc2.weight);
     }
     random_stream h = r.fork("lm_head");
-    if (self.head) nn::fill(self.head, [&] { return 0.02 * h.normal(); });
+    if (!self.config.tie_embeddings) nn::fill(self.head, [&] { return 0.02 * h.normal(); });
+    prepared(self, {self.head_format(), {}}, "");
   }
 
+  /// What the head is packed in.
+  weight_format head_format() const {
+    if constexpr (packs_weights<E>) return head.format;
+    return {};
+  }
   index_t d_model() const { return config.mixer.d_model; }
   index_t vocabulary() const { return config.padded_vocabulary(); }
 
@@ -279,8 +296,11 @@ struct mamba_lm {
   }
   template <class Y>
   void head_product(context_of<E>& ctx, in<E, 2> hidden, view<Y, 2, typename E::memory> y) const {
-    const nn::parameter<E, 2>& w = head ? head : backbone.embedding.weight;
-    run(ctx, ops::gemm<E, Y, typename E::weight>{.x = hidden, .w = w.value, .y = y});
+    if constexpr (packs_weights<E>) {
+      nn::multiply<E>(ctx, hidden, head, y);
+    } else {
+      nn::multiply<E>(ctx, hidden, head ? head : backbone.embedding.weight, y);
+    }
   }
   void last_logits(context_of<E>& ctx, in_accum<E, 3> r, out_accum<E, 2> y) const {
     typename nn::rms_norm<E, nn::wide>::saved unused;

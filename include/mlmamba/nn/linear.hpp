@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "mlmamba/nn/functional.hpp"
-#include "mlmamba/ops/gemm.hpp"
+#include "mlmamba/nn/product.hpp"
 #include "mlmamba/ops/reduce.hpp"
 
 namespace mlmamba::nn {
@@ -24,8 +24,8 @@ enum class linear_init {
 template <engine E>
 struct linear {
   using engine_type = E;
-  parameter<E, 2> weight;  // (d_out, d_in)
-  parameter<E, 1> bias;    // (d_out) or absent
+  product_weight<E> weight;  // (d_out, d_in)
+  parameter<E, 1> bias;      // (d_out) or absent
   mlmamba::activation activation = mlmamba::activation::none;
   linear_init init = linear_init::torch;
 
@@ -49,6 +49,10 @@ struct linear {
   }
   index_t d_in() const { return weight.value.size(1); }
   index_t d_out() const { return weight.value.size(0); }
+  /// The last rows give what bears no quantisation, such as steps.
+  void keep_wide([[maybe_unused]] index_t last_rows) {
+    if constexpr (packs_weights<E>) weight.wide = last_rows;
+  }
 
   struct saved {
     in<E, 2> x;    // rows of the input
@@ -59,15 +63,10 @@ struct linear {
     s.x = rows(x);
     out<E, 3> y = ctx.template make<E, 3>({{x.size[0], x.size[1], d_out()}});
     out<E, 2> pre;
-    if (activation != mlmamba::activation::none)
+    if (activation != mlmamba::activation::none && !packs_weights<E>)
       pre = ctx.template make<E, 2>({{s.x.size[0], d_out()}});
     s.pre = pre;
-    run(ctx, ops::gemm<E, typename E::value, typename E::weight>{.x = s.x,
-                                                                 .w = weight.value,
-                                                                 .bias = bias.value,
-                                                                 .y = rows(y),
-                                                                 .pre_activation = pre,
-                                                                 .activation = activation});
+    multiply<E>(ctx, s.x, weight, rows(y), {bias.value, pre, activation});
     return y;
   }
 

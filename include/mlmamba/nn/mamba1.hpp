@@ -81,7 +81,9 @@ struct mamba1 {
         A_log({c.d_inner(), c.d_state}),
         D({c.d_inner()}),
         out_proj(c.d_inner(), c.d_model, c.bias),
-        config(c) {}
+        config(c) {
+    x_proj.keep_wide(x_proj.d_out()), dt_proj.keep_wide(dt_proj.d_out());
+  }
   static void fields(auto& self, auto&& f) {
     f("in_proj", self.in_proj), f("conv1d", self.conv1d), f("x_proj", self.x_proj);
     f("dt_proj", self.dt_proj), f("A_log", self.A_log), f("D", self.D);
@@ -243,8 +245,7 @@ struct mamba1 {
       s.ready = ready;
     }
     const out<E, 3> dt = ctx.template make<E, 3>(s.convolved.shape());
-    run(ctx, ops::gemm<E, typename E::value, typename E::weight>{
-                 .x = rows(part(s.ready, 0)), .w = dt_proj.weight.value, .y = rows(dt)});
+    multiply<E>(ctx, rows(part(s.ready, 0)), dt_proj.weight, rows(dt));
     s.dt = dt;
     const out_accum<E, 2> rate = ctx.template make_accum<E, 2>(A_log.value.shape());
     run(ctx,

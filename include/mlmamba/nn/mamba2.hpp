@@ -54,6 +54,7 @@ struct mamba2 {
         scan(c),
         out_proj(c.d_inner(), c.d_model, c.bias),
         config(c) {
+    in_proj.keep_wide(c.nheads());  // dt
     if (c.rmsnorm) norm.weight = parameter<E, 1>({c.scanned()});
   }
   static void fields(auto& self, auto&& f) {

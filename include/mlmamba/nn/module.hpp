@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "mlmamba/core/context.hpp"
+#include "mlmamba/core/packed_matrix.hpp"
 #include "mlmamba/core/random.hpp"
 
 namespace mlmamba::nn {
@@ -45,6 +46,28 @@ struct parameter {
   explicit operator bool() const { return bool(value); }
 };
 
+/// The matrix of a linear map, prepared for products; set_value packs it. It can't be trained.
+template <engine E>
+struct packed_parameter {
+  using engine_type = E;
+  using value_type = float;
+  static constexpr int rank = 2;
+  static_assert(std::is_same_v<typename E::memory, memory::host>);
+
+  packed_matrix value;
+  weight_format format;  // what it is packed in
+  index_t wide = 0;      // so many last rows stay float
+  bool trainable = false;
+
+  packed_parameter() = default;
+  explicit packed_parameter(shape<2> n) : value(n) {}
+  explicit operator bool() const { return bool(value); }
+};
+
+/// The matrix of a linear map on any engine.
+template <engine E>
+using product_weight = std::conditional_t<packs_weights<E>, packed_parameter<E>, parameter<E, 2>>;
+
 namespace detail {
 struct probe {
   template <class T>
@@ -54,6 +77,12 @@ template <class T>
 inline constexpr bool is_parameter = false;
 template <class E, int R, class T>
 inline constexpr bool is_parameter<parameter<E, R, T>> = true;
+template <class E>
+inline constexpr bool is_parameter<packed_parameter<E>> = true;
+template <class T>
+inline constexpr bool is_packed = false;
+template <class E>
+inline constexpr bool is_packed<packed_parameter<E>> = true;
 template <class T>
 inline constexpr bool is_tensor = false;
 template <class T, int R, class M>
@@ -62,6 +91,8 @@ inline constexpr bool is_tensor<tensor<T, R, M>> = true;
 
 template <class T>
 concept parameter_field = detail::is_parameter<std::remove_cvref_t<T>>;
+template <class T>
+concept packed_field = detail::is_packed<std::remove_cvref_t<T>>;
 template <class T>
 concept tensor_field = detail::is_tensor<std::remove_cvref_t<T>>;
 
@@ -145,13 +176,45 @@ index_t freeze(M& m, const std::string& prefix, bool trainable = false) {
   return n;
 }
 
+/// Gives a parameter these values.
+template <class P>
+void set_value(P& p, const tensor<typename P::value_type, P::rank>& host) {
+  if constexpr (packed_field<P>) {
+    p.value = packed_matrix(host.view(), p.format, p.wide);
+  } else {
+    from_host(p.value.view(), host.view());
+  }
+}
+
+/// Sets the formats of packed parameters: before they get values.
+template <class M>
+void choose_formats(M& m, const weight_formats& f) {
+  for_each_parameter(m, [&](const std::string& path, auto& p) {
+    if constexpr (packed_field<decltype(p)>) p.format = f.of(path);
+  });
+}
+/// Makes what modules keep in another form than their parameters, once these have their values. A
+/// module that does has `static void prepared(auto& self, const weight_formats&, path)`.
+template <class M>
+void prepare(M& m, const weight_formats& f, const std::string& path = "") {
+  using T = std::remove_cvref_t<M>;
+  if constexpr (parameter_field<T> || tensor_field<T>) {
+  } else if constexpr (composite<T>) {
+    if constexpr (requires { T::prepared(m, f, path); }) T::prepared(m, f, path);
+    T::fields(m, [&](const char* name, auto& field) { nn::prepare(field, f, join(path, name)); });
+  } else {
+    index_t i = 0;
+    for (auto& item : m) nn::prepare(item, f, join(path, std::to_string(i++)));
+  }
+}
+
 /// Fills a parameter from a function of a random stream; the same numbers on every backend.
 template <class P, class F>
 void fill(P& p, F&& sample) {
   tensor<typename P::value_type, P::rank> host(p.value.shape());
   for (index_t i = 0; i < host.count(); ++i)
     host.data()[i] = typename P::value_type(real_t<typename P::value_type>(sample()));
-  from_host(p.value.view(), std::as_const(host).view());
+  set_value(p, host);
 }
 
 /// Initialises every part: a module with `static void initialise(auto& self, random_stream r)` does

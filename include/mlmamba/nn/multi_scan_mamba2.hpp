@@ -56,6 +56,7 @@ struct multi_scan_mamba2 {
         config(c),
         grid_rows(rows),
         grid_columns(columns) {
+    in_proj.keep_wide(c.nheads());  // dt
     norm.weight = parameter<E, 1>({c.scanned()});
   }
   static void fields(auto& self, auto&& f) {

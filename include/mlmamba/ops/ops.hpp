@@ -14,6 +14,7 @@
 #include "mlmamba/ops/grid.hpp"
 #include "mlmamba/ops/mamba2_block_step.hpp"
 #include "mlmamba/ops/norm.hpp"
+#include "mlmamba/ops/packed_gemm.hpp"
 #include "mlmamba/ops/patchify.hpp"
 #include "mlmamba/ops/reduce.hpp"
 #include "mlmamba/ops/scan_order.hpp"

@@ -36,9 +36,13 @@ void gemm_by_stream(Context& ctx, const simd::gemm_path& path, simd::gemm_job& j
   path.pack_x(job, 0);
   // A task reads about 128 KiB of w, in whole vectors of columns.
   const index_t per_row = std::max<index_t>(1, job.k * w_bytes);
-  const index_t step = std::max<index_t>(16, 131072 / per_row / 16 * 16);
+  const index_t least = job.w_packed ? packed_rows::strip : 16;
+  const index_t step = std::max<index_t>(least, 131072 / per_row / least * least);
   const index_t tasks = (job.n + step - 1) / step;
-  auto task = [&](index_t i) { path.stream(job, i * step, std::min(job.n, (i + 1) * step)); };
+  auto task = [&](index_t i) {
+    (job.w_packed ? path.stream_packed : path.stream)(job, i * step,
+                                                      std::min(job.n, (i + 1) * step));
+  };
   if (job.n * per_row < 65536) {  // less than waking a thread costs
     for (index_t i = 0; i < tasks; ++i) task(i);
   } else {

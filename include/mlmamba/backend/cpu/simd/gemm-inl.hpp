@@ -75,6 +75,8 @@ struct gemm_to {
 };
 
 #include "mlmamba/backend/cpu/simd/gemm_tile-inl.hpp"
+//
+#include "mlmamba/backend/cpu/simd/gemm_stream-inl.hpp"
 
 template <class X, class W>
 gemm_path_of<X, W> kernels_for(wanted<gemm_path_of<X, W>>) {
@@ -120,6 +122,8 @@ struct pair_step {
 };
 
 #include "mlmamba/backend/cpu/simd/gemm_tile-inl.hpp"
+//
+#include "mlmamba/backend/cpu/simd/gemm_stream-inl.hpp"
 
 inline gemm_path_of<bf16, bf16> kernels_for(wanted<gemm_path_of<bf16, bf16>>) {
   gemm_path_of<bf16, bf16> p{gemm_way<pair_step, float_heights, bf16, bf16>::path()};

@@ -10,7 +10,7 @@
 // on the blocking nor on the other rows and columns.
 #pragma once
 
-#include "mlmamba/core/engine.hpp"
+#include "mlmamba/core/packed_matrix.hpp"
 
 namespace mlmamba::backend::simd {
 
@@ -20,6 +20,8 @@ struct gemm_job {
   const void* w = nullptr;
   index_t x_stride = 0, w_stride = 0;  // of the axis that is not contiguous
   bool x_rows = true, w_rows = true;   // rows (k) are contiguous; else columns
+  bool w_packed = false;               // w is the data of packed_rows of type W instead
+  index_t w_strip_bytes = 0;           // of one of its strips
   index_t m = 0, n = 0, k = 0;
   index_t height = 0;          // rows per panel of packed x
   void* packed = nullptr;      // panels of x
@@ -55,6 +57,8 @@ struct gemm_path {
                   void* scratch) = nullptr;
   // the same for one panel of few rows and contiguous rows of w, read once and never packed
   void (*stream)(const gemm_job&, index_t n0, index_t n1) = nullptr;
+  // the same of packed w, n0 being the first row of a strip
+  void (*stream_packed)(const gemm_job&, index_t n0, index_t n1) = nullptr;
 
   index_t units(index_t k) const { return (k + k_per_unit - 1) / k_per_unit; }
   index_t packed_bytes(index_t m, index_t k, index_t h) const {

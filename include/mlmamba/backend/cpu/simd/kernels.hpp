@@ -12,6 +12,7 @@
 #include "mlmamba/backend/cpu/simd/gemm.hpp"
 #include "mlmamba/backend/cpu/simd/grid.hpp"
 #include "mlmamba/backend/cpu/simd/norm.hpp"
+#include "mlmamba/backend/cpu/simd/packed_gemm.hpp"
 #include "mlmamba/backend/cpu/simd/reduce.hpp"
 #include "mlmamba/backend/cpu/simd/selective_scan.hpp"
 #include "mlmamba/backend/cpu/simd/ssd.hpp"

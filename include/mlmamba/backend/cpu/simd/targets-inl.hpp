@@ -11,6 +11,7 @@
 #include "mlmamba/backend/cpu/simd/adamw-inl.hpp"
 #include "mlmamba/backend/cpu/simd/elementwise-inl.hpp"
 #include "mlmamba/backend/cpu/simd/gemm-inl.hpp"
+#include "mlmamba/backend/cpu/simd/packed_gemm-inl.hpp"
 #include "mlmamba/backend/cpu/simd/grid-inl.hpp"
 #include "mlmamba/backend/cpu/simd/norm-inl.hpp"
 #include "mlmamba/backend/cpu/simd/reduce-inl.hpp"

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// A model with matrices of 8 or 4 bits from one with floats, and how near it stays.
+//
+//   quantize examples/garment_model garment-int8 --weights int8
+//   quantize mamba2-130m small --weights int4 --group 32 --keep lm_head --steps 10000
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "chosen_model.hpp"
+#include "mlmamba/backend/cpu.hpp"
+#include "mlmamba/evaluate/fidelity.hpp"
+#include "mlmamba/io/image.hpp"
+#include "mlmamba/text/generate.hpp"
+
+using namespace mlmamba;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct settings {
+  std::string in, out, weights = "int8", image, prompt = "What is in the picture?";
+  std::vector<std::string> keep;
+  std::vector<fs::path> vision;
+  index_t group = 64, steps = 200;
+  std::uint64_t seed = 1;
+  int threads = 0;
+  bool random = false;
+};
+
+template <class Model>
+Model load(const checkpoint& files, const settings& s, const weight_formats& formats) {
+  load_options o{.seed = s.seed, .weights = formats};
+  if (!s.random) return files.load<Model>(o);
+  o.missing = missing::initialise;
+  Model model = published<Model>::make(files.config(), files.who());
+  load_parameters(model, {files.who(), {}}, o);
+  return model;
+}
+
+template <class Model>
+void write(const Model& model, const checkpoint& files, const settings& s,
+           const weight_formats& formats) {
+  const json how{{"weights", to_string(formats.format.scheme)},
+                 {"group", formats.format.group},
+                 {"keep", formats.keep}};
+  // What the model's own config does not say stays: the chat's format, the tokenizer.
+  json more = json::object();
+  const json own = published<Model>::config(model);
+  for (const auto& [key, value] : files.config().items())
+    if (!own.contains(key) && key != "weights" && key != "tokenizer") more[key] = value;
+  more["quantisation"] = how;
+  const auto words =
+      files.folder() / json_get_or<std::string>(files.config(), "tokenizer", "tokenizer.json", "");
+  std::string text;
+  std::error_code none;
+  if (fs::exists(words, none)) {
+    const mapped_file file(words);
+    text.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  }
+  save_model(model, s.out, {{"quantisation", how.dump()}}, more, text);
+}
+
+template <class Model>
+void report(const checkpoint& files, const Model& model, const settings& s,
+            const std::vector<image_transform>& towers) {
+  context<backend::cpu> ctx(cpu_options{.threads = s.threads});
+  const Model reference = load<Model>(files, s, {});
+  auto states = std::pair(reference.make_state(1), model.make_state(1));
+  if constexpr (requires { reference.vision_backbone; }) {
+    if (!s.image.empty()) {
+      const auto pixels = pixels_of(read_image(s.image), towers);
+      detail::read_pictures(ctx, reference, pixels, 1, states.first);
+      detail::read_pictures(ctx, model, pixels, 1, states.second);
+    }
+  }
+  std::vector<std::int32_t> start{0};
+  if (!s.random) start = files.tokenizer().encode(s.prompt);
+  const index_t vocabulary =
+      mamba_config_from(has_towers(files.config())
+                            ? language_config_from(files.config(), files.who())
+                            : files.config(),
+                        files.who())
+          .config.vocab_size;
+  const fidelity f =
+      compare_models(ctx, reference, model, std::move(states), start, vocabulary, s.steps, s.seed);
+  std::printf("%lld tokens: KL %.3g (worst %.3g), same greedy token %.2f %%\n",
+              static_cast<long long>(f.steps), f.mean_kl, f.worst_kl, 100 * f.agreement);
+  for (const auto& d : f.drift)
+    std::printf("state error after %lld steps: %.3g\n", static_cast<long long>(d.step), d.error);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  settings s;
+  CLI::App app{
+      "Writes a model with quantised matrices, which generate and evaluate load, and compares it\n"
+      "with the model as it is. Steps (dt), A, D, convolutions, norms and the embedding stay as\n"
+      "they are, the recurrent state is float.\n"
+      "Exit code: 0 done, 2 bad option or input."};
+  app.add_option("MODEL", s.in, "Folder with config.json, weights and tokenizer.json")->required();
+  app.add_option("OUT", s.out, "Folder to write; - for the report only")->required();
+  app.add_option("--weights", s.weights, "int8, int4, bf16 or f32")->capture_default_str();
+  app.add_option("--group", s.group, "Neighbouring weights of a row with one scale; 0: all")
+      ->capture_default_str();
+  app.add_option("--keep", s.keep, "Matrices with this in their names stay float; may be repeated");
+  app.add_option("--vision", s.vision, "More folders in which vision towers are looked for");
+  app.add_option("--steps", s.steps, "Tokens to compare with the model as it is; 0: no report")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--image", s.image, "Compare after this picture");
+  app.add_option("--prompt", s.prompt, "and this text; then the model goes on by itself")
+      ->capture_default_str();
+  app.add_option("--seed", s.seed, "Of what it samples")->capture_default_str();
+  app.add_flag("--random", s.random, "Random weights by the seed; MODEL needs config.json only");
+  app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  try {
+    std::error_code none;
+    if (fs::equivalent(s.in, s.out, none))
+      fail<error>(s.out, ": the same folder as MODEL; another one is wanted");
+    const weight_formats formats{{weight_scheme_of(s.weights), s.group}, s.keep};
+    if (const char* p = problem_with(formats.format)) fail<error>(p);
+    const checkpoint files(s.in, s.vision);
+    examples::with_chosen_model<cpu_packed>(
+        files, [&]<class Model>(std::type_identity<Model>, std::vector<image_transform> towers) {
+          if (towers.empty() && !s.image.empty())
+            fail<error>("this model can't see; --image has no use");
+          const Model model = load<Model>(files, s, formats);
+          if (s.out != "-") write(model, files, s, formats);
+          if (s.steps > 0) report(files, model, s, towers);
+        });
+  } catch (const std::exception& e) {
+    std::cerr << "quantize: " << e.what() << '\n';
+    return 2;
+  }
+  return 0;
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Kernels of products with weights of 8 and 4 bits. All sums in a group are exact, and a group is
+// added by one fused multiply-add, so every level gives the same bits.
+
+HWY_BEFORE_NAMESPACE();
+namespace mlmamba::backend::simd {
+namespace HWY_NAMESPACE {
+
+/// a b + c, rounded once also where the processor has no such instruction.
+template <class D>
+HWY_INLINE hn::Vec<D> fused(D d, hn::Vec<D> a, hn::Vec<D> b, hn::Vec<D> c) {
+#if HWY_NATIVE_FMA
+  (void)d;
+  return hn::MulAdd(a, b, c);
+#else
+  float x[hn::MaxLanes(D())], y[hn::MaxLanes(D())], z[hn::MaxLanes(D())];
+  hn::StoreU(a, d, x), hn::StoreU(b, d, y), hn::StoreU(c, d, z);
+  for (index_t i = 0; i < lanes(d); ++i) z[i] = std::fma(x[i], y[i], z[i]);
+  return hn::LoadU(d, z);
+#endif
+}
+
+/// sum += four unsigned bytes of each lane of w times the four signed ones at x.
+struct plain_dot {
+  using DI = hn::ScalableTag<std::int32_t>;
+  using V = hn::Vec<DI>;
+  static HWY_INLINE void add(const std::int8_t* x, V w0, V w1, V& s0, V& s1) {
+    const DI d;
+    const hn::ScalableTag<std::uint32_t> du;
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+    // Products of even and of odd bytes, as 16 bits, two at a time.
+    const hn::Repartition<std::int16_t, DI> d16;
+    std::int32_t four;
+    std::memcpy(&four, x, 4);
+    const auto all = hn::BitCast(d16, hn::Set(d, four));
+    const auto odd = hn::ShiftRight<8>(all), even = hn::ShiftRight<8>(hn::ShiftLeft<8>(all));
+    auto one = [&](V w, V& s) HWY_ATTR {
+      const auto low = hn::BitCast(d16, hn::And(w, hn::Set(d, 0x00ff00ff)));
+      const auto high = hn::BitCast(
+          d16, hn::And(hn::ShiftRight<8>(hn::BitCast(du, w)), hn::Set(du, 0x00ff00ffu)));
+      V unused = hn::Zero(d);
+      s = hn::ReorderWidenMulAccumulate(d, low, even, s, unused);
+      s = hn::ReorderWidenMulAccumulate(d, high, odd, s, unused);
+    };
+#else
+    auto one = [&](V w, V& s) HWY_ATTR {
+      const auto u = hn::BitCast(du, w);
+      const auto byte = hn::Set(du, 0xffu);
+      const auto term = [&](auto v, int i) HWY_ATTR {
+        s = hn::Add(s, hn::Mul(hn::BitCast(d, hn::And(v, byte)), hn::Set(d, int(x[i]))));
+      };
+      term(u, 0), term(hn::ShiftRight<8>(u), 1);
+      term(hn::ShiftRight<16>(u), 2), term(hn::ShiftRight<24>(u), 3);
+    };
+#endif
+    one(w0, s0), one(w1, s1);
+  }
+};
+
+#include "mlmamba/backend/cpu/simd/packed_gemm_tile-inl.hpp"
+
+inline quantised_entries kernels_for(wanted<quantised_entries>) {
+  return quantised_heights<plain_dot, 4, 2, 1>::entries(4);
+}
+
+/// One row of x in 8 bits: see ops::packed_gemm.
+template <class X>
+void round_row(const X* x, index_t k, index_t group, index_t groups, int offset, std::int8_t* r,
+               index_t stride, float* scale, std::int32_t* start) {
+  const hn::ScalableTag<float> d;
+  const hn::ScalableTag<std::int32_t> di;
+  const hn::Rebind<std::int8_t, decltype(d)> d8;
+  for (index_t g = 0; g < groups; ++g, x += group, r += group / 4 * stride) {
+    const index_t count = k - g * group < group ? k - g * group : group;
+    // As integers magnitudes are in the same order, and what is not finite comes last.
+    auto most = hn::Zero(di);
+    for_each_vector(d, count, [&](auto part, index_t i) HWY_ATTR {
+      most = hn::Max(most, hn::BitCast(di, hn::Abs(part.load(d, x + i))));
+    });
+    const std::int32_t bits = hn::GetLane(hn::MaxOfLanes(di, most));
+    float a;
+    std::memcpy(&a, &bits, 4);
+    const bool finite = bits < 0x7f800000, any = finite && a >= 1e-30f;
+    scale[g] = !finite ? std::numeric_limits<float>::quiet_NaN() : any ? a / 127 : 0.0f;
+    start[g] = 0;
+    const index_t done = any ? count : 0;
+    for (index_t i = done; i < group; ++i) r[i / 4 * stride + i % 4] = 0;
+    if (!any) continue;
+    const auto inverse = hn::Set(d, 127 / a);
+    auto sum = hn::Zero(di);
+    for_each_vector(d, count, [&](auto part, index_t i) HWY_ATTR {
+      const auto v = hn::NearestInt(hn::Mul(part.load(d, x + i), inverse));
+      sum = hn::Add(sum, v);
+      std::int8_t all[hn::MaxLanes(decltype(d)())];
+      hn::StoreU(hn::DemoteTo(d8, v), d8, all);
+      const index_t n = count - i < lanes(d) ? count - i : lanes(d);
+      if (lanes(d) % 4 == 0 && n == lanes(d)) {
+        for (index_t j = 0; j < n; j += 4) std::memcpy(r + (i + j) / 4 * stride, all + j, 4);
+      } else {
+        for (index_t j = 0; j < n; ++j) r[(i + j) / 4 * stride + (i + j) % 4] = all[j];
+      }
+    });
+    start[g] = -offset * hn::GetLane(hn::SumOfLanes(di, sum));
+  }
+}
+template <class X>
+rounding_entries<X> kernels_for(wanted<rounding_entries<X>>) {
+  return {&round_row<X>};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mlmamba::backend::simd
+HWY_AFTER_NAMESPACE();
+
+#if MLMAMBA_SIMD_ZEN4
+HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni,avx512bf16")
+namespace mlmamba::backend::simd {
+namespace HWY_NAMESPACE {
+namespace zen4 {
+
+struct vnni_dot {
+  using V = hn::Vec<hn::ScalableTag<std::int32_t>>;
+  static HWY_INLINE void add(const std::int8_t* x, V w0, V w1, V& s0, V& s1) {
+    int four;
+    std::memcpy(&four, x, 4);
+    const __m512i v = _mm512_set1_epi32(four);
+    s0.raw = _mm512_dpbusd_epi32(s0.raw, w0.raw, v);
+    s1.raw = _mm512_dpbusd_epi32(s1.raw, w1.raw, v);
+  }
+};
+
+#include "mlmamba/backend/cpu/simd/packed_gemm_tile-inl.hpp"
+
+inline quantised_entries kernels_for(wanted<quantised_entries>) {
+  return quantised_heights<vnni_dot, 12, 8, 4, 2, 1>::entries(12);
+}
+
+}  // namespace zen4
+}  // namespace HWY_NAMESPACE
+}  // namespace mlmamba::backend::simd
+HWY_POP_ATTRIBUTES
+#endif

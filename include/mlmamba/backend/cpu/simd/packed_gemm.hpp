@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Entries of the table for products with weights of 8 and 4 bits: rows of x in 8 bits, tiles.
+#pragma once
+
+#include <cstdint>
+
+#include "mlmamba/backend/cpu/simd/gemm.hpp"
+
+namespace mlmamba::backend::simd {
+
+/// x in 8 bits, w as packed_rows has it, and where results go.
+struct quantised_job {
+  const std::int8_t* r = nullptr;         // blocks of `height` rows, each [k / 4][row][4]
+  const float* x_scale = nullptr;         // (m, groups)
+  const std::int32_t* x_start = nullptr;  // (m, groups): -offset sum r
+  const std::byte* w = nullptr;
+  const bf16* w_scale = nullptr;
+  index_t height = 0, padded_k = 0, group = 0, groups = 0, strip_bytes = 0;
+  bool nibbles = false;  // 4 bits, else 8
+  gemm_job out;          // m, n, y, bias, activation, results
+};
+
+struct quantised_entries {
+  index_t max_rows = 1;  // of x in a block
+  // rows [m0, m0 + rows) of x, m0 being the first of a block, with strips [s0, s1) of w
+  void (*tile)(const quantised_job&, index_t m0, index_t rows, index_t s0, index_t s1) = nullptr;
+};
+
+/// X: float or bf16.
+template <class X>
+struct rounding_entries {
+  // one row of x: r (four bytes every `stride`), scale (groups), start (groups)
+  void (*row)(const X* x, index_t k, index_t group, index_t groups, int offset, std::int8_t* r,
+              index_t stride, float* scale, std::int32_t* start) = nullptr;
+};
+
+}  // namespace mlmamba::backend::simd

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Products with prepared weights: against the reference in double, bit for bit over rows, threads
+// and instructions; and what packing does to weights.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "mlmamba/mlmamba.hpp"
+
+using namespace mlmamba;
+using backend::simd::cpu_level;
+
+namespace {
+
+constexpr weight_format formats[] = {
+    {weight_scheme::f32},      {weight_scheme::bf16},    {weight_scheme::int8, 32},
+    {weight_scheme::int8, 64}, {weight_scheme::int8, 0}, {weight_scheme::int4, 32},
+    {weight_scheme::int4, 64}, {weight_scheme::int4, 8}, {weight_scheme::int4, 0}};
+
+std::string name(const weight_format& f) {
+  return std::string(to_string(f.scheme)) + "/" + std::to_string(f.group);
+}
+
+template <class T>
+tensor<T, 2> normal(index_t m, index_t n, std::uint64_t seed) {
+  tensor<T, 2> t({m, n});
+  random_stream r{seed, 0, 0};
+  for (index_t i = 0; i < t.count(); ++i) t.data()[i] = T(float(r.normal()));
+  return t;
+}
+
+struct sizes {
+  index_t m, n, k;
+};
+/// Around vectors, strips, groups, blocks over k (384 floats) and tasks.
+constexpr sizes shapes[] = {{1, 1, 1},     {1, 37, 50},   {2, 31, 64},   {3, 32, 65},
+                            {4, 33, 7},    {5, 64, 128},  {8, 65, 129},  {9, 20, 385},
+                            {12, 40, 64},  {13, 96, 801}, {30, 70, 200}, {1, 300, 512},
+                            {600, 33, 72}, {0, 5, 8},     {3, 0, 8},     {2, 3, 0}};
+
+template <class E>
+tensor<typename E::value, 2> product(context_of<E>& ctx, in<E, 2> x, const packed_rows& w,
+                                     const tensor<typename E::accum, 1>& bias,
+                                     activation act = activation::silu) {
+  tensor<typename E::value, 2> y({x.size[0], w.rows()});
+  run(ctx, ops::packed_gemm<E>{.x = x, .w = &w, .bias = bias, .y = y, .activation = act});
+  return y;
+}
+
+template <class T>
+bool same(const tensor<T, 2>& a, const tensor<T, 2>& b) {
+  return a.bytes() == b.bytes() &&
+         (a.bytes() == 0 || std::memcmp(a.data(), b.data(), a.bytes()) == 0);
+}
+
+/// sum_k |x| |w|: what errors of the sum are relative to.
+double magnitude(const auto& x, index_t m, const packed_rows& w, index_t n) {
+  double s = 0;
+  for (index_t k = 0; k < w.columns(); ++k)
+    s += std::fabs(double(float(x(m, k)))) * std::fabs(double(w(n, k)));
+  return s;
+}
+
+}  // namespace
+
+TEST_SUITE("packed_gemm_test") {
+  TEST_CASE_TEMPLATE("equal to the reference in double", E, cpu_f32, cpu_bf16, reference_f32) {
+    using V = typename E::value;
+    context_of<E> ctx;
+    context<backend::reference> exactly;
+    for (const weight_format& f : formats)
+      for (const sizes& s : shapes) {
+        const auto x = normal<V>(s.m, s.k, 1);
+        const packed_rows w(normal<float>(s.n, s.k, 2).view(), f);
+        tensor<float, 1> bias({s.n});
+        tensor<double, 1> wide_bias({s.n});
+        for (index_t i = 0; i < s.n; ++i) bias(i) = float(wide_bias(i) = double(i % 7) / 8);
+        tensor<double, 2> wide({s.m, s.k});
+        for (index_t i = 0; i < x.count(); ++i) wide.data()[i] = double(float(x.data()[i]));
+        const auto want = product<exact>(exactly, wide, w, wide_bias, activation::none);
+        const auto got = product<E>(ctx, x, w, bias, activation::none);
+        // Each of the chain's additions errs by half an ulp of what it has summed so far; vdpbf16ps
+        // rounds twice in a pair. Quantised x may move every product by 1/127 of the largest.
+        const double chain = double(f.quantised() ? w.groups() + 2 : 2 * s.k + 2);
+        const double eps = chain * 0x1p-24, last = sizeof(V) == 2 ? 0x1p-8 : 0x1p-23;
+        double worst = 0;
+        for (index_t m = 0; m < s.m; ++m)
+          for (index_t n = 0; n < s.n; ++n) {
+            const double y = want(m, n), scale = magnitude(x, m, w, n) * 1.5 + 1;
+            const double allowed = eps * scale + last * std::fabs(y) + 1e-30;
+            worst = std::max(worst, std::fabs(double(float(got(m, n))) - y) / allowed);
+          }
+        CHECK_MESSAGE(worst <= 1, name(f), " m ", s.m, " n ", s.n, " k ", s.k, ": ", worst);
+      }
+  }
+
+  TEST_CASE("quantised products are near those of the weights") {
+    context<backend::cpu> ctx;
+    const index_t n = 64, k = 512;
+    const auto x = normal<float>(5, k, 3), w = normal<float>(n, k, 4);
+    for (const weight_format& f : formats) {
+      if (!f.quantised()) continue;
+      const packed_rows p(w.view(), f);
+      const auto y = product<cpu_f32>(ctx, x, p, {}, activation::none);
+      double error = 0, all = 0;
+      for (index_t m = 0; m < 5; ++m)
+        for (index_t i = 0; i < n; ++i) {
+          double v = 0;
+          for (index_t j = 0; j < k; ++j) v += double(x(m, j)) * double(w(i, j));
+          error += (v - double(y(m, i))) * (v - double(y(m, i))), all += v * v;
+        }
+      // Steps of 1/127 and 1/8 of about 3 sigma, uniform errors: step / sqrt(12).
+      const double bound = f.scheme == weight_scheme::int8 ? 0.015 : 0.14;
+      CHECK_MESSAGE(std::sqrt(error / all) < bound, name(f), " ", std::sqrt(error / all));
+      CHECK_MESSAGE(std::sqrt(error / all) > bound / 20, name(f), " ", std::sqrt(error / all));
+    }
+  }
+
+  TEST_CASE_TEMPLATE("rows, threads and instructions don't change bits", E, cpu_f32, cpu_bf16) {
+    using V = typename E::value;
+    context_of<E> one{cpu_options{.threads = 1}}, three{cpu_options{.threads = 3}};
+    for (const weight_format& f : formats)
+      for (const sizes& s : shapes) {
+        const auto x = normal<V>(s.m, s.k, 5);
+        const packed_rows w(normal<float>(s.n, s.k, 6).view(), f);
+        tensor<float, 1> bias({s.n});
+        for (index_t i = 0; i < s.n; ++i) bias(i) = float(i);
+        const auto y = product<E>(one, x, w, bias);
+        const std::string what = name(f) + " m " + std::to_string(s.m) + " n " +
+                                 std::to_string(s.n) + " k " + std::to_string(s.k);
+        CHECK_MESSAGE(same(y, product<E>(three, x, w, bias)), what, ", threads");
+        for (index_t m = 0; m < std::min<index_t>(s.m, 14); ++m) {
+          const auto alone = product<E>(one, x.view().slice(0, m, 1), w, bias);
+          CHECK_MESSAGE(std::memcmp(alone.data(), y.data() + m * s.n, alone.bytes()) == 0, what,
+                        ", row ", m);
+        }
+        if (!f.quantised()) continue;
+        const auto sums = product<E>(one, x, w, bias, activation::none);
+        for (cpu_level l :
+             {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512}) {
+          backend::simd::limit_cpu_level(l);
+          CHECK_MESSAGE(same(sums, product<E>(one, x, w, bias, activation::none)), what, ", ",
+                        to_string(l));
+        }
+        backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
+        context<backend::reference> plain;
+        using R = on<backend::reference, V>;
+        CHECK_MESSAGE(same(sums, product<R>(plain, x, w, bias, activation::none)), what,
+                      ", reference");
+      }
+  }
+
+  TEST_CASE_TEMPLATE("f32 and bf16: the bits of gemm", V, float, bf16) {
+    context<backend::cpu> ctx;
+    using E = on<backend::cpu, V>;
+    for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512,
+                        cpu_level::avx512_bf16}) {
+      backend::simd::limit_cpu_level(l);
+      for (const sizes& s : shapes) {
+        const auto x = normal<V>(s.m, s.k, 7);
+        const auto w = normal<bf16>(s.n, s.k, 8);
+        tensor<float, 2> wide({s.n, s.k});
+        for (index_t i = 0; i < w.count(); ++i) wide.data()[i] = float(w.data()[i]);
+        tensor<V, 2> y({s.m, s.n});
+        auto check = [&](weight_scheme scheme) {
+          const packed_rows p(wide.view(), {scheme});
+          CHECK_MESSAGE(same(y, product<E>(ctx, x, p, {}, activation::none)), to_string(scheme),
+                        " m ", s.m, " n ", s.n, " k ", s.k, " ", to_string(l));
+        };
+        run(ctx, ops::gemm<E, V, bf16>{.x = x, .w = w, .y = y});
+        check(weight_scheme::bf16);
+        run(ctx, ops::gemm<E, V, float>{.x = x, .w = wide, .y = y});
+        check(weight_scheme::f32);
+      }
+    }
+    backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
+  }
+
+  TEST_CASE("what is not finite stays so; zeros and tiny numbers") {
+    context<backend::cpu> ctx;
+    const packed_rows w(normal<float>(40, 64, 9).view(), {weight_scheme::int8, 32});
+    tensor<float, 2> x({4, 64});
+    x(0, 3) = std::numeric_limits<float>::infinity(), x(1, 40) = std::nanf("");
+    for (index_t k = 0; k < 64; ++k) x(2, k) = 1e-38f;
+    for (index_t m : {1, 4}) {
+      const auto y = product<cpu_f32>(ctx, x.view().slice(0, 0, m), w, {}, activation::none);
+      CHECK(std::isnan(y(0, 39)));
+      if (m < 4) continue;
+      CHECK(std::isnan(y(1, 0)));
+      CHECK(y(2, 5) == 0);
+      CHECK(y(3, 5) == 0);
+    }
+  }
+
+  TEST_CASE("packing again what was packed loses nothing") {
+    const auto w = normal<float>(33, 130, 10);
+    for (const weight_format& f : formats) {
+      const packed_matrix once(w.view(), f, 5);
+      const packed_matrix twice(once.unpacked().view(), f, 5);
+      CHECK_MESSAGE(same(once.unpacked(), twice.unpacked()), name(f));
+      CHECK(once.parts().size() == (f.quantised() ? 2 : 1));
+      for (index_t k = 0; k < 130; ++k)  // the last rows are wide
+        if (f.quantised()) CHECK(once.unpacked()(32, k) == w(32, k));
+    }
+  }
+
+  TEST_CASE("contract") {
+    context<backend::cpu> ctx;
+    const auto w = normal<float>(6, 7, 11);
+    const packed_rows p(w.view(), {weight_scheme::int8, 64});
+    tensor<float, 2> x({5, 8}), x7({5, 7}), y({5, 6}), narrow({5, 5});
+    using op = ops::packed_gemm<cpu_f32>;
+    CHECK_THROWS_WITH_AS(run(ctx, op{.x = x, .w = &p, .y = y}),
+                         "packed_gemm: x is (5, 8) and w is (6, 7); the inner sizes differ",
+                         shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, op{.x = x7, .y = y}),
+                         "packed_gemm: w is missing; wanted are packed rows", shape_error);
+    CHECK_THROWS_WITH_AS(run(ctx, op{.x = x7, .w = &p, .y = narrow}),
+                         "packed_gemm: y is (5, 5); wanted is (5, 6)", shape_error);
+    CHECK_THROWS_AS(packed_rows(w.view(), {weight_scheme::int4, 12}), shape_error);
+    CHECK_THROWS_AS(packed_rows(w.view(), {weight_scheme::int4, -8}), shape_error);
+    auto bad = normal<float>(6, 7, 12);
+    bad(2, 3) = std::nanf("");
+    CHECK_THROWS_WITH_AS(packed_rows(bad.view(), {weight_scheme::int8}),
+                         "weights: [2, 3] is nan; finite numbers are wanted", error);
+    CHECK_THROWS_AS(weight_scheme_of("int3"), error);
+  }
+}
