@@ -264,7 +264,7 @@ void launch_ssd_tiles(context<cuda>& ctx, ssd_plan<E> plan) {
     launch(constant<1>{}, plan.chunks - 1);
     ssd_plan<E> join = plan;
     join.op.final_states = {};  // the last segment writes it
-    launch_elements(ctx, ssd_join_kernel<E>, n[0] * n[2] * n[3] * plan.op.state_size(), join);
+    launch_ssd_join(ctx, join);
   }
   launch(constant<0>{}, plan.chunks);
 }
@@ -355,7 +355,7 @@ void execute(context<cuda>& ctx, const ops::ssd<E>& op) {
     plan.ends = ctx.scratch.template make<A>(shape<5>{{b, plan.chunks, h, p, n}});
     plan.decay = ctx.scratch.template make<A>(shape<3>{{b, plan.chunks, h}});
     kernels::launch_ssd_scan<kernels::constant<1>>(ctx, plan);
-    kernels::launch_elements(ctx, kernels::ssd_join_kernel<E>, b * h * p * n, plan);
+    kernels::launch_ssd_join(ctx, plan);
   }
   kernels::launch_ssd_scan<kernels::constant<0>>(ctx, plan);
 }

@@ -4,7 +4,7 @@
 // What the kernels of SSD share: the plan of launches, the step of a token, the join of states.
 #pragma once
 
-#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/backend/cuda/pieces.cuh"
 #include "mlmamba/ops/ssd.hpp"
 
 namespace mlmamba::backend::kernels {
@@ -41,37 +41,57 @@ __device__ bool ssd_starts(const ops::ssd_inputs<E>& op, index_t b, index_t t) {
   return op.seq_idx && op.seq_idx(b, t) != (t > 0 ? op.seq_idx(b, t - 1) : 0);
 }
 
-/// Launch 2: one thread per element of the state.
-template <class E>
+/// Launch 2: a thread has `Count` elements of the state that lie together. Several chunks are read
+/// before the first is written: the compiler can't know that they differ.
+template <class Count, class E>
 __global__ void ssd_join_kernel(const ssd_plan<E> plan) {
   using A = typename E::accum;
+  constexpr int count = Count::value, ahead = 8;
   const ops::ssd<E>& op = plan.op;
+  const index_t heads = plan.ends.size[2], width = plan.ends.size[3], states = plan.ends.size[4];
   index_t b = thread_index();
-  if (b >= op.x.size[0] * plan.ends.size[2] * plan.ends.size[3] * plan.ends.size[4]) return;
-  const index_t n = take_index(b, plan.ends.size[4]), p = take_index(b, plan.ends.size[3]),
-                h = take_index(b, plan.ends.size[2]);
-  A state = op.initial_states ? op.initial_states(b, h, p, n) : A(0);
-  constexpr int ahead = 8;  // read together: one after the other they would wait for each other
-  A* slot = &plan.ends(b, 0, h, p, n);
-  const index_t step = plan.ends.stride[1];
-  for (index_t c0 = 0; c0 < plan.chunks; c0 += ahead, slot += ahead * step) {
-    const int here = int(plan.chunks - c0 < ahead ? plan.chunks - c0 : index_t(ahead));
-    A left[ahead], decay[ahead];
+  if (b >= op.x.size[0] * heads * width * (states / count)) return;
+  const index_t n = take_index(b, states / count) * count, p = take_index(b, width),
+                h = take_index(b, heads);
+  A state[count] = {};
 #pragma unroll
-    for (int c = 0; c < ahead; ++c) {
-      if (c >= here) break;
-      left[c] = slot[c * step];
-      decay[c] = plan.decay(b, c0 + c, h);
+  for (int i = 0; i < count; ++i)
+    if (op.initial_states) state[i] = op.initial_states(b, h, p, n + i);
+  // What the last chunk leaves is not even computed if nobody wants it.
+  const index_t left_there = op.final_states ? plan.chunks : plan.chunks - 1;
+  for (index_t c0 = 0; c0 < plan.chunks; c0 += ahead) {
+    A left[ahead][count], decay[ahead];
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) {
+      if (c0 + k >= left_there) break;
+      read_piece(left[k], &plan.ends(b, c0 + k, h, p, n));
+      decay[k] = plan.decay(b, c0 + k, h);
     }
 #pragma unroll
-    for (int c = 0; c < ahead; ++c) {
-      if (c >= here) break;
-      slot[c * step] = state;
-      if (c0 + c + 1 == plan.chunks && !op.final_states) return;
-      state = decay[c] == A(0) ? left[c] : multiply_add(decay[c], state, left[c]);
+    for (int k = 0; k < ahead; ++k) {
+      if (c0 + k >= plan.chunks) break;
+      write_piece(&plan.ends(b, c0 + k, h, p, n), state);
+      if (c0 + k >= left_there) break;
+#pragma unroll
+      for (int i = 0; i < count; ++i)
+        state[i] = decay[k] == A(0) ? left[k][i] : multiply_add(decay[k], state[i], left[k][i]);
     }
   }
-  if (op.final_states) op.final_states(b, h, p, n) = state;
+#pragma unroll
+  for (int i = 0; i < count; ++i)
+    if (op.final_states) op.final_states(b, h, p, n + i) = state[i];
+}
+
+template <class E>
+void launch_ssd_join(context<cuda>& ctx, const ssd_plan<E>& plan) {
+  constexpr int most = 4;
+  const index_t states = plan.ends.size[4],
+                n = plan.op.x.size[0] * plan.ends.size[2] * plan.ends.size[3] * states;
+  if (states % most == 0) {
+    launch_elements(ctx, ssd_join_kernel<constant<most>, E>, n / most, plan);
+  } else {
+    launch_elements(ctx, ssd_join_kernel<constant<1>, E>, n, plan);
+  }
 }
 
 }  // namespace mlmamba::backend::kernels

@@ -31,7 +31,9 @@ MLMAMBA_HD index_t ssd_tokens_size(const ops::ssd_inputs<E>& op) {
   return (op.seq_idx ? 5 : 4) * index_t(ssd_tile);
 }
 
-/// A block has 32 heads of one chunk, a warp four of them; a lane has tokens 2 lane and 2 lane + 1.
+inline constexpr int ssd_tokens_heads = 16;  ///< of a block of ssd_tokens_kernel
+
+/// A block has 16 heads of one chunk, a warp two of them; a lane has tokens 2 lane and 2 lane + 1.
 template <class E>
 struct ssd_tokens_plan {
   static constexpr const char* name = "ssd";
@@ -41,7 +43,7 @@ struct ssd_tokens_plan {
 
 template <class E>
 __global__ void __launch_bounds__(block_threads) ssd_tokens_kernel(const ssd_tokens_plan<E> plan) {
-  constexpr int some = 32;
+  constexpr int some = ssd_tokens_heads;
   __shared__ float steps[some][ssd_tile + 1];
   const ops::ssd_inputs<E>& op = plan.op;
   const index_t length = op.x.size[1], heads = op.x.size[2];
@@ -171,7 +173,7 @@ __global__ void __launch_bounds__(ssd_tile_threads) ssd_scores_kernel(const ssd_
 /// Fills tokens (B, chunks, H, ssd_tokens_size).
 template <class E>
 void launch_ssd_steps(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* tokens) {
-  constexpr index_t some = 32;
+  constexpr index_t some = ssd_tokens_heads;
   const index_t b = op.x.size[0], h = op.x.size[2],
                 chunks = (op.x.size[1] + ssd_tile - 1) / ssd_tile;
   ssd_tokens_kernel<E>

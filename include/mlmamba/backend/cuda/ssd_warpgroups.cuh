@@ -348,7 +348,7 @@ void launch_ssd_pairs(context<cuda>& ctx, ssd_plan<E> plan, index_t pieces) {
       cut.chunk = plan.chunk / pieces, cut.chunks = plan.ends.size[1];
       launch(ssd_pair_kernel<constant<1>, Starts, constant<0>, E>, yes, cut, cut.chunks - 1);
       cut.op.final_states = {};  // the last segment writes it
-      launch_elements(ctx, ssd_join_kernel<E>, n[0] * n[2] * n[3] * plan.op.state_size(), cut);
+      launch_ssd_join(ctx, cut);
       plan.ends.stride[1] *= pieces;
     }
     launch(ssd_pair_kernel<constant<0>, Starts, decltype(gated), E>, no, plan, plan.chunks);
