@@ -265,6 +265,42 @@ TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E,
     }
 }
 
+TEST_CASE_TEMPLATE("cuda: a row of a batch is what it is alone, if rows are independent", E,
+                   MLMAMBA_EVERY_CUDA_ENGINE) {
+  context<backend::cuda> ctx(cuda_options{.independent_rows = true});
+  for (index_t d_state : {32, 128}) {
+    mamba_config c;
+    c.mixer.d_model = 64, c.mixer.headdim = 64, c.mixer.d_state = d_state;
+    c.n_layer = 2, c.vocab_size = 50;
+    mamba_lm<E> m(c);
+    nn::initialise(m, {3, 0, 0});
+    constexpr index_t batch = 9, length = 2000;
+    tensor<std::int32_t, 2> ids({batch, length});
+    random_stream r{8, 0, 0};
+    for (index_t i = 0; i < ids.count(); ++i) ids.data()[i] = std::int32_t(r.below(50));
+    tensor<std::int32_t, 2, memory::device> there(ids.shape());
+    from_host(there.view(), std::as_const(ids).view());
+    const in_index<E, 2> all = std::as_const(there).view();
+    const auto logits = [&](in_index<E, 2> rows) {
+      auto frame = ctx.scratch.make_frame();
+      auto state = m.make_state(rows.size[0]);
+      m.prefill(ctx, m.embed(ctx, rows.slice(1, 0, length - 1)), state);
+      const in_index<E, 1> last = rows.slice(1, length - 1, 1).select(1, 0);
+      tensor<std::int32_t, 1, memory::device> ids({rows.size[0]});
+      nn::assign(ctx, ids.view(), last);
+      return to_host(m.step(ctx, in_index<E, 1>(std::as_const(ids).view()), state));
+    };
+    const auto together = logits(all);
+    index_t different = 0;
+    for (index_t b : {0, 4, 8}) {
+      const auto alone = logits(all.slice(0, b, 1));
+      for (index_t v = 0; v < alone.size(1); ++v) different += alone(0, v) != together(b, v);
+    }
+    INFO("d_state ", d_state);
+    CHECK(different == 0);
+  }
+}
+
 TEST_CASE("cuda: an error in the work leaves nothing recorded, and the context usable") {
   using E = cuda_f32;
   context<backend::cuda> ctx;

@@ -13,8 +13,8 @@ namespace mlmamba {
 struct cuda_options {
   int device = 0;
   std::size_t gemm_workspace = std::size_t{32} << 20;  ///< bytes for cuBLASLt
-  /// Products sum in one order, however many rows there are: a row then has the same bits in every
-  /// batch, and products take longer, those of few rows much.
+  /// Products sum in one order, however many rows there are, and sequences are cut without a look
+  /// at the batch: a row has the same bits in every batch. Few rows then take much longer.
   bool independent_rows = false;
 };
 

@@ -279,7 +279,7 @@ void run_scan_back_by_channels(context<cuda>& ctx, const ops::selective_scan_bac
   forward.op.C = op.C, forward.op.z = op.z, forward.op.dt_bias = op.dt_bias, forward.dy = op.dy;
   forward.op.initial_states = op.initial_states, forward.op.seq_idx = op.seq_idx;
   forward.op.dt_softplus = op.dt_softplus;
-  cut_scan(forward, 10 * index_t(ctx.multiprocessors));
+  cut_scan(ctx, forward, 10);
   const index_t b = op.x.size[0], l = op.x.size[1], d = forward.blocks * scan_block,
                 c = forward.segments, runs = (l + scan_kept - 1) / scan_kept;
   forward.ends = make(shape<4>{{b, c, d, scan_state_size}});

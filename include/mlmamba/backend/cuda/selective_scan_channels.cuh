@@ -228,11 +228,13 @@ bool scans_by_channels(const Op& op) {
 /// Cuts the sequence into segments, as many as make `room` blocks: a cut costs work, so no more
 /// than keep the GPU busy. A function of sizes and of the GPU: runs repeat bit for bit.
 template <class E>
-void cut_scan(scan_channels_plan<E>& plan, index_t room) {
+void cut_scan(const context<cuda>& ctx, scan_channels_plan<E>& plan, index_t blocks_of_each) {
   const auto& n = plan.op.x.size;
+  const index_t room = blocks_of_each * ctx.multiprocessors;
   plan.blocks = (n[2] + scan_block - 1) / scan_block;
   const index_t tiles = (n[1] + scan_tile - 1) / scan_tile;
-  const index_t most = std::max<index_t>(std::min(room / (n[0] * plan.blocks), tiles / 8), 1);
+  const index_t most = std::max<index_t>(
+      std::min(room / ((ctx.independent_rows ? 1 : n[0]) * plan.blocks), tiles / 8), 1);
   const index_t per = (tiles + most - 1) / most;
   plan.segment = per * scan_tile, plan.segments = (tiles + per - 1) / per;
 }
@@ -268,7 +270,7 @@ template <class E>
 void run_scan_by_channels(context<cuda>& ctx, const ops::selective_scan<E>& op) {
   auto frame = ctx.scratch.make_frame();
   scan_channels_plan<E> plan{op};
-  cut_scan(plan, 5 * index_t(ctx.multiprocessors));
+  cut_scan(ctx, plan, 5);
   if (plan.segments > 1) {
     const index_t b = op.x.size[0], d = plan.blocks * scan_block;
     const auto make = [&](auto n) { return ctx.scratch.template make<float>(n); };

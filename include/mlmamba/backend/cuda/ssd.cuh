@@ -271,7 +271,7 @@ void launch_ssd_tiles(context<cuda>& ctx, ssd_plan<E> plan) {
 
 /// How many segments a sequence is cut into: no more than keep the multiprocessors busy, since each
 /// cut costs a pass for the states. A function of sizes and of the GPU: runs repeat bit for bit,
-/// but rows of another batch size may be cut elsewhere.
+/// but rows of another batch size may be cut elsewhere (unless they are to be independent).
 inline index_t ssd_segments(index_t blocks, index_t chunks, int multiprocessors) {
   const index_t room = 2 * index_t(multiprocessors) / std::max<index_t>(blocks, 1);
   return std::max<index_t>(std::min(room, chunks / 4), 1);
@@ -286,7 +286,8 @@ void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
   const index_t p_tiles = (p + ssd_tile - 1) / ssd_tile;
   // A multiprocessor has room for two heads either way.
   const index_t pairs = g * ((h / g + ssd_pair - 1) / ssd_pair);
-  const index_t blocks = b * p_tiles * (in_pairs ? ssd_pair * pairs : h);
+  const index_t batch = ctx.independent_rows ? 1 : b;
+  const index_t blocks = batch * p_tiles * (in_pairs ? ssd_pair * pairs : h);
   const index_t segments = ssd_segments(blocks, chunks, ctx.multiprocessors);
   index_t per = (chunks + segments - 1) / segments, pieces = 1;
   if (in_pairs && segments > 1) {
