@@ -71,9 +71,9 @@ struct cuda {
 ///   value   how activations are stored and moved
 ///   accum   sums, statistics, recurrent state, one-dimensional parameters, gradients of parameters
 ///   weight  how matrices of weights are stored (may be narrower than value)
-/// With `packed` for Weight the matrices of linear maps are packed_matrix, prepared once, in formats
-/// chosen when they are loaded (f32, bf16, int8, 4 bits); other ones are stored as value. Such a
-/// module can't be trained.
+/// With `packed` for Weight the matrices of linear maps are packed_matrix, prepared once, in
+/// formats chosen when they are loaded (f32, bf16, int8, 4 bits); other ones are stored as value.
+/// Such a module can't be trained.
 struct packed {};
 template <class Backend, class Value, class Accum = accum_t<Value>, class Weight = Value>
 struct on {

@@ -25,7 +25,7 @@ namespace mlmamba::ops {
 ///
 /// Shapes    x (M, K); w (N, K); bias (N); y (M, N)
 /// Layout    x, y: unit stride along rows
-/// Numerics  f32 and bf16 weights: as ops::gemm with w of that type, bit for bit. 8 and 4 bits: sums
+/// Numerics  f32 and bf16 weights: as ops::gemm with such w, bit for bit. 8 and 4 bits: sums
 ///           in a group are exact integers, groups are added in ascending order, one fused
 ///           multiply-add in accum each: the same bits for any M, N, threads and instructions
 /// Errors    shape_error if sizes differ

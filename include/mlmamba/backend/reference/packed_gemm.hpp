@@ -29,7 +29,7 @@ struct rounded_row {
         finite = finite && std::isfinite(v);
         most = std::max(most, v);
       }
-      scale[std::size_t(g)] = !finite ? std::numeric_limits<float>::quiet_NaN()
+      scale[std::size_t(g)] = !finite         ? std::numeric_limits<float>::quiet_NaN()
                               : most < 1e-30f ? 0.0f
                                               : most / 127;
       const float inverse = finite && most >= 1e-30f ? 127 / most : 0.0f;
