@@ -26,3 +26,4 @@
 #include "mlmamba/backend/cuda/selective_scan_backward.cuh"
 #include "mlmamba/backend/cuda/ssd.cuh"
 #include "mlmamba/backend/cuda/ssd_backward.cuh"
+#include "mlmamba/backend/cuda/ssd_step.cuh"

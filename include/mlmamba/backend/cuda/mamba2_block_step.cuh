@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "mlmamba/backend/cuda/gemm_few_rows.cuh"
-#include "mlmamba/backend/cuda/ssd.cuh"
+#include "mlmamba/backend/cuda/ssd_step.cuh"
 #include "mlmamba/ops/mamba2_block_step.hpp"
 
 namespace mlmamba::backend {

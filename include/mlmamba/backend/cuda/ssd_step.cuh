@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// One token of SSD on a GPU: the state is read and written once.
+#pragma once
+
+#include <algorithm>
+
+#include "mlmamba/backend/cuda/pieces.cuh"
+#include "mlmamba/ops/ssd.hpp"
+
+namespace mlmamba::backend {
+
+namespace kernels {
+
+/// Rates: 0: A is given, 1: log(-A) is.
+template <class Rates, class E>
+__device__ typename E::accum ssd_rate(const ops::ssd_step<E>& op, index_t h) {
+  if constexpr (Rates::value == 1) return -math::exp(op.A(h));
+  return op.A(h);
+}
+
+/// A warp has one row p of the state.
+template <class Rates, class E>
+__global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
+  using A = typename E::accum;
+  index_t b = thread_index() / warp_size;
+  if (b >= op.x.count()) return;  // all lanes of a warp agree
+  const index_t p = take_index(b, op.x.size[2]), h = take_index(b, op.x.size[1]);
+  const index_t g = h / (op.x.size[1] / op.B.size[1]);
+  A dt = A(op.dt(b, h));
+  if (op.dt_bias) dt += op.dt_bias(h);
+  if (op.dt_softplus) dt = math::softplus(dt);
+  if (dt < A(op.dt_min)) dt = A(op.dt_min);
+  if (dt > A(op.dt_max)) dt = A(op.dt_max);
+  const A decay = math::exp(dt * ssd_rate<Rates>(op, h)), x = A(op.x(b, h, p));
+  A sum = 0;
+  for (index_t n = lane_index(); n < op.state.size[3]; n += warp_size) {
+    const A s = multiply_add(x * dt, A(op.B(b, g, n)), decay * op.state(b, h, p, n));
+    op.state(b, h, p, n) = s;
+    sum = multiply_add(A(op.C(b, g, n)), s, sum);
+  }
+  sum = warp_sum(sum);
+  if (lane_index() != 0) return;
+  if (op.D) sum = multiply_add(op.D(h, p), x, sum);
+  if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, p)));
+  op.y(b, h, p) = typename E::value(sum);
+}
+
+/// The same with pieces: a warp has 8 rows p of one head, a lane 4 elements n of each (N <= 128).
+template <class Rates, class E>
+__global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops::ssd_step<E> op) {
+  using A = typename E::accum;
+  constexpr int rows = 8;
+  const index_t tiles = (op.x.size[2] + rows - 1) / rows;
+  index_t b = thread_index() / warp_size;
+  if (b >= op.x.size[0] * op.x.size[1] * tiles) return;  // all lanes of a warp agree
+  const index_t p0 = take_index(b, tiles) * rows, h = take_index(b, op.x.size[1]);
+  const index_t g = h / (op.x.size[1] / op.B.size[1]);
+  const int lane = lane_index(), n = 4 * lane;
+  const bool there = n < op.state.size[3];
+  const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
+  wait_for_launch_before();
+  A state[rows][4] = {}, B[4] = {}, C[4] = {}, sums[rows];
+#pragma unroll
+  for (int r = 0; r < rows; ++r)
+    if (there && r < count) read_piece(state[r], &op.state(b, h, p0 + r, n));
+  if (there) read_piece(B, &op.B(b, g, n)), read_piece(C, &op.C(b, g, n));
+  A dt = A(op.dt(b, h));
+  if (op.dt_bias) dt += op.dt_bias(h);
+  if (op.dt_softplus) dt = math::softplus(dt);
+  if (dt < A(op.dt_min)) dt = A(op.dt_min);
+  if (dt > A(op.dt_max)) dt = A(op.dt_max);
+  const A decay = math::exp(dt * ssd_rate<Rates>(op, h));
+  const index_t mine = p0 + lane / 4;  // the row whose sum this lane gets
+  const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
+#pragma unroll
+  for (int r = 0; r < rows; ++r) {
+    const A step = dt * __shfl_sync(all_lanes, x, 4 * r);
+    sums[r] = A(0);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      state[r][k] = multiply_add(step, B[k], decay * state[r][k]);
+      sums[r] = multiply_add(C[k], state[r][k], sums[r]);
+    }
+    if (there && r < count) write_piece(&op.state(b, h, p0 + r, n), state[r]);
+  }
+  A sum = warp_sums(sums);
+  if (lane % 4 != 0 || mine >= op.x.size[2]) return;
+  if (op.D) sum = multiply_add(op.D(h, mine), x, sum);
+  if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
+  op.y(b, h, mine) = typename E::value(sum);
+}
+
+template <class Rates, class E>
+void launch_ssd_step(context<cuda>& ctx, const ops::ssd_step<E>& op) {
+  if constexpr (std::is_same_v<typename E::accum, float>) {
+    if (op.state.size[3] <= 128 && in_pieces(op.state, 4) && in_pieces(op.B, 4) &&
+        in_pieces(op.C, 4)) {
+      const index_t warps = op.x.size[0] * op.x.size[1] * ((op.x.size[2] + 7) / 8);
+      if (warps == 0) return;
+      // Small blocks where there is little work: every multiprocessor gets some of it.
+      const index_t most = block_threads / warp_size;
+      const index_t some = std::clamp<index_t>(warps / (2 * ctx.multiprocessors), 1, most);
+      return launch_early(ctx, op.name, ssd_step_rows_kernel<Rates, E>, blocks_for(warps, some),
+                          unsigned(some * warp_size), 0, op);
+    }
+  }
+  launch_elements(ctx, ssd_step_kernel<Rates, E>, op.x.count() * warp_size, op);
+}
+
+}  // namespace kernels
+
+template <class E>
+void execute(context<cuda>& ctx, const ops::ssd_step<E>& op) {
+  kernels::launch_ssd_step<kernels::constant<0>>(ctx, op);
+}
+
+}  // namespace mlmamba::backend
