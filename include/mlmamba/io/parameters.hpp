@@ -34,7 +34,7 @@ enum class missing {
 struct load_options {
   mlmamba::missing missing = mlmamba::missing::refuse;
   std::uint64_t seed = 0;
-  weight_formats weights;          ///< of the matrices of an engine with packed weights
+  weight_formats weights{};        ///< of the matrices of an engine with packed weights
   bool ignore_unexpected = false;  ///< arrays that no parameter is for: an error unless set
 };
 
