@@ -78,20 +78,6 @@ HWY_INLINE hn::Vec<D> exp(D d, hn::Vec<D> x) {
   }
 }
 
-/// 1 / v for v >= 1, 0 from 2^127 on; within 1 ulp. With AVX-512 an estimate of 14 bits and one
-/// step of Newton's: a division takes the unit 16 cycles, longer than all else of a sigmoid.
-template <class D>
-HWY_INLINE hn::Vec<D> one_over(D d, hn::Vec<D> v) {
-  const auto one = hn::Set(d, hn::TFromD<D>(1));
-#if HWY_TARGET == HWY_AVX3
-  const auto r = hn::ApproximateReciprocal(v);
-  const auto better = hn::MulAdd(r, hn::NegMulAdd(v, r, one), r);
-  return hn::IfThenZeroElse(hn::Ge(v, hn::Set(d, 0x1p127f)), better);  // NaN stays
-#else
-  return hn::Div(one, v);
-#endif
-}
-
 /// 1 / (1 + e^-x): 2 ulp, 3 below -10 and 5 below -40; 0 below -88.4, where it would be denormal.
 /// NaN stays NaN.
 template <class D>
@@ -114,7 +100,7 @@ HWY_INLINE hn::Vec<D> sigmoid(D d, hn::Vec<D> x) {
         hn::NegMulAdd(n, hn::Set(d, 1.42860677e-6f), hn::NegMulSub(n, hn::Set(d, 0.693145752f), x));
 #endif
     const auto power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(i32, sum)));
-    return one_over(d, hn::MulAdd(exp_near_zero(d, r), power, one));
+    return hn::Div(one, hn::MulAdd(exp_near_zero(d, r), power, one));
   }
 }
 /// x sigmoid(x)
