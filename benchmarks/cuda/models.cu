@@ -206,12 +206,12 @@ int main(int argc, char** argv) try {
   }
   gpu ctx;
   report out((roofs(ctx)));
-  const auto some = [](const char* name) {
-    for (const std::string& w : wanted)
-      if (w.find("mamba") == std::string::npos || w.find(name) == 0 ||
-          std::string(name).find(w) != std::string::npos)
-        return true;
-    return wanted.empty();
+  const auto some = [](const char* name) {  // a row of this model
+    for (const char* what : {" decode, batch 1", " decode, batch 2", " decode, batch 4",
+                             " decode, batch 16", " decode, batch 64", " prompt, L 512",
+                             " prompt, L 2048", " prompt, L 16384"})
+      if (is_wanted(name + std::string(what))) return true;
+    return false;
   };
   for (const auto& [name, config] : {std::pair("mamba2-130m", preset::mamba2_130m),
                                      std::pair("mamba2-2.7b", preset::mamba2_2_7b)}) {

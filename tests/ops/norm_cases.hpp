@@ -6,6 +6,7 @@
 
 #include <type_traits>
 
+#include "mlmamba/ops/elementwise.hpp"
 #include "mlmamba/ops/norm.hpp"
 #include "mlmamba/verify/op_case.hpp"
 
@@ -16,8 +17,9 @@ struct norm_options {
   bool weight = true, bias = true;  // RMSNorm has no bias
   bool gate = true, norm_before_gate = false;
   index_t group_size = 0;
-  bool accumulate = false;  ///< the row is also the residual: its gradient is added to
-  bool strided = false;     ///< rows are slices of wider ones, at an odd offset
+  bool accumulate = false;            ///< the row is also the residual: its gradient is added to
+  bool strided = false;               ///< rows are slices of wider ones, at an odd offset
+  bool plus = false, scaled = false;  ///< the row is a sum with a branch, which may be scaled
   float epsilon = 0.01f;
 };
 
@@ -48,9 +50,9 @@ struct row_norm_case {
   using backward_op =
       std::conditional_t<Kind == 0, ops::rms_norm_backward<E, X>, ops::layer_norm_backward<E, X>>;
   norm_options o;
-  tensor<X, 2, typename E::memory> x, dx, residual, dresidual;
-  tensor_of<E, 2> y, dy;
-  detail::vector_of<E> weight, dweight, bias, dbias, mean, rstd;
+  tensor<X, 2, typename E::memory> x, dx, residual, dresidual, sum, dsum;
+  tensor_of<E, 2> y, dy, branch, dbranch;
+  detail::vector_of<E> weight, dweight, bias, dbias, mean, rstd, gamma, dgamma;
 
   explicit row_norm_case(norm_options o)
       : o(o),
@@ -65,22 +67,34 @@ struct row_norm_case {
         mean({o.rows}),
         rstd({o.rows}) {
     if (o.accumulate) residual = decltype(x)(x.shape()), dresidual = decltype(x)(x.shape());
+    if (!o.plus) return;
+    sum = dsum = x, branch = dbranch = y;
+    gamma = dgamma = detail::vector_if<E>(o.scaled, o.width);
   }
   static void inputs(auto& s, auto&& f) {
     f("x", s.x, s.dx);
     f("weight", s.weight, s.dweight);
     f("bias", s.bias, s.dbias);
+    f("branch", s.branch, s.dbranch);
+    f("gamma", s.gamma, s.dgamma);
   }
   static void outputs(auto& s, auto&& f) {
     f("y", s.y, s.dy);
     f("residual", s.residual, s.dresidual);
+    f("sum", s.sum, s.dsum);
   }
   void forward(context_of<E>& ctx) {
     if (o.strided) detail::clear(y);  // the margins
+    if (o.strided && o.plus) detail::clear(sum);
+    ops::residual_sum<E, X> plus;
+    if (o.plus) plus = {.branch = part(branch), .gamma = gamma, .sum = part(sum)};
     if constexpr (Kind == 0) {
-      run(ctx,
-          ops::rms_norm<E, X>{
-              .x = part(x), .weight = weight, .y = part(y), .rstd = rstd, .epsilon = o.epsilon});
+      run(ctx, ops::rms_norm<E, X>{.x = part(x),
+                                   .weight = weight,
+                                   .y = part(y),
+                                   .rstd = rstd,
+                                   .epsilon = o.epsilon,
+                                   .plus = plus});
     } else {
       run(ctx, ops::layer_norm<E, X>{.x = part(x),
                                      .weight = weight,
@@ -88,22 +102,28 @@ struct row_norm_case {
                                      .y = part(y),
                                      .mean = mean,
                                      .rstd = rstd,
-                                     .epsilon = o.epsilon});
+                                     .epsilon = o.epsilon,
+                                     .plus = plus});
     }
     if (o.accumulate) allocator<typename E::memory>::copy(residual.data(), x.data(), x.bytes());
   }
   void backward(context_of<E>& ctx) {
     if (o.accumulate) allocator<typename E::memory>::copy(dx.data(), dresidual.data(), x.bytes());
+    if (o.plus) {
+      detail::clear(dx);
+      run(ctx, ops::copy<typename E::backend, X, X, 2>{.x = part(dsum), .y = part(dx)});
+    }
+    auto& normed = o.plus ? sum : x;
     if constexpr (Kind == 0) {
-      run(ctx, backward_op{.x = part(x),
+      run(ctx, backward_op{.x = part(normed),
                            .weight = weight,
                            .rstd = rstd,
                            .dy = part(dy),
                            .dx = part(dx),
                            .dweight = dweight,
-                           .accumulate = o.accumulate});
+                           .accumulate = o.accumulate || o.plus});
     } else {
-      run(ctx, backward_op{.x = part(x),
+      run(ctx, backward_op{.x = part(normed),
                            .weight = weight,
                            .mean = mean,
                            .rstd = rstd,
@@ -111,8 +131,20 @@ struct row_norm_case {
                            .dx = part(dx),
                            .dweight = dweight,
                            .dbias = dbias,
-                           .accumulate = o.accumulate});
+                           .accumulate = o.accumulate || o.plus});
     }
+    if (o.plus) branch_backward(ctx);
+  }
+  /// dx is the gradient of the sum.
+  void branch_backward(context_of<E>& ctx) {
+    using V = typename E::value;
+    run(ctx, ops::copy<typename E::backend, V, X, 2>{.x = part(dx), .y = part(dbranch)});
+    if (o.scaled)
+      run(ctx, ops::channel_scale_backward<E>{.x = part(branch),
+                                              .gamma = gamma,
+                                              .dy = part(dbranch),
+                                              .dx = part(dbranch),
+                                              .dgamma = dgamma});
   }
   double terms() const { return double(std::max(o.rows, o.width)); }
   auto part(auto& t) { return detail::part(t, o.width); }

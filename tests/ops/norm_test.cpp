@@ -28,6 +28,12 @@ std::vector<norm_options> row_norms() {
                    .bias = (k & 2) != 0,
                    .accumulate = (k & 4) != 0,
                    .strided = (k & 8) != 0});
+  for (int k = 0; k < 8; ++k)
+    all.push_back({.rows = 3,
+                   .width = 7 + (k & 4),
+                   .strided = (k & 2) != 0,
+                   .plus = true,
+                   .scaled = (k & 1) != 0});
   return all;
 }
 std::vector<norm_options> gated_norms() {
@@ -64,6 +70,10 @@ std::vector<norm_options> large_norms() {
                                    {.rows = 9, .width = 300},
                                    {.rows = 9, .width = 129, .accumulate = true, .strided = true},
                                    {.rows = 600, .width = 17},
+                                   {.rows = 70, .width = 1024, .plus = true},
+                                   {.rows = 66, .width = 72, .plus = true, .scaled = true},
+                                   {.rows = 9, .width = 2560, .plus = true, .scaled = true},
+                                   {.rows = 5, .width = 131, .strided = true, .plus = true},
                                    {.rows = 3, .width = 5000}};
   for (norm_options& o : all) o.gate = false;
   return all;

@@ -54,12 +54,30 @@ struct mamba_block {
                              true);
     norm.backward_into(ctx, mixer.backward(ctx, nn::to<V>(ctx, dr), s.mixer), dr, s.norm, true);
   }
-  /// Inference: adds to the residual in place.
-  void prefill(context_of<E>& ctx, out_accum<E, 3> r, typename Mixer<E>::state& st) const {
+  /// Inference: a residual and the branch that the next norm adds to it.
+  struct stream {
+    out_accum<E, 3> sum{};
+    out<E, 3> branch{};
+    bool pending = false;
+    ops::residual_sum<E, typename E::accum> take() {
+      if (!pending) return {};
+      pending = false;
+      return {.branch = rows(branch), .sum = rows(sum)};
+    }
+  };
+  void prefill(context_of<E>& ctx, stream& x, typename Mixer<E>::state& st) const {
     auto frame = ctx.scratch.make_frame();
     saved s;
-    nn::add_to(ctx, r, mixer.prefill(ctx, norm.forward(ctx, r, s.norm), st));
-    add_mlp(ctx, r);
+    const in<E, 3> u = norm.forward(ctx, x.sum, s.norm, x.take());
+    if constexpr (requires { mixer.prefill(ctx, u, st, x.branch); }) {
+      mixer.prefill(ctx, u, st, x.branch);
+    } else {
+      nn::assign(ctx, x.branch, mixer.prefill(ctx, u, st));
+    }
+    x.pending = true;
+    if (mlp.empty()) return;
+    mlp[0].forward(ctx, norm2[0].forward(ctx, x.sum, s.norm2, x.take()), s.mlp, x.branch);
+    x.pending = true;
   }
   void step(context_of<E>& ctx, out_accum<E, 3> r, typename Mixer<E>::state& st) const {
     auto frame = ctx.scratch.make_frame();
@@ -254,12 +272,12 @@ struct mamba_lm {
   out_accum<E, 2> prefill(context_of<E>& ctx, in<E, 3> embedded, state& st) const {
     out_accum<E, 2> y = ctx.template make_accum<E, 2>({{embedded.size[0], vocabulary()}});
     auto frame = ctx.scratch.make_frame();
-    out_accum<E, 3> r = nn::to<A>(ctx, embedded);
+    typename block::stream x{nn::to<A>(ctx, embedded), nn::like(ctx, embedded)};
     for (std::size_t i = 0; i < backbone.layers.size(); ++i)
-      backbone.layers[i].prefill(ctx, r, st.layers[i]);
-    st.position += r.size[1];
-    if (r.size[1] == 0) return out_accum<E, 2>{};
-    last_logits(ctx, r, y);
+      backbone.layers[i].prefill(ctx, x, st.layers[i]);
+    st.position += embedded.size[1];
+    if (embedded.size[1] == 0) return out_accum<E, 2>{};
+    last_logits(ctx, x, y);
     return y;
   }
   /// One token per row: embeddings (B, 1, d) -> logits (B, V).
@@ -270,7 +288,7 @@ struct mamba_lm {
     for (std::size_t i = 0; i < backbone.layers.size(); ++i)
       backbone.layers[i].step(ctx, r, st.layers[i]);
     ++st.position;
-    last_logits(ctx, r, y);
+    last_logits(ctx, {r, {}}, y);
     return y;
   }
   /// One token per row: ids (B) -> logits (B, V).
@@ -302,11 +320,15 @@ struct mamba_lm {
       nn::multiply<E>(ctx, hidden, head ? head : backbone.embedding.weight, y);
     }
   }
-  void last_logits(context_of<E>& ctx, in_accum<E, 3> r, out_accum<E, 2> y) const {
+  void last_logits(context_of<E>& ctx, const typename block::stream& x, out_accum<E, 2> y) const {
     typename nn::rms_norm<E, nn::wide>::saved unused;
     // the last token of each row, made contiguous
-    const in_accum<E, 3> last = nn::to<A>(ctx, r.slice(1, r.size[1] - 1, 1));
-    head_product(ctx, rows(in<E, 3>(backbone.norm_f.forward(ctx, last, unused))), y);
+    const index_t at = x.sum.size[1] - 1;
+    typename block::stream last{.sum = nn::to<A>(ctx, x.sum.slice(1, at, 1))};
+    last.pending = x.pending;
+    if (x.pending) last.branch = nn::to<V>(ctx, x.branch.slice(1, at, 1));
+    const in<E, 3> normed = backbone.norm_f.forward(ctx, last.sum, unused, last.take());
+    head_product(ctx, rows(normed), y);
   }
 };
 

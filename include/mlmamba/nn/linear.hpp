@@ -59,9 +59,10 @@ struct linear {
     in<E, 2> pre;  // before the activation; absent without one
   };
 
-  out<E, 3> forward(context_of<E>& ctx, in<E, 3> x, saved& s) const {
+  /// `into`: where y goes; empty: scratch.
+  out<E, 3> forward(context_of<E>& ctx, in<E, 3> x, saved& s, out<E, 3> into = {}) const {
     s.x = rows(x);
-    out<E, 3> y = ctx.template make<E, 3>({{x.size[0], x.size[1], d_out()}});
+    out<E, 3> y = into ? into : ctx.template make<E, 3>({{x.size[0], x.size[1], d_out()}});
     out<E, 2> pre;
     if (activation != mlmamba::activation::none && !packs_weights<E>)
       pre = ctx.template make<E, 2>({{s.x.size[0], d_out()}});

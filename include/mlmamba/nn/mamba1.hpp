@@ -118,9 +118,10 @@ struct mamba1 {
   out<E, 3> forward(context_of<E>& ctx, in<E, 3> u, saved& s) const {
     return whole(ctx, u, s, nullptr);
   }
-  out<E, 3> prefill(context_of<E>& ctx, in<E, 3> u, state& st) const {
+  /// `into`: where y goes; empty: scratch.
+  out<E, 3> prefill(context_of<E>& ctx, in<E, 3> u, state& st, out<E, 3> into = {}) const {
     saved s;
-    return whole(ctx, u, s, &st);
+    return whole(ctx, u, s, &st, into);
   }
 
   out<E, 3> step(context_of<E>& ctx, in<E, 3> u, state& st) const {
@@ -206,7 +207,7 @@ struct mamba1 {
     return c;
   }
 
-  out<E, 3> whole(context_of<E>& ctx, in<E, 3> u, saved& s, state* st) const {
+  out<E, 3> whole(context_of<E>& ctx, in<E, 3> u, saved& s, state* st, out<E, 3> into = {}) const {
     const index_t d = config.d_inner();
     s.projected = in_proj.forward(ctx, u, s.in_proj);
     out<E, 3> c = ctx.template make<E, 3>({{u.size[0], u.size[1], d}});
@@ -224,7 +225,7 @@ struct mamba1 {
     op.y = y;
     if (st) op.initial_states = st->ssm, op.final_states = st->ssm;
     run(ctx, op);
-    return out_proj.forward(ctx, y, s.out_proj);
+    return out_proj.forward(ctx, y, s.out_proj, into);
   }
 
   /// Step, maps and rates of the scan from the convolution's result.

@@ -82,9 +82,10 @@ struct mamba2 {
   out<E, 3> forward(context_of<E>& ctx, in<E, 3> u, saved& s) const {
     return whole(ctx, u, s, nullptr);
   }
-  out<E, 3> prefill(context_of<E>& ctx, in<E, 3> u, state& st) const {
+  /// `into`: where y goes; empty: scratch.
+  out<E, 3> prefill(context_of<E>& ctx, in<E, 3> u, state& st, out<E, 3> into = {}) const {
     saved s;
-    return whole(ctx, u, s, &st);
+    return whole(ctx, u, s, &st, into);
   }
 
   out<E, 3> step(context_of<E>& ctx, in<E, 3> u, state& st) const {
@@ -175,7 +176,7 @@ struct mamba2 {
     return c;
   }
 
-  out<E, 3> whole(context_of<E>& ctx, in<E, 3> u, saved& s, state* st) const {
+  out<E, 3> whole(context_of<E>& ctx, in<E, 3> u, saved& s, state* st, out<E, 3> into = {}) const {
     const index_t m = config.d_mlp(), d = config.scanned(), c = config.conv_dim();
     s.projected = in_proj.forward(ctx, u, s.in_proj);
     const in<E, 3> z = s.projected.slice(2, 2 * m, d);
@@ -187,7 +188,7 @@ struct mamba2 {
     out_accum<E, 2> rstd = ctx.template make_accum<E, 2>({{u.size[0] * u.size[1], config.ngroups}});
     s.rstd = rstd;
     combine(ctx, s.projected, rows(y), v, rstd);
-    return out_proj.forward(ctx, v, s.out_proj);
+    return out_proj.forward(ctx, v, s.out_proj, into);
   }
 
   /// v = [silu(z0) x0, norm(y, z)]

@@ -77,12 +77,12 @@ struct gated_mlp {
     typename linear<E>::saved fc1, fc2;
     in<E, 3> up, gate;  // slices of fc1's result
   };
-  out<E, 3> forward(context_of<E>& ctx, in<E, 3> x, saved& s) const {
+  out<E, 3> forward(context_of<E>& ctx, in<E, 3> x, saved& s, out<E, 3> into = {}) const {
     const in<E, 3> both = fc1.forward(ctx, x, s.fc1);
     const index_t h = fc2.d_in();
     s.up = both.slice(2, 0, h);
     s.gate = both.slice(2, h, h);
-    return fc2.forward(ctx, silu_mul(ctx, s.gate, s.up), s.fc2);
+    return fc2.forward(ctx, silu_mul(ctx, s.gate, s.up), s.fc2, into);
   }
   out<E, 3> backward(context_of<E>& ctx, in<E, 3> dy, const saved& s) {
     const index_t h = fc2.d_in();

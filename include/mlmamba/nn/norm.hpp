@@ -39,15 +39,18 @@ struct rms_norm {
     in_accum<E, 1> rstd;
   };
 
-  out<E, 3> forward(context_of<E>& ctx, input x, saved& s) const {
+  /// `plus`: of x plus a residual branch; of both the gradient is that of their sum.
+  out<E, 3> forward(context_of<E>& ctx, input x, saved& s,
+                    const ops::residual_sum<E, X>& plus = {}) const {
     out<E, 3> y = ctx.template make<E, 3>(x.shape());
-    s.x = rows(x);
+    s.x = plus ? view<const X, 2, typename E::memory>(plus.sum) : rows(x);
     out_accum<E, 1> rstd = ctx.template make_accum<E, 1>({{s.x.size[0]}});
-    run(ctx, ops::rms_norm<E, X>{.x = s.x,
+    run(ctx, ops::rms_norm<E, X>{.x = rows(x),
                                  .weight = weight.value,
                                  .y = rows(y),
                                  .rstd = rstd,
-                                 .epsilon = typename E::real(epsilon)});
+                                 .epsilon = typename E::real(epsilon),
+                                 .plus = plus});
     s.rstd = rstd;
     return y;
   }
@@ -91,18 +94,20 @@ struct layer_norm {
     in_accum<E, 1> mean, rstd;
   };
 
-  out<E, 3> forward(context_of<E>& ctx, input x, saved& s) const {
+  out<E, 3> forward(context_of<E>& ctx, input x, saved& s,
+                    const ops::residual_sum<E, X>& plus = {}) const {
     out<E, 3> y = ctx.template make<E, 3>(x.shape());
-    s.x = rows(x);
+    s.x = plus ? view<const X, 2, typename E::memory>(plus.sum) : rows(x);
     out_accum<E, 1> mean = ctx.template make_accum<E, 1>({{s.x.size[0]}});
     out_accum<E, 1> rstd = ctx.template make_accum<E, 1>({{s.x.size[0]}});
-    run(ctx, ops::layer_norm<E, X>{.x = s.x,
+    run(ctx, ops::layer_norm<E, X>{.x = rows(x),
                                    .weight = weight.value,
                                    .bias = bias.value,
                                    .y = rows(y),
                                    .mean = mean,
                                    .rstd = rstd,
-                                   .epsilon = typename E::real(epsilon)});
+                                   .epsilon = typename E::real(epsilon),
+                                   .plus = plus});
     s.mean = mean, s.rstd = rstd;
     return y;
   }

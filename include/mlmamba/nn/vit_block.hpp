@@ -72,17 +72,19 @@ struct vit_block {
 
   out_accum<E, 3> forward(context_of<E>& ctx, in_accum<E, 3> x, saved& s) const {
     s.a = attn.forward(ctx, norm1.forward(ctx, x, s.norm1), s.attn);
-    const in_accum<E, 3> u = add_branch(ctx, x, s.a, ls1);
-    s.m = mlp.forward(ctx, norm2.forward(ctx, u, s.norm2), s.mlp);
-    return add_branch(ctx, u, s.m, ls2);
+    const out_accum<E, 3> u = like(ctx, x), y = like(ctx, x);
+    s.m = mlp.forward(ctx, norm2.forward(ctx, x, s.norm2, plus(s.a, ls1, u)), s.mlp);
+    add_branch(ctx, u, s.m, ls2, y);
+    return y;
   }
 
   /// The same in place, without what a backward needs; bit for bit as forward.
   void infer(context_of<E>& ctx, out_accum<E, 3> x) const {
     auto frame = ctx.scratch.make_frame();
     saved s;
-    add_branch_to(ctx, x, attn.forward(ctx, norm1.forward(ctx, x, s.norm1), s.attn), ls1);
-    add_branch_to(ctx, x, mlp.forward(ctx, norm2.forward(ctx, x, s.norm2), s.mlp), ls2);
+    const in<E, 3> a = attn.forward(ctx, norm1.forward(ctx, x, s.norm1), s.attn);
+    const in<E, 3> m = mlp.forward(ctx, norm2.forward(ctx, x, s.norm2, plus(a, ls1, x)), s.mlp);
+    add_branch(ctx, x, m, ls2, x);
   }
 
   out_accum<E, 3> backward(context_of<E>& ctx, in_accum<E, 3> dy, const saved& s) {
@@ -98,19 +100,18 @@ struct vit_block {
   }
 
  private:
-  static out_accum<E, 3> add_branch(context_of<E>& ctx, in_accum<E, 3> x, in<E, 3> branch,
-                                    const layer_scale<E>& ls) {
-    if (!ls.gamma) return add(ctx, x, branch);
-    out<E, 3> scaled = ctx.template make<E, 3>(branch.shape());
-    run(ctx, ops::channel_scale<E>{.x = rows(branch), .gamma = ls.gamma.value, .y = rows(scaled)});
-    return add(ctx, x, in<E, 3>(scaled));
+  static ops::residual_sum<E, A> plus(in<E, 3> branch, const layer_scale<E>& ls,
+                                      out_accum<E, 3> sum) {
+    return {.branch = rows(branch), .gamma = ls.gamma.value, .sum = rows(sum)};
   }
-  static void add_branch_to(context_of<E>& ctx, out_accum<E, 3> x, in<E, 3> branch,
-                            const layer_scale<E>& ls) {
-    if (!ls.gamma) return add_to(ctx, x, branch);
-    out<E, 3> scaled = ctx.template make<E, 3>(branch.shape());
-    run(ctx, ops::channel_scale<E>{.x = rows(branch), .gamma = ls.gamma.value, .y = rows(scaled)});
-    add_to(ctx, x, in<E, 3>(scaled));
+  /// y = x + ls branch
+  static void add_branch(context_of<E>& ctx, in_accum<E, 3> x, in<E, 3> branch,
+                         const layer_scale<E>& ls, out_accum<E, 3> y) {
+    if (ls.gamma)
+      run(ctx, ops::channel_scale<E, A>{
+                   .x = rows(branch), .gamma = ls.gamma.value, .residual = rows(x), .y = rows(y)});
+    else
+      run(ctx, ops::add<E, A, V>{.a = rows(x), .b = rows(branch), .y = rows(y)});
   }
   /// The gradient of what the branch gave, in value.
   static in<E, 3> branch_gradient(context_of<E>& ctx, in_accum<E, 3> dy, in<E, 3> branch,

@@ -143,13 +143,15 @@ struct gated_backward {
 ///
 /// Shapes    x, y, residual (T, D); gamma (D)
 /// Layout    unit stride over d
-template <engine E>
+/// Numerics  computed in accum, rounded once to Y, which is value, or accum for a residual stream
+///           that is kept wide
+template <engine E, class Y = typename E::value>
 struct channel_scale {
   static constexpr const char* name = "channel_scale";
   in<E, 2> x{};
   in_accum<E, 1> gamma{};
-  in<E, 2> residual{};  // or empty
-  out<E, 2> y{};
+  view<const Y, 2, typename E::memory> residual{};  // or empty
+  view<Y, 2, typename E::memory> y{};
 
   void check() const {
     check::given(name, "x", x);

@@ -9,6 +9,34 @@
 
 namespace mlmamba::ops {
 
+/// What a norm adds to its x first: the end of a residual branch.
+///
+///   x'[t,d] = x[t,d] + gamma[d] branch[t,d] takes the place of x, and is kept in sum
+///
+/// Shapes    branch, sum (T, D); gamma (D). sum may be x
+/// Layout    unit stride over d
+/// Numerics  computed in accum, rounded once to X: the bits are those of add or channel_scale
+/// Empty     branch: there is none of this. gamma: 1
+template <engine E, class X>
+struct residual_sum {
+  in<E, 2> branch{};
+  in_accum<E, 1> gamma{};
+  view<X, 2, typename E::memory> sum{};
+
+  MLMAMBA_HD explicit operator bool() const { return bool(branch); }
+  void check(const char* name, const shape<2>& x) const {
+    if (!branch) return;
+    check::size(name, "branch", branch, x);
+    check::size_if_given(name, "gamma", gamma, shape<1>{{x.n[1]}});
+    check::size(name, "sum", sum, x);
+    check::unit_stride(name, "branch", branch);
+    check::unit_stride(name, "gamma", gamma);
+    check::unit_stride(name, "sum", sum);
+  }
+  double flops() const { return (gamma ? 2.0 : 1.0) * double(branch.count()); }
+  double bytes() const { return check::total_bytes(branch, gamma, sum); }
+};
+
 /// RMS normalisation of each row, scaled by a weight.
 ///
 ///   rstd[t] = 1 / sqrt(mean_d x[t,d]^2 + epsilon)
@@ -18,7 +46,7 @@ namespace mlmamba::ops {
 /// Layout    unit stride over d
 /// Numerics  mean and rstd in accum; epsilon in the units of x squared. X is the type of x: accum
 ///           for a residual stream that is kept wide
-/// Empty     weight: 1. rstd: not wanted
+/// Empty     weight: 1. rstd: not wanted. plus: nothing is added to x
 /// Source    Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4
 template <engine E, class X = typename E::value>
 struct rms_norm {
@@ -28,9 +56,11 @@ struct rms_norm {
   out<E, 2> y{};
   out_accum<E, 1> rstd{};
   typename E::real epsilon = typename E::real(1e-5);
+  residual_sum<E, X> plus{};
 
   void check() const {
     check::given(name, "x", x);
+    plus.check(name, x.shape());
     check::size_if_given(name, "weight", weight, shape<1>{{x.size[1]}});
     check::size(name, "y", y, x.shape());
     check::size_if_given(name, "rstd", rstd, shape<1>{{x.size[0]}});
@@ -39,8 +69,8 @@ struct rms_norm {
     check::unit_stride(name, "y", y);
     check::unit_stride(name, "rstd", rstd);
   }
-  double flops() const { return 4.0 * double(x.count()); }
-  double bytes() const { return check::total_bytes(x, weight, y, rstd); }
+  double flops() const { return 4.0 * double(x.count()) + plus.flops(); }
+  double bytes() const { return check::total_bytes(x, weight, y, rstd) + plus.bytes(); }
 };
 
 /// With xhat = x rstd and g = dy weight:
@@ -84,7 +114,7 @@ struct rms_norm_backward {
 /// Shapes    x, y (T, D); weight, bias (D); mean, rstd (T), kept for the backward
 /// Layout    unit stride over d
 /// Numerics  two passes over the row in accum; epsilon in the units of x squared
-/// Empty     weight: 1. bias: 0. mean and rstd (both or none): not wanted
+/// Empty     weight: 1. bias: 0. mean and rstd (both or none): not wanted. plus: nothing is added
 /// Source    Ba, Kiros and Hinton 2016, arXiv:1607.06450
 template <engine E, class X = typename E::value>
 struct layer_norm {
@@ -94,9 +124,11 @@ struct layer_norm {
   out<E, 2> y{};
   out_accum<E, 1> mean{}, rstd{};
   typename E::real epsilon = typename E::real(1e-5);
+  residual_sum<E, X> plus{};
 
   void check() const {
     check::given(name, "x", x);
+    plus.check(name, x.shape());
     check::size_if_given(name, "weight", weight, shape<1>{{x.size[1]}});
     check::size_if_given(name, "bias", bias, shape<1>{{x.size[1]}});
     check::size(name, "y", y, x.shape());
@@ -111,8 +143,8 @@ struct layer_norm {
     check::unit_stride(name, "mean", mean);
     check::unit_stride(name, "rstd", rstd);
   }
-  double flops() const { return 8.0 * double(x.count()); }
-  double bytes() const { return check::total_bytes(x, weight, bias, y, mean, rstd); }
+  double flops() const { return 8.0 * double(x.count()) + plus.flops(); }
+  double bytes() const { return check::total_bytes(x, weight, bias, y, mean, rstd) + plus.bytes(); }
 };
 
 /// With xhat = (x - mean) rstd and g = dy weight:

@@ -178,10 +178,22 @@ void execute(context<cpu_for<Isa>>& ctx, const ops::gated_backward<E>& op) {
       op.gate, op.up, op.dy, op.dgate, op.dup);
 }
 
-template <class Isa, class E>
-void execute(context<cpu_for<Isa>>& ctx, const ops::channel_scale<E>& op) {
-  using V = typename E::value;
-  const auto kernel = simd::cpu_kernels<simd::elementwise_entries<V>>().channel_scale;
+namespace detail {
+/// channel_scale of rows to elements of type Y, value or accum.
+template <class Y, class V>
+auto channel_scale_kernel() {
+  const auto& kernels = simd::cpu_kernels<simd::elementwise_entries<V>>();
+  if constexpr (std::is_same_v<Y, V>) {
+    return kernels.channel_scale;
+  } else {
+    return kernels.channel_scale_accum;
+  }
+}
+}  // namespace detail
+
+template <class Isa, class E, class Y>
+void execute(context<cpu_for<Isa>>& ctx, const ops::channel_scale<E, Y>& op) {
+  const auto kernel = detail::channel_scale_kernel<Y, typename E::value>();
   const index_t d = op.x.size[1];
   const index_t rows = std::max<index_t>(1, detail::run_of_sums / std::max<index_t>(d, 1));
   detail::for_each_run(ctx, op.x.size[0], rows, [&](index_t from, index_t to) {

@@ -5,6 +5,7 @@
 // depends on the number of rows only, added first to last.
 #pragma once
 
+#include "mlmamba/backend/cpu/elementwise.hpp"
 #include "mlmamba/backend/cpu/simd/dispatch.hpp"
 #include "mlmamba/backend/cpu/workers.hpp"
 #include "mlmamba/ops/norm.hpp"
@@ -45,10 +46,35 @@ void norm_backward_blocks(context<cpu>& ctx, index_t rows, index_t width,
   }
 }
 
+/// Rows of op.plus.sum, which are still in the cache when they are normalised.
+template <class E, class X, class Op>
+void add_residual(const Op& op, index_t from, index_t to) {
+  using V = typename E::value;
+  const auto& plus = op.plus;
+  const index_t d = op.x.size[1];
+  for (index_t t = from; t < to; ++t) {
+    const X* x = op.x.data + t * op.x.stride[0];
+    const V* branch = plus.branch.data + t * plus.branch.stride[0];
+    X* sum = plus.sum.data + t * plus.sum.stride[0];
+    if (plus.gamma) {
+      channel_scale_kernel<X, V>()(branch, plus.gamma.data, x, sum, d);
+    } else if constexpr (std::is_same_v<X, V>) {
+      simd::cpu_kernels<simd::elementwise_entries<V>>().add(x, branch, sum, 1, d);
+    } else {
+      simd::cpu_kernels<simd::elementwise_entries<V>>().accum_add(x, branch, sum, 1, d);
+    }
+  }
+}
+
 template <class E, class X, class Op>
 simd::norm_rows<typename E::value, X> norm_rows_of(const Op& op, index_t from, index_t to) {
-  return {.x = op.x.data + from * op.x.stride[0],
-          .x_stride = op.x.stride[0],
+  view<const X, 2> x = op.x;
+  if (op.plus) {
+    add_residual<E, X>(op, from, to);
+    x = op.plus.sum;
+  }
+  return {.x = x.data + from * x.stride[0],
+          .x_stride = x.stride[0],
           .weight = op.weight.data,
           .bias = nullptr,
           .y = op.y.data + from * op.y.stride[0],

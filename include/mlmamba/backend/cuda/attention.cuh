@@ -5,7 +5,7 @@
 // values in blocks of 32.
 #pragma once
 
-#include "mlmamba/backend/cuda/attention_tiles.cuh"
+#include "mlmamba/backend/cuda/attention_warpgroups.cuh"
 
 namespace mlmamba::backend {
 
@@ -88,8 +88,12 @@ __global__ void __launch_bounds__(block_threads) attention_kernel(const ops::att
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::attention<E>& op) {
-  if constexpr (std::is_same_v<typename E::value, bf16>)
-    if (kernels::attention_by_tiles(ctx, op)) return;
+  if constexpr (std::is_same_v<typename E::value, bf16>) {
+    if (kernels::fits_attention_tiles(op)) {
+      if (!kernels::attention_by_warpgroups(ctx, op)) kernels::attention_by_tiles(ctx, op);
+      return;
+    }
+  }
   constexpr index_t queries = kernels::block_threads / kernels::warp_size;
   const index_t width = op.q.size[3], tiles = (op.q.size[1] + queries - 1) / queries;
   const unsigned blocks = kernels::blocks_for(op.q.size[0] * op.q.size[2] * tiles, 1);

@@ -194,18 +194,23 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
     }
 }
 
-/// False: these sizes or strides are not for it, and nothing was enqueued.
+/// Can rows be read as pieces of 16 bytes, and are heads narrow enough for tiles?
 template <class E>
-bool attention_by_tiles(context<cuda>& ctx, const ops::attention<E>& op) {
-  const index_t width = op.q.size[3];
+bool fits_attention_tiles(const ops::attention<E>& op) {
   const auto aligned = [](const auto& v) {
     bool ok = reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0;
     for (int a = 0; a < 3; ++a) ok = ok && (v.size[a] <= 1 || v.stride[a] % 8 == 0);
     return ok;
   };
-  if (width % 8 != 0 || width > 128 || !aligned(op.q) || !aligned(op.k) || !aligned(op.v) ||
-      !aligned(op.y))
-    return false;
+  const index_t width = op.q.size[3];
+  return width % 8 == 0 && width <= 128 && aligned(op.q) && aligned(op.k) && aligned(op.v) &&
+         aligned(op.y);
+}
+
+/// For operands that fit.
+template <class E>
+void attention_by_tiles(context<cuda>& ctx, const ops::attention<E>& op) {
+  const index_t width = op.q.size[3];
   const auto launch = [&](auto w) {
     using T = attention_tile<w.value>;
     const index_t tiles = (op.q.size[1] + T::queries - 1) / T::queries;
@@ -226,7 +231,6 @@ bool attention_by_tiles(context<cuda>& ctx, const ops::attention<E>& op) {
   } else {
     launch(constant<128>{});
   }
-  return true;
 }
 
 }  // namespace mlmamba::backend::kernels

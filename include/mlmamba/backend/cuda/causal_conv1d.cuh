@@ -41,24 +41,23 @@ __global__ void causal_conv1d_kernel(const ops::causal_conv1d<E> op) {
   op.y(b, t, d) = typename E::value(apply_activation(op.activation, v));
 }
 
-/// The same for one sequence: a thread has `conv_channels` channels and
-/// `conv_tokens` tokens, whose last W values stay in registers; the next tokens are read while it
-/// works on these.
 inline constexpr int conv_channels = 2;
-inline constexpr index_t conv_tokens = 64;
 
+/// The same for one sequence: a thread has `conv_channels` channels and `run` tokens, whose last W
+/// values stay in registers; the next tokens are read while it works on these. The thread of the
+/// first tokens writes the final states too: nobody else reads the initial ones, which may be them.
 template <class Width, class Activated, class E>
 __global__ void __launch_bounds__(block_threads, 4)
-    causal_conv1d_pieces_kernel(const ops::causal_conv1d<E> op) {
+    causal_conv1d_pieces_kernel(const ops::causal_conv1d<E> op, const index_t run) {
   using A = typename E::accum;
   using V = typename E::value;
   constexpr int width = Width::value, before = width - 1, count = conv_channels, ahead = 8;
   const index_t length = op.x.size[1], pieces = op.x.size[2] / count;
-  const index_t runs = (length + conv_tokens - 1) / conv_tokens;
+  const index_t runs = (length + run - 1) / run;
   index_t b = thread_index();
   if (b >= op.x.size[0] * runs * pieces) return;
-  const index_t d = take_index(b, pieces) * count, begin = take_index(b, runs) * conv_tokens;
-  const int tokens = int(length - begin < conv_tokens ? length - begin : conv_tokens);
+  const index_t d = take_index(b, pieces) * count, begin = take_index(b, runs) * run;
+  const int tokens = int(length - begin < run ? length - begin : run);
   const int from_step = int(op.x.stride[1]), to_step = int(op.y.stride[1]);
   const V* from = &op.x(b, begin, d);
   V* to = &op.y(b, begin, d);
@@ -80,6 +79,12 @@ __global__ void __launch_bounds__(block_threads, 4)
       for (int i = 0; i < count; ++i) last[w][i] = A(op.initial_states(b, d + i, begin + w));
     }
   }
+  if (begin == 0 && op.final_states && length >= before)
+#pragma unroll
+    for (int w = 0; w < before; ++w)
+#pragma unroll
+      for (int i = 0; i < count; ++i)
+        op.final_states(b, d + i, w) = op.x(b, length - before + w, d + i);
 #pragma unroll
   for (int i = 0; i < count; ++i) {
     read_piece(weight[i], &op.weight(d + i, 0));
@@ -161,12 +166,22 @@ __global__ void causal_conv1d_step_kernel(const ops::causal_conv1d_step<E> op) {
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
+  bool final_states = bool(op.final_states);
   if (kernels::conv_in_pieces(op)) {  // the width of all published models
-    const index_t runs = (op.x.size[1] + kernels::conv_tokens - 1) / kernels::conv_tokens;
+    // 64 tokens a thread, which reads three more; fewer if that would leave multiprocessors idle.
+    const index_t rows = op.x.size[0] * (op.x.size[2] / kernels::conv_channels);
+    const index_t busy = index_t(ctx.multiprocessors) * 4 * kernels::block_threads;
+    index_t run = 64;
+    while (run > 8 && rows * ((op.x.size[1] + run - 1) / run) < busy) run /= 2;
+    const index_t runs = (op.x.size[1] + run - 1) / run;
+    final_states = final_states && op.x.size[1] < op.weight.size[1] - 1;
     const auto launch = [&](auto activated) {
-      kernels::launch_elements(
-          ctx, kernels::causal_conv1d_pieces_kernel<kernels::constant<4>, decltype(activated), E>,
-          op.x.size[0] * runs * (op.x.size[2] / kernels::conv_channels), op);
+      const index_t threads = rows * runs;
+      if (threads == 0) return;
+      kernels::causal_conv1d_pieces_kernel<kernels::constant<4>, decltype(activated), E>
+          <<<kernels::blocks_for(threads, kernels::block_threads), kernels::block_threads, 0,
+             ctx.stream>>>(op, run);
+      kernels::launched(op.name);
     };
     if (op.activation == activation::none) {
       launch(kernels::constant<0>{});
@@ -176,7 +191,7 @@ void execute(context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
   } else {
     kernels::launch_elements(ctx, kernels::causal_conv1d_kernel<E>, op.y.count(), op);
   }
-  if (op.final_states)
+  if (final_states)
     kernels::launch_elements(ctx, kernels::causal_conv1d_final_kernel<E>,
                              op.x.size[0] * op.x.size[2], op);
 }

@@ -79,14 +79,14 @@ __global__ void gated_backward_kernel(const ops::gated_backward<E> op) {
   op.dup(t, d) = V(dy * apply_activation(op.activation, gate));
 }
 
-template <class E>
-__global__ void channel_scale_kernel(const ops::channel_scale<E> op) {
+template <class E, class Y>
+__global__ void channel_scale_kernel(const ops::channel_scale<E, Y> op) {
   using A = typename E::accum;
   index_t t = thread_index();
   if (t >= op.y.count()) return;
   const index_t d = take_index(t, op.y.size[1]);
   const A residual = op.residual ? A(op.residual(t, d)) : A(0);
-  op.y(t, d) = typename E::value(A(op.x(t, d)) * op.gamma(d) + residual);
+  op.y(t, d) = Y(A(op.x(t, d)) * op.gamma(d) + residual);
 }
 
 template <class E>
@@ -179,9 +179,10 @@ template <class E>
 void execute(context<cuda>& ctx, const ops::gated_backward<E>& op) {
   kernels::launch_elements(ctx, kernels::gated_backward_kernel<E>, op.dgate.count(), op);
 }
-template <class E>
-void execute(context<cuda>& ctx, const ops::channel_scale<E>& op) {
-  kernels::launch_elements(ctx, kernels::channel_scale_kernel<E>, op.y.count(), op);
+template <class E, class Y>
+void execute(context<cuda>& ctx, const ops::channel_scale<E, Y>& op) {
+  if (kernels::channel_scale_in_pieces(ctx, op)) return;
+  kernels::launch_elements(ctx, kernels::channel_scale_kernel<E, Y>, op.y.count(), op);
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::channel_scale_backward<E>& op) {

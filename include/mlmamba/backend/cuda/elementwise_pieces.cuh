@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Sums and activations of arrays, four elements a thread.
+// Sums, scales and activations of arrays, four elements a thread.
 #pragma once
 
 #include "mlmamba/backend/cuda/pieces.cuh"
@@ -35,6 +35,33 @@ bool add_in_pieces(context<cuda>& ctx, const ops::add<E, T, U>& op) {
   }
 }
 
+template <class E, class Y>
+__global__ void channel_scale_pieces_kernel(const ops::channel_scale<E, Y> op) {
+  using A = typename E::accum;
+  constexpr int count = 4;
+  index_t t = thread_index() * count;
+  if (t >= op.y.count()) return;
+  const index_t d = take_index(t, op.y.size[1]);
+  A x[count], gamma[count], residual[count] = {};
+  read_piece(x, &op.x(t, d)), read_piece(gamma, &op.gamma(d));
+  if (op.residual) read_piece(residual, &op.residual(t, d));
+#pragma unroll
+  for (int i = 0; i < count; ++i) x[i] = x[i] * gamma[i] + residual[i];
+  write_piece(&op.y(t, d), x);
+}
+template <class E, class Y>
+bool channel_scale_in_pieces(context<cuda>& ctx, const ops::channel_scale<E, Y>& op) {
+  if constexpr (!std::is_same_v<typename E::accum, float>) {
+    return false;
+  } else {
+    if (!in_pieces(op.x, 4) || !in_pieces(op.gamma, 4) || !in_pieces(op.residual, 4) ||
+        !in_pieces(op.y, 4))
+      return false;
+    launch_elements(ctx, channel_scale_pieces_kernel<E, Y>, op.y.count() / 4, op);
+    return true;
+  }
+}
+
 template <class E>
 __global__ void activate_pieces_kernel(const ops::activate<E> op) {
   using A = typename E::accum;
@@ -45,7 +72,7 @@ __global__ void activate_pieces_kernel(const ops::activate<E> op) {
   A x[count];
   read_piece(x, &op.x(t, d));
 #pragma unroll
-  for (int i = 0; i < count; ++i) x[i] = apply_activation(op.activation, x[i]);
+  for (int i = 0; i < count; ++i) x[i] = activation_as<typename E::value>(op.activation, x[i]);
   write_piece(&op.y(t, d), x);
 }
 template <class E>

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "mlmamba/backend/cuda/elementwise.cuh"
 #include "mlmamba/backend/cuda/mma.cuh"
 #include "mlmamba/backend/cuda/row_norm.cuh"
 #include "mlmamba/ops/norm.hpp"
@@ -190,17 +191,33 @@ bool launch_gated_rms_norm_pieces(context<cuda>& ctx, const ops::gated_rms_norm<
   return pieces <= most ? launch(constant<1>{}) : launch(constant<2>{});
 }
 
+/// The norm of plus.sum, which is made by an op of its own.
+template <class E, class X, class Op>
+Op after_sum(context<cuda>& ctx, Op op) {
+  if (!op.plus) return op;
+  if (op.plus.gamma) {
+    run(ctx, ops::channel_scale<E, X>{
+                 .x = op.plus.branch, .gamma = op.plus.gamma, .residual = op.x, .y = op.plus.sum});
+  } else {
+    run(ctx, ops::add<E, X, typename E::value>{.a = op.x, .b = op.plus.branch, .y = op.plus.sum});
+  }
+  op.x = op.plus.sum, op.plus = {};
+  return op;
+}
+
 }  // namespace kernels
 
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::rms_norm<E, X>& op) {
   if (kernels::launch_row_norm<typename E::value, X>(ctx, op)) return;
-  kernels::launch_rows(ctx, kernels::rms_norm_kernel<E, X>, op.x.size[0], op);
+  kernels::launch_rows(ctx, kernels::rms_norm_kernel<E, X>, op.x.size[0],
+                       kernels::after_sum<E, X>(ctx, op));
 }
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::layer_norm<E, X>& op) {
   if (kernels::launch_row_norm<typename E::value, X>(ctx, op)) return;
-  kernels::launch_rows(ctx, kernels::layer_norm_kernel<E, X>, op.x.size[0], op);
+  kernels::launch_rows(ctx, kernels::layer_norm_kernel<E, X>, op.x.size[0],
+                       kernels::after_sum<E, X>(ctx, op));
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::gated_rms_norm<E>& op) {

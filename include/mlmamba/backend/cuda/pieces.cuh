@@ -69,6 +69,16 @@ __device__ inline float quick_sigmoid(float x) {
   return quick_inverse(1.0f + power_of_2(-1.44269504f * x));
 }
 
+/// Phi(x), the normal distribution, to 1e-7: Abramowitz and Stegun 7.1.26.
+__device__ inline float quick_normal(float x) {
+  const float t = quick_inverse(multiply_add(0.23164188f, fabsf(x), 1.0f));
+  float p = multiply_add(0.530702716f, t, -0.726576015f);
+  p = multiply_add(p, t, 0.7107068705f);
+  p = multiply_add(p, t, -0.142248368f);
+  p = multiply_add(p, t, 0.127414796f) * t * power_of_2(-0.72134752f * x * x);
+  return x < 0 ? p : 1.0f - p;
+}
+
 /// x / (1 + exp(-x)), in the precision that a result of type V keeps.
 template <class V, class A>
 __device__ A silu_as(A x) {
@@ -77,6 +87,25 @@ __device__ A silu_as(A x) {
   } else {
     return apply_activation(activation::silu, x);
   }
+}
+/// The same of any activation.
+template <class V, class A>
+__device__ A activation_as(activation a, A x) {
+  if constexpr (std::is_same_v<V, bf16> && std::is_same_v<A, float>) {
+    switch (a) {
+      case activation::silu:
+        return x * quick_sigmoid(x);
+      case activation::gelu:
+        return x * quick_normal(x);
+      case activation::gelu_tanh:  // (1 + tanh u) / 2 = sigmoid(2 u)
+        return x * quick_sigmoid(1.5957691216f * multiply_add(0.044715f * x, x * x, x));
+      case activation::quick_gelu:
+        return x * quick_sigmoid(1.702f * x);
+      default:
+        break;
+    }
+  }
+  return apply_activation(a, x);
 }
 
 /// Its derivative.

@@ -32,6 +32,14 @@ __global__ void __launch_bounds__(block_threads) row_norm_kernel(const Op op) {
   for (int k = 0; k < per; ++k) {
     if (place(k) >= width) break;
     read_piece(x[k], &op.x(t, place(k)));
+    if (op.plus) {
+      A branch[count], gamma[count] = {A(1), A(1), A(1), A(1)};
+      read_piece(branch, &op.plus.branch(t, place(k)));
+      if (op.plus.gamma) read_piece(gamma, &op.plus.gamma(place(k)));
+#pragma unroll
+      for (int j = 0; j < count; ++j) x[k][j] = A(X(branch[j] * gamma[j] + x[k][j]));
+      write_piece(&op.plus.sum(t, place(k)), x[k]);
+    }
 #pragma unroll
     for (int j = 0; j < count; ++j) sum += centred ? x[k][j] : x[k][j] * x[k][j];
   }
@@ -85,6 +93,9 @@ bool launch_row_norm(context<cuda>& ctx, const Op& op) {
     bool fits = in_pieces(op.x, row_norm_count) && in_pieces(op.y, row_norm_count) &&
                 in_pieces(op.weight, row_norm_count) && width <= 8 * 256 * row_norm_count;
     if constexpr (requires { op.bias; }) fits = fits && in_pieces(op.bias, row_norm_count);
+    if (op.plus)
+      fits = fits && in_pieces(op.plus.branch, row_norm_count) &&
+             in_pieces(op.plus.gamma, row_norm_count) && in_pieces(op.plus.sum, row_norm_count);
     if (!fits || width == 0) return false;
     if (rows == 0) return true;
     const auto launch = [&](auto per, auto threads) {
@@ -94,9 +105,10 @@ bool launch_row_norm(context<cuda>& ctx, const Op& op) {
       return true;
     };
     const index_t pieces = width / row_norm_count;
-    // Few rows are shared by more threads.
-    if (rows >= 64 && pieces <= 4 * warp_size) return launch(constant<4>{}, constant<warp_size>{});
-    if (rows >= 64 && pieces <= 9 * warp_size) return launch(constant<9>{}, constant<warp_size>{});
+    // Few rows are shared by more threads, unless that would change their sums.
+    const bool many = ctx.independent_rows || rows >= 16 * ctx.multiprocessors;
+    if (many && pieces <= 4 * warp_size) return launch(constant<4>{}, constant<warp_size>{});
+    if (many && pieces <= 9 * warp_size) return launch(constant<9>{}, constant<warp_size>{});
     if (pieces <= block_threads) return launch(constant<1>{}, constant<block_threads>{});
     if (pieces <= 3 * block_threads) return launch(constant<3>{}, constant<block_threads>{});
     return launch(constant<8>{}, constant<block_threads>{});

@@ -114,6 +114,17 @@ __device__ inline void multiply_add_right(float (&d)[8][4], const unsigned (&a)[
       : MLMAMBA_32(d)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
+/// The same, 64 x 80.
+__device__ inline void multiply_add_right(float (&d)[10][4], const unsigned (&a)[4],
+                                          std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+      "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "
+      "%38, %39}, {%40, %41, %42, %43}, %44, 1, 1, 1, 1;\n"
+      : MLMAMBA_32(d), MLMAMBA_FOUR(d, 8), MLMAMBA_FOUR(d, 9)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
 /// The same, 64 x 128.
 __device__ inline void multiply_add_right(float (&d)[16][4], const unsigned (&a)[4],
                                           std::uint64_t b) {

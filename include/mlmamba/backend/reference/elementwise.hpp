@@ -83,13 +83,13 @@ void execute(context<reference>&, const ops::gated_backward<E>& op) {
     }
 }
 
-template <class E>
-void execute(context<reference>&, const ops::channel_scale<E>& op) {
+template <class E, class Y>
+void execute(context<reference>&, const ops::channel_scale<E, Y>& op) {
   using A = typename E::accum;
   for (index_t t = 0; t < op.y.size[0]; ++t)
     for (index_t d = 0; d < op.y.size[1]; ++d)
-      op.y(t, d) = typename E::value(A(op.x(t, d)) * op.gamma(d) +
-                                     (op.residual ? A(op.residual(t, d)) : A(0)));
+      op.y(t, d) =
+          Y(A(op.x(t, d)) * op.gamma(d) + (op.residual ? A(op.residual(t, d)) : A(0)));
 }
 
 template <class E>

@@ -10,8 +10,24 @@
 
 namespace mlmamba::backend {
 
+namespace detail {
+/// The norm of plus.sum, which it makes.
+template <class Op>
+Op after_sum(Op op) {
+  using X = typename decltype(op.plus.sum)::value_type;
+  using A = std::remove_cvref_t<decltype(op.weight(0))>;
+  for (index_t t = 0; t < op.x.size[0]; ++t)
+    for (index_t d = 0; d < op.x.size[1]; ++d)
+      op.plus.sum(t, d) = X(A(op.x(t, d)) +
+                            A(op.plus.branch(t, d)) * (op.plus.gamma ? op.plus.gamma(d) : A(1)));
+  op.x = op.plus.sum, op.plus = {};
+  return op;
+}
+}  // namespace detail
+
 template <class E, class X>
-void execute(context<reference>&, const ops::rms_norm<E, X>& op) {
+void execute(context<reference>& ctx, const ops::rms_norm<E, X>& op) {
+  if (op.plus) return execute(ctx, detail::after_sum(op));
   using A = typename E::accum;
   const index_t D = op.x.size[1];
   for (index_t t = 0; t < op.x.size[0]; ++t) {
@@ -44,7 +60,8 @@ void execute(context<reference>&, const ops::rms_norm_backward<E, X>& op) {
 }
 
 template <class E, class X>
-void execute(context<reference>&, const ops::layer_norm<E, X>& op) {
+void execute(context<reference>& ctx, const ops::layer_norm<E, X>& op) {
+  if (op.plus) return execute(ctx, detail::after_sum(op));
   using A = typename E::accum;
   const index_t D = op.x.size[1];
   for (index_t t = 0; t < op.x.size[0]; ++t) {

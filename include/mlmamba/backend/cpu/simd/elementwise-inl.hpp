@@ -83,7 +83,8 @@ struct elementwise {
     }
   }
 
-  static void channel_scale(const T* x, const A* gamma, const T* residual, T* y, index_t n) {
+  template <class Y>
+  static void channel_scale(const T* x, const A* gamma, const Y* residual, Y* y, index_t n) {
     const D d;
     for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
       const auto v = part.load(d, x + i), g = part.load(d, gamma + i);
@@ -142,7 +143,8 @@ elementwise_entries<T> kernels_for(wanted<elementwise_entries<T>>) {
   using A = accum_t<T>;
   return {&F::activate,
           &F::gated,
-          &F::channel_scale,
+          &F::template channel_scale<T>,
+          &F::template channel_scale<A>,
           &F::template add<T, T>,
           &F::template add<T, A>,
           &F::template add<A, T>,

@@ -15,6 +15,7 @@ struct elementwise_entries {
   void (*activate)(activation a, const T* x, T* y, index_t n);
   void (*gated)(activation a, const T* gate, const T* up, T* y, index_t n);
   void (*channel_scale)(const T* x, const A* gamma, const T* residual, T* y, index_t n);
+  void (*channel_scale_accum)(const T* x, const A* gamma, const A* residual, A* y, index_t n);
   void (*add)(const T* a, const T* b, T* y, A scale, index_t n);
   void (*add_accum)(const T* a, const A* b, T* y, A scale, index_t n);
   void (*accum_add)(const A* a, const T* b, A* y, A scale, index_t n);
