@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// What only the CUDA backend promises: graphs, repeating scratch, products whose rows don't depend
-// on how many there are, sizes that need several launches.
+// What only the CUDA backend promises of ops: they can be captured, products whose rows don't depend
+// on how many there are, sizes that need several launches. (Whole steps: cuda_steps_test.cu.)
 #undef MLMAMBA_POISON  // the fill of freed scratch, in test builds, cannot be captured into a graph
+#include "backend/cuda_numbers.hpp"
 #include "engines.hpp"
 #include "ops/attention_cases.hpp"
 #include "ops/causal_conv1d_cases.hpp"
@@ -13,7 +14,6 @@
 #include "ops/grid_cases.hpp"
 #include "ops/norm_cases.hpp"
 #include "ops/selective_scan_cases.hpp"
-#include "mlmamba/models/mamba_lm.hpp"
 #include "ops/ssd_cases.hpp"
 
 using namespace mlmamba;
@@ -61,16 +61,6 @@ bool graph_replays(context<backend::cuda>& ctx, C&& c) {
   cudaGraphExecDestroy(executable);
   cudaGraphDestroy(graph);
   return equal && nothing_ran;
-}
-
-template <class T, int R>
-tensor<T, R, memory::device> numbers(shape<R> n, std::uint64_t seed) {
-  random_stream r{seed, 2, 3};
-  tensor<T, R> host(n);
-  for (index_t i = 0; i < host.count(); ++i) host.data()[i] = T(float(r.normal()));
-  tensor<T, R, memory::device> t(n);
-  from_host(t.view(), std::as_const(host).view());
-  return t;
 }
 
 }  // namespace
@@ -160,164 +150,6 @@ TEST_CASE_TEMPLATE("cuda: ssd of Mamba-2's shape, over several segments", E,
   gated.z = true, gated.length = 530, gated.batch = 2;
   wide.channels = 80, wide.length = 560;
   for (const ssd_options& each : {o, odd_groups, small, gated, wide}) repeats<ssd_case, E>(each);
-}
-
-TEST_CASE("cuda: scratch addresses repeat") {
-  context<backend::cuda> ctx;
-  const void* first[3] = {};
-  for (int turn = 0; turn < 4; ++turn) {
-    auto frame = ctx.scratch.make_frame();
-    const void* now[3] = {ctx.make<cuda_f32, 1>({{1000}}).data,
-                          ctx.make<cuda_bf16, 2>({{700, 3000}}).data,
-                          ctx.make_accum<cuda_bf16, 1>({{1}}).data};
-    for (int i = 0; i < 3; ++i) {
-      if (turn >= 2) CHECK(now[i] == first[i]);
-      first[i] = now[i];
-    }
-  }
-}
-
-TEST_CASE("cuda: replay runs, records, plays, and begins anew where the scratch has moved") {
-  using E = cuda_f32;
-  context<backend::cuda> ctx;
-  tensor_of<E, 1> sum({1000});
-  const auto x = numbers<float, 1>({{1000}}, 1);
-  context<backend::cuda>::recording recording;
-  int called = 0, replayed = 0;
-  const auto step = [&](auto& r) {
-    auto frame = ctx.scratch.make_frame();
-    const bool now = ctx.replay(r, [&] {
-      ++called;
-      auto inner = ctx.scratch.make_frame();
-      const auto twice = ctx.make<E, 1>(x.shape());
-      run(ctx, ops::add<E>{.a = rows(in<E, 2>(x.view().split(0, 10))),
-                           .b = rows(in<E, 2>(x.view().split(0, 10))),
-                           .y = twice.split(0, 10)});
-      run(ctx, ops::add<E>{.a = in<E, 2>(sum.view().split(0, 10)),
-                           .b = in<E, 2>(twice.split(0, 10)),
-                           .y = sum.view().split(0, 10)});
-    });
-    if (!now) ++replayed;
-  };
-  { auto grow = ctx.scratch.make_frame(); }
-  for (int i = 0; i < 5; ++i) step(recording);
-  CHECK(called + replayed == 5);
-  CHECK(replayed >= 2);
-  auto copy = recording;  // is empty
-  const int before = called;
-  step(copy);
-  CHECK(called == before + 1);
-  {
-    auto moved = ctx.scratch.make_frame();
-    ctx.make<E, 1>({{3}});
-    const int here = called;
-    step(recording);
-    CHECK(called == here + 1);
-  }
-  for (int i = 0; i < 3; ++i) step(recording);
-  const auto got = to_host(std::as_const(sum).view());
-  const auto one = to_host(x.view());
-  for (index_t i = 0; i < 1000; ++i) {
-    float want = 0;  // 10 steps in all
-    for (int k = 0; k < 10; ++k) want += one(i) + one(i);
-    CHECK(got(i) == want);
-  }
-}
-
-TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E,
-                   MLMAMBA_EVERY_CUDA_ENGINE) {
-  context<backend::cuda> together, apart(cuda_options{.independent_rows = true});
-  for (index_t groups : {1, 2})
-    for (index_t batch : {1, 2, 3, 4, 5}) {
-      mamba_config c;
-      c.mixer.d_model = 64, c.mixer.headdim = 32, c.mixer.d_state = 48, c.mixer.ngroups = groups;
-      c.n_layer = 2, c.vocab_size = 50;
-      mamba_lm<E> m(c);
-      nn::initialise(m, {3, 0, 0});
-      auto one = m.make_state(batch), two = m.make_state(batch);
-      std::vector<std::int32_t> ids;
-      for (index_t b = 0; b < batch; ++b) ids.push_back(std::int32_t(3 + 7 * b));
-      tensor<std::int32_t, 1, memory::device> there({batch});
-      from_host(there.view(), view<const std::int32_t, 1>(ids.data(), there.shape()));
-      const auto step = [&](context<backend::cuda>& ctx, auto& state) {
-        auto frame = ctx.scratch.make_frame();
-        return to_host(m.step(ctx, in_index<E, 1>(std::as_const(there).view()), state));
-      };
-      double error = 0, norm = 0;
-      const auto compare = [&](const auto& a, const auto& b) {
-        for (index_t i = 0; i < a.count(); ++i) {
-          const double x = double(float(a.data()[i])), y = double(float(b.data()[i]));
-          error += (x - y) * (x - y), norm += y * y;
-        }
-      };
-      for (int t = 0; t < 6; ++t) compare(step(together, one), step(apart, two));
-      CHECK(norm > 0);
-      const double bound = std::is_same_v<typename E::value, bf16> ? 2e-2 : 2e-6;
-      INFO("batch ", batch, " groups ", groups);
-      CHECK(std::sqrt(error / norm) < bound);
-      error = norm = 0;
-      for (std::size_t i = 0; i < 2; ++i) {
-        compare(to_host(one.layers[i].ssm.view()), to_host(two.layers[i].ssm.view()));
-        compare(to_host(one.layers[i].conv.view()), to_host(two.layers[i].conv.view()));
-      }
-      CHECK(std::sqrt(error / norm) < bound);
-      CHECK(one.position == 6);
-    }
-}
-
-TEST_CASE_TEMPLATE("cuda: a row of a batch is what it is alone, if rows are independent", E,
-                   MLMAMBA_EVERY_CUDA_ENGINE) {
-  context<backend::cuda> ctx(cuda_options{.independent_rows = true});
-  for (index_t d_state : {32, 128}) {
-    mamba_config c;
-    c.mixer.d_model = 64, c.mixer.headdim = 64, c.mixer.d_state = d_state;
-    c.n_layer = 2, c.vocab_size = 50;
-    mamba_lm<E> m(c);
-    nn::initialise(m, {3, 0, 0});
-    constexpr index_t batch = 9, length = 2000;
-    tensor<std::int32_t, 2> ids({batch, length});
-    random_stream r{8, 0, 0};
-    for (index_t i = 0; i < ids.count(); ++i) ids.data()[i] = std::int32_t(r.below(50));
-    tensor<std::int32_t, 2, memory::device> there(ids.shape());
-    from_host(there.view(), std::as_const(ids).view());
-    const in_index<E, 2> all = std::as_const(there).view();
-    const auto logits = [&](index_t first, index_t rows) {
-      auto frame = ctx.scratch.make_frame();
-      const auto part = [&](index_t from, index_t n) {
-        const auto to = ctx.scratch.template make<std::int32_t, 2>(shape<2>{{rows, n}});
-        nn::assign(ctx, to, all.slice(0, first, rows).slice(1, from, n));
-        return in_index<E, 2>(to);
-      };
-      auto state = m.make_state(rows);
-      m.prefill(ctx, m.embed(ctx, part(0, length - 1)), state);
-      return to_host(m.step(ctx, part(length - 1, 1).flat(), state));
-    };
-    const auto together = logits(0, batch);
-    index_t different = 0;
-    for (index_t b : {0, 4, 8}) {
-      const auto alone = logits(b, 1);
-      for (index_t v = 0; v < alone.size(1); ++v) different += alone(0, v) != together(b, v);
-    }
-    INFO("d_state ", d_state);
-    CHECK(different == 0);
-  }
-}
-
-TEST_CASE("cuda: an error in the work leaves nothing recorded, and the context usable") {
-  using E = cuda_f32;
-  context<backend::cuda> ctx;
-  tensor_of<E, 1> y({100});
-  context<backend::cuda>::recording recording;
-  for (int i = 0; i < 3; ++i)
-    CHECK_THROWS_AS(ctx.replay(recording,
-                               [&] {
-                                 run(ctx, ops::fill<E>{.y = y});
-                                 fail<shape_error>("wrong");
-                               }),
-                    shape_error);
-  const auto fill = [&] { run(ctx, ops::fill<E>{.y = y, .value = 2}); };
-  for (int i = 0; i < 3; ++i) ctx.replay(recording, fill);
-  CHECK(to_host(std::as_const(y).view())(99) == 2);
 }
 
 TEST_CASE_TEMPLATE("cuda: products of few rows: each row as alone, and near those of many", E,
