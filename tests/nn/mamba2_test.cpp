@@ -40,6 +40,39 @@ std::vector<nn::mixer_config> all_options() {
   add([](auto& c) { c.d_conv = 3, c.expand = 1, c.headdim = 1, c.d_state = 1; });
   return all;
 }
+/// Some tokens through a residual block, by nn::mamba2::step_onto where there is one.
+template <class E>
+void check_block_step(index_t d_model, index_t groups, index_t batch) {
+  nn::mixer_config c = plain();
+  c.d_model = d_model, c.headdim = d_model == 64 ? 16 : d_model == 6 ? 4 : 8, c.ngroups = groups;
+  c.d_state = d_model == 64 ? 16 : 6;
+  context_of<E> ctx;
+  nn::mamba2<E> m(c);
+  nn::rms_norm<E, nn::wide> norm(d_model);
+  nn::initialise(m, {3, 0, 0});
+  nn::initialise(norm, {4, 0, 0});
+  auto once = m.make_state(batch), parts = m.make_state(batch);
+  auto frame = ctx.scratch.make_frame();
+  const auto u = verify::random_tensor<E, 3>({{batch, 1, d_model}}, 9);
+  using A = typename E::accum;
+  const out_accum<E, 3> r = nn::to<A>(ctx, in<E, 3>(u)), q = nn::to<A>(ctx, in<E, 3>(u));
+  for (int i = 0; i < 3; ++i) {
+    if (!m.step_onto(ctx, r, norm, once)) return;  // a backend that has only the parts
+    typename nn::rms_norm<E, nn::wide>::saved s;
+    nn::add_to(ctx, q, m.step(ctx, norm.forward(ctx, q, s), parts));
+  }
+  // Three layers of about eight roundings each.
+  const double allowed = 4 * verify::tolerance<E>(64);
+  const auto d = verify::compare_arrays({{"r", verify::values(r)},
+                                         {"state", verify::values(once.ssm.view())},
+                                         {"window", verify::values(once.conv.view())}},
+                                        {{"r", verify::values(q)},
+                                         {"state", verify::values(parts.ssm.view())},
+                                         {"window", verify::values(parts.conv.view())}},
+                                        allowed);
+  CHECK_MESSAGE(d.ok, "batch ", batch, ", ", d_model, ": ", d.where, "; off by ", d.relative,
+                ", allowed is ", d.tolerance);
+}
 }  // namespace
 
 TEST_SUITE("mamba2_test") {
@@ -105,6 +138,14 @@ TEST_SUITE("mamba2_test") {
       return verify::values(m.backward(ctx, y, s));
     };
     CHECK(gradient_of_input(true) == gradient_of_input(false));
+  }
+  TEST_CASE_TEMPLATE("a block's step at once gives what its parts give", E, exact,
+                     MLMAMBA_TEST_ENGINES) {
+    for (const index_t batch : {1, 2, 3, 4, 5, 9}) {
+      check_block_step<E>(64, 2, batch);  // in pieces that kernels like
+      check_block_step<E>(1032, 1, batch);
+      check_block_step<E>(6, 1, batch);
+    }
   }
   TEST_CASE("impossible sizes are refused") {
     const auto refused = [](auto&& change) {

@@ -162,6 +162,48 @@ __global__ void causal_conv1d_step_kernel(const ops::causal_conv1d_step<E> op) {
   op.y(b, d) = typename E::value(apply_activation(op.activation, v));
 }
 
+/// The same for `conv_channels` channels that lie together, in the window too, and the usual width.
+template <class Width, class E>
+__global__ void __launch_bounds__(block_threads)
+    causal_conv1d_step_pieces_kernel(const ops::causal_conv1d_step<E> op) {
+  using A = typename E::accum;
+  using V = typename E::value;
+  constexpr int last = Width::value - 1, count = conv_channels;
+  const index_t pieces = op.y.size[1] / count;
+  index_t b = thread_index();
+  if (b >= op.y.size[0] * pieces) return;
+  const index_t d = take_index(b, pieces) * count;
+  A weight[count][last + 1], v[count] = {}, before[last][count], x[count];
+  wait_for_launch_before();
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    read_piece(weight[i], &op.weight(d + i, 0));
+    if (op.bias) v[i] = op.bias(d + i);
+  }
+#pragma unroll
+  for (int w = 0; w < last; ++w) read_piece(before[w], &op.state(b, d, w));
+  read_piece(x, &op.x(b, d));
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+#pragma unroll
+    for (int w = 0; w < last; ++w) v[i] = multiply_add(weight[i][w], before[w][i], v[i]);
+    v[i] = multiply_add(weight[i][last], x[i], v[i]);
+    if (op.activation == activation::silu) v[i] = silu_as<V>(v[i]);
+  }
+#pragma unroll
+  for (int w = 0; w + 1 < last; ++w) write_piece(&op.state(b, d, w), before[w + 1]);
+  write_piece(&op.state(b, d, last - 1), x);
+  write_piece(&op.y(b, d), v);
+}
+
+template <class E>
+bool conv_step_in_pieces(const ops::causal_conv1d_step<E>& op) {
+  // The window's channels as its last axis, if they lie together.
+  return op.weight.size[1] == 4 && in_pieces(op.state.transposed(1, 2), conv_channels) &&
+         in_pieces(op.x, conv_channels) && in_pieces(op.y, conv_channels) &&
+         in_pieces(op.weight, 4);
+}
+
 }  // namespace kernels
 
 template <class E>
@@ -197,7 +239,12 @@ void execute(context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::causal_conv1d_step<E>& op) {
-  kernels::launch_elements(ctx, kernels::causal_conv1d_step_kernel<E>, op.y.count(), op);
+  using namespace kernels;
+  if (conv_step_in_pieces(op))
+    return launch_early(ctx, op.name, causal_conv1d_step_pieces_kernel<constant<4>, E>,
+                        blocks_for(op.y.count() / conv_channels, block_threads), block_threads, 0,
+                        op);
+  launch_elements(ctx, causal_conv1d_step_kernel<E>, op.y.count(), op);
 }
 
 }  // namespace mlmamba::backend

@@ -71,11 +71,12 @@ void launch_early(context<cuda>& ctx, const char* name, void (*kernel)(Op), unsi
   how.numAttrs = ctx.overlaps_launches ? 1 : 0;
   cuda_check(cudaLaunchKernelEx(&how, kernel, op), name);
 }
-/// See launch_early. The launch after this one may begin too, once all blocks are here.
+/// See launch_early. The launch after this one may begin too, once all blocks are here, while this
+/// one waits: a chain of such launches has as many under way as there is room for.
 __device__ inline void wait_for_launch_before() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  cudaGridDependencySynchronize();
   cudaTriggerProgrammaticLaunchCompletion();
+  cudaGridDependencySynchronize();
 #endif
 }
 

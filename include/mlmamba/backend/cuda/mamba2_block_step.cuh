@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// A Mamba-2 block for one token of few rows in three launches: norm, projection and convolution;
-// the state; gated norm and projection. A small model's decoding is launches, not bytes.
+// A Mamba-2 block for one token. Few rows are three launches: norm, projection and convolution; the
+// state; gated norm and projection. A small model's decoding is launches, not bytes. More rows are
+// six, with the products of cuBLASLt.
 #pragma once
 
 #include <algorithm>
 
-#include "mlmamba/backend/cuda/gemm_few_rows.cuh"
+#include "mlmamba/backend/cuda/causal_conv1d.cuh"
+#include "mlmamba/backend/cuda/gemm.cuh"
+#include "mlmamba/backend/cuda/norm.cuh"
 #include "mlmamba/backend/cuda/ssd_step.cuh"
+#include "mlmamba/backend/cuda/weight_stream.cuh"
 #include "mlmamba/ops/mamba2_block_step.hpp"
 
 namespace mlmamba::backend {
 
 namespace kernels {
 
-inline constexpr int block_step_threads = 128;
-inline constexpr index_t block_step_rows = 2;  // of residual, at most
+inline constexpr index_t block_step_rows = 4;  // of residual, at most
 
 template <class E, class W>
 struct block_step_plan {
@@ -24,102 +27,52 @@ struct block_step_plan {
   out<E, 2> z, xBC, dt, y;  // (B, d), (B, channels), (B, H), (B, d)
 };
 
-/// Rows of w times M vectors in shared memory, a warp per row: gemm_few_rows_kernel's sums.
-/// `prepare` fills the vectors while the first row of each warp is on its way; `ready(n)` may read
-/// ahead what `finish(n, m, sum)` needs, which one lane calls for each m.
-template <int M, class T, class Prepare, class Ready, class Finish>
-__device__ void rows_times_shared(const view<const T, 2, memory::device>& w, const T* shared,
-                                  Prepare&& prepare, Ready&& ready, Finish&& finish) {
-  constexpr int per = sixteen_bytes<T>::count, ahead = 4;
-  const int pieces = int(w.size[1]) / per, lane = lane_index();
-  const int rows = int(w.size[0]), warps = int(gridDim.x) * (block_step_threads / warp_size);
-  int n = int(blockIdx.x) * (block_step_threads / warp_size) + warp_index();
-  uint4 q[ahead];
-  const auto fetch = [&](int row, int first) {
-    const auto* from = reinterpret_cast<const uint4*>(w.data + row * w.stride[0]);
-#pragma unroll
-    for (int i = 0; i < ahead; ++i) {
-      const int at = first + lane + i * warp_size;
-      q[i] = at < pieces ? __ldcs(from + at) : uint4{};
-    }
-  };
-  if (n < rows) fetch(n, 0);
-  prepare();
-  __syncthreads();
-  const auto* x = reinterpret_cast<const uint4*>(shared);
-  for (; n < rows; n += warps) {
-    ready(n);
-    float sum[M] = {};
-    for (int first = 0; first < pieces; first += ahead * warp_size) {
-      if (first > 0) fetch(n, first);
-#pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        const int at = first + lane + i * warp_size;
-        if (at >= pieces) break;
-        const sixteen_bytes<T> a(q[i]);
-#pragma unroll
-        for (int m = 0; m < M; ++m) {
-          const sixteen_bytes<T> b(x[m * pieces + at]);
-#pragma unroll
-          for (int k = 0; k < per; ++k) sum[m] = fmaf(a.v[k], b.v[k], sum[m]);
-        }
-      }
-    }
-    const int now = n;
-    if (now + warps < rows) fetch(now + warps, 0);
-#pragma unroll
-    for (int m = 0; m < M; ++m) {
-      const float v = warp_sum(sum[m]);
-      if (lane == m) finish(now, m, v);
-    }
-  }
-}
-
 /// to = V(v rstd weight) for a group of v, which `read(i, out)` gives in pieces of `per`; rstd is
 /// that of the group. All threads of the block.
 template <class V, int Per, class Read>
 __device__ void normalise_group(V* to, int from, int group, const float* weight, float epsilon,
                                 float* parts, Read&& read) {
-  constexpr int held = 6;  // pieces of a thread that stay in registers
-  float v[held][Per], sum = 0;
+  constexpr int held = 3, threads = stream_threads;  // pieces of a thread that stay in registers
+  float v[held][Per], w[held][Per], sum = 0;
   const int pieces = group / Per;
 #pragma unroll
   for (int k = 0; k < held; ++k) {
-    const int at = int(threadIdx.x) + k * block_step_threads;
-    if (at >= pieces) break;
-    read(from + at * Per, v[k]);
+    const int at = int(threadIdx.x) + k * threads;
+    if (at < pieces) read(from + at * Per, v[k]), read_piece(w[k], weight + from + at * Per);
+  }
+#pragma unroll
+  for (int k = 0; k < held; ++k) {
+    if (int(threadIdx.x) + k * threads >= pieces) break;
 #pragma unroll
     for (int i = 0; i < Per; ++i) sum = fmaf(v[k][i], v[k][i], sum);
   }
-  for (int at = int(threadIdx.x) + held * block_step_threads; at < pieces;
-       at += block_step_threads) {
+  for (int at = int(threadIdx.x) + held * threads; at < pieces; at += threads) {
     float more[Per];
     read(from + at * Per, more);
 #pragma unroll
     for (int i = 0; i < Per; ++i) sum = fmaf(more[i], more[i], sum);
   }
   const float rstd = rsqrtf(block_sum(sum, parts) / float(group) + epsilon);
-  const auto put = [&](int at, const float(&x)[Per]) {
+  const auto put = [&](int at, const float(&x)[Per], const float(&w)[Per]) {
+    float y[Per];
 #pragma unroll
-    for (int i = 0; i < Per; ++i)
-      to[from + at * Per + i] = V(x[i] * rstd * weight[from + at * Per + i]);
+    for (int i = 0; i < Per; ++i) y[i] = x[i] * rstd * w[i];
+    write_piece(to + from + at * Per, y);
   };
 #pragma unroll
   for (int k = 0; k < held; ++k) {
-    const int at = int(threadIdx.x) + k * block_step_threads;
-    if (at >= pieces) break;
-    put(at, v[k]);
+    const int at = int(threadIdx.x) + k * threads;
+    if (at < pieces) put(at, v[k], w[k]);
   }
-  for (int at = int(threadIdx.x) + held * block_step_threads; at < pieces;
-       at += block_step_threads) {
-    float more[Per];
-    read(from + at * Per, more);
-    put(at, more);
+  for (int at = int(threadIdx.x) + held * threads; at < pieces; at += threads) {
+    float more[Per], weights[Per];
+    read(from + at * Per, more), read_piece(weights, weight + from + at * Per);
+    put(at, more, weights);
   }
 }
 
 template <class Rows, class E, class W>
-__global__ void __launch_bounds__(block_step_threads)
+__global__ void __launch_bounds__(stream_threads)
     block_step_in_kernel(const block_step_plan<E, W> plan) {
   using V = typename E::value;
   constexpr int M = Rows::value, per = 4, taps = 4;
@@ -129,10 +82,19 @@ __global__ void __launch_bounds__(block_step_threads)
   const auto& op = plan.op;
   const int width = int(op.residual.size[1]), d = int(plan.z.size[1]),
             channels = int(plan.xBC.size[1]), last = int(op.conv_weight.size[1]) - 1;
-  float weight[taps] = {}, bias = 0;  // of the row's channel, for the usual width
-  V window[taps - 1];
+  float weight[taps], bias;  // of the row's channel, for the usual width
+  V window[M][taps - 1];
+  const auto usual = [&](int n) { return n >= d && n < d + channels && last == taps - 1; };
   rows_times_shared<M>(
       op.in_proj, u,
+      [&](int n) {
+        prefetch_all(op.norm_weight.data, width);
+        if (!usual(n)) return;
+        const int c = n - d;
+#pragma unroll
+        for (int w = 0; w < taps; ++w) weight[w] = op.conv_weight(c, w);
+        bias = op.conv_bias ? op.conv_bias(c) : 0.0f;
+      },
       [&] {
         wait_for_launch_before();
         for (int m = 0; m < M; ++m)
@@ -141,46 +103,47 @@ __global__ void __launch_bounds__(block_step_threads)
               [&](int i, float(&v)[per]) { read_piece(v, &op.residual(m, i)); });
       },
       [&](int n) {
-        const int c = n - d, m = lane_index();
-        if (c < 0 || c >= channels || last != taps - 1 || m >= M) return;
+        if (!usual(n)) return;
 #pragma unroll
-        for (int w = 0; w < taps; ++w) weight[w] = op.conv_weight(c, w);
+        for (int m = 0; m < M; ++m)
 #pragma unroll
-        for (int w = 0; w + 1 < taps; ++w) window[w] = op.window(m, c, w);
-        bias = op.conv_bias ? op.conv_bias(c) : 0.0f;
+          for (int w = 0; w + 1 < taps; ++w) window[m][w] = op.window(m, n - d, w);
       },
-      [&](int n, int m, float v) {
-        if (n < d) {
-          plan.z(m, n) = V(v);
-        } else if (n < d + channels) {  // as causal_conv1d_step_kernel
-          const int c = n - d;
-          const V x = V(v);
-          float sum;
-          if (last == taps - 1) {
-            sum = bias;
+      [&](int n, const float(&sums)[M]) {
 #pragma unroll
-            for (int w = 0; w + 1 < taps; ++w) {
-              sum = fmaf(weight[w], float(window[w]), sum);
-              op.window(m, c, w) = w + 2 < taps ? window[w + 1 < taps - 1 ? w + 1 : w] : x;
+        for (int m = 0; m < M; ++m) {
+          const V x = V(sums[m]);
+          const int c = n - d;
+          if (n < d) {
+            plan.z(m, n) = x;
+          } else if (n >= d + channels) {
+            plan.dt(m, c - channels) = x;
+          } else {  // as causal_conv1d_step
+            float sum;
+            if (usual(n)) {
+              sum = bias;
+#pragma unroll
+              for (int w = 0; w + 1 < taps; ++w) {
+                sum = fmaf(weight[w], float(window[m][w]), sum);
+                op.window(m, c, w) = w + 2 < taps ? window[m][w + 1 < taps - 1 ? w + 1 : w] : x;
+              }
+              sum = fmaf(weight[taps - 1], float(x), sum);
+            } else {
+              sum = op.conv_bias ? op.conv_bias(c) : 0.0f;
+              for (int w = 0; w < last; ++w) {
+                sum = fmaf(op.conv_weight(c, w), float(op.window(m, c, w)), sum);
+                op.window(m, c, w) = w + 1 < last ? op.window(m, c, w + 1) : x;
+              }
+              sum = fmaf(op.conv_weight(c, last), float(x), sum);
             }
-            sum = fmaf(weight[taps - 1], float(x), sum);
-          } else {
-            sum = op.conv_bias ? op.conv_bias(c) : 0.0f;
-            for (int w = 0; w < last; ++w) {
-              sum = fmaf(op.conv_weight(c, w), float(op.window(m, c, w)), sum);
-              op.window(m, c, w) = w + 1 < last ? op.window(m, c, w + 1) : x;
-            }
-            sum = fmaf(op.conv_weight(c, last), float(x), sum);
+            plan.xBC(m, c) = V(silu_as<V>(sum));
           }
-          plan.xBC(m, c) = V(apply_activation(activation::silu, sum));
-        } else {
-          plan.dt(m, n - d - channels) = V(v);
         }
       });
 }
 
 template <class Rows, class E, class W>
-__global__ void __launch_bounds__(block_step_threads)
+__global__ void __launch_bounds__(stream_threads)
     block_step_out_kernel(const block_step_plan<E, W> plan) {
   using V = typename E::value;
   constexpr int M = Rows::value, per = 16 / int(sizeof(V));
@@ -189,9 +152,9 @@ __global__ void __launch_bounds__(block_step_threads)
   V* const v = reinterpret_cast<V*>(bytes);
   const auto& op = plan.op;
   const int d = int(plan.z.size[1]), group = d / int(op.groups);
-  float residual = 0;
+  float residual[M];
   rows_times_shared<M>(
-      op.out_proj, v,
+      op.out_proj, v, [&](int) { prefetch_all(op.gate_weight.data, d); },
       [&] {
         wait_for_launch_before();
         for (int m = 0; m < M; ++m)
@@ -205,26 +168,85 @@ __global__ void __launch_bounds__(block_step_threads)
                                     });
       },
       [&](int n) {
-        if (lane_index() < M) residual = op.residual(lane_index(), n);
+#pragma unroll
+        for (int m = 0; m < M; ++m) residual[m] = op.residual(m, n);
       },
-      [&](int n, int m, float sum) { op.residual(m, n) = residual + sum; });
+      [&](int n, const float(&sums)[M]) {
+#pragma unroll
+        for (int m = 0; m < M; ++m) op.residual(m, n) = residual[m] + sums[m];
+      });
 }
 
 }  // namespace kernels
 
-/// For few rows, weights of the type of values, and rows of whole 16 bytes. Two rows of a wide
-/// model are faster through the parts (2560 channels on an H100: 5.1 ms a step, not 4.5).
+namespace kernels {
+
+/// Few rows of whole 16 bytes are done in three launches.
+template <class E, class W>
+bool block_step_in_three(const ops::mamba2_block_step<E, W>& op) {
+  using V = typename E::value;
+  const index_t per = 16 / index_t(sizeof(V)), b = op.residual.size[0];
+  const index_t widest = std::max(op.residual.size[1], op.scanned());
+  return b <= block_step_rows && op.residual.size[1] % per == 0 &&
+         (op.scanned() / op.groups) % per == 0 && in_pieces(op.residual, 4) &&
+         b * widest * index_t(sizeof(V)) <= 47 * 1024 && in_pieces(op.in_proj) &&
+         in_pieces(op.out_proj) && in_pieces(op.norm_weight, 4) && in_pieces(op.gate_weight, 4);
+}
+
+/// The state, between the two kernels or the two products.
+template <class E, class W>
+void launch_block_step_state(context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op,
+                             in<E, 2> xBC, in<E, 2> dt, out<E, 2> y) {
+  const index_t d = op.scanned(), p = op.state.size[2], n = op.state.size[3], gn = op.groups * n;
+  launch_ssd_step<constant<1>>(ctx, ops::ssd_step<E>{.state = op.state,
+                                                     .x = xBC.slice(1, 0, d).split(1, p),
+                                                     .dt = dt,
+                                                     .A = op.A_log,
+                                                     .B = xBC.slice(1, d, gn).split(1, n),
+                                                     .C = xBC.slice(1, d + gn, gn).split(1, n),
+                                                     .D = op.D,
+                                                     .dt_bias = op.dt_bias,
+                                                     .y = y.split(1, p),
+                                                     .dt_softplus = true,
+                                                     .dt_min = op.dt_min,
+                                                     .dt_max = op.dt_max});
+}
+
+/// More rows: products of the library, and the rates and the sum inside of other launches.
+template <class E, class W>
+void run_block_step_parts(context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op) {
+  using A = typename E::accum;
+  const index_t b = op.residual.size[0], d = op.scanned(), channels = op.channels();
+  auto frame = ctx.scratch.make_frame();
+  const auto make = [&](index_t n) -> out<E, 2> { return ctx.template make<E, 2>({{b, n}}); };
+  const out<E, 2> u = make(op.residual.size[1]), p = make(op.in_proj.size[0]), v = make(channels),
+                  y = make(d), normed = make(d);
+  run(ctx, ops::rms_norm<E, A>{
+               .x = op.residual, .weight = op.norm_weight, .y = u, .epsilon = op.epsilon});
+  run(ctx, ops::gemm<E, typename E::value, W>{.x = u, .w = op.in_proj, .y = p});
+  run(ctx, ops::causal_conv1d_step<E>{.x = p.slice(1, d, channels),
+                                      .state = op.window,
+                                      .weight = op.conv_weight,
+                                      .bias = op.conv_bias,
+                                      .y = v});
+  launch_block_step_state(ctx, op, v, p.slice(1, d + channels, op.heads()), y);
+  run(ctx, ops::gated_rms_norm<E>{.x = y,
+                                  .z = p.slice(1, 0, d),
+                                  .weight = op.gate_weight,
+                                  .y = normed,
+                                  .group_size = d / op.groups,
+                                  .epsilon = op.gate_epsilon});
+  run(ctx, ops::gemm<E, A, W>{.x = normed, .w = op.out_proj, .y = op.residual, .accumulate = true});
+}
+
+}  // namespace kernels
+
+/// For weights of the type of values.
 template <class E, class W>
 bool prefers(const context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op) {
   using V = typename E::value;
   if constexpr (std::is_same_v<V, W> && (std::is_same_v<V, float> || std::is_same_v<V, bf16>)) {
-    const index_t per = 16 / index_t(sizeof(V)), b = op.residual.size[0];
-    const index_t widest = std::max(op.residual.size[1], op.scanned());
-    return !ctx.independent_rows && b >= 1 &&
-           b <= (op.residual.size[1] <= 1024 ? kernels::block_step_rows : 1) &&
-           op.residual.size[1] % per == 0 && (op.scanned() / op.groups) % per == 0 &&
-           kernels::in_pieces(op.residual, 4) && b * widest * index_t(sizeof(V)) <= 47 * 1024 &&
-           kernels::in_pieces(op.in_proj) && kernels::in_pieces(op.out_proj);
+    return !ctx.independent_rows && op.residual.size[0] >= 1;
   } else {
     return false;
   }
@@ -235,41 +257,41 @@ requires std::same_as<typename E::value, W>
 void execute(context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op) {
   using V = typename E::value;
   using namespace kernels;
-  const index_t b = op.residual.size[0], d = op.scanned(), channels = op.channels(), h = op.heads(),
-                p = op.state.size[2], gn = op.groups * op.state.size[3];
   if (!prefers(ctx, op))
     fail<shape_error>(op.name, ": residual is ", to_string(op.residual), " and in_proj ",
                       to_string(op.in_proj), "; what prefers() takes is wanted");
+  if (!block_step_in_three(op)) return run_block_step_parts(ctx, op);
+  const index_t b = op.residual.size[0], d = op.scanned(), channels = op.channels(), h = op.heads();
   auto frame = ctx.scratch.make_frame();
   const auto make = [&](index_t n) { return ctx.scratch.template make<V>(shape<2>{{b, n}}); };
   const block_step_plan<E, W> plan{op, make(d), make(channels), make(h), make(d)};
-  const auto launch = [&](auto kernel, index_t rows, index_t width) {
-    // Every block makes the vectors anew: where there are many rows, a warp has two of them.
-    constexpr index_t warps = block_step_threads / warp_size;
-    const index_t each = rows > 16 * warps * ctx.multiprocessors ? 2 : 1;
-    launch_early(ctx, op.name, kernel, blocks_for(rows, warps * each), block_step_threads,
-                 std::size_t(b * width) * sizeof(V), plan);
+  const auto launch = [&](auto kernel, index_t rows, index_t bytes) {
+    cuda_check(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
+        op.name);
+    const index_t blocks = (rows + stream_warps - 1) / stream_warps;
+    launch_early(ctx, op.name, kernel, unsigned(std::min<index_t>(blocks, ctx.multiprocessors)),
+                 stream_threads, std::size_t(bytes), plan);
   };
-  const auto for_rows = [&](auto&& f) { b == 1 ? f(constant<1>{}) : f(constant<2>{}); };
-  for_rows([&](auto m) {
-    launch(block_step_in_kernel<decltype(m), E, W>, op.in_proj.size[0], op.residual.size[1]);
-  });
-  const in<E, 2> v = plan.xBC;
-  launch_ssd_step<constant<1>>(
-      ctx, ops::ssd_step<E>{.state = op.state,
-                            .x = v.slice(1, 0, d).split(1, p),
-                            .dt = plan.dt,
-                            .A = op.A_log,
-                            .B = v.slice(1, d, gn).split(1, op.state.size[3]),
-                            .C = v.slice(1, d + gn, gn).split(1, op.state.size[3]),
-                            .D = op.D,
-                            .dt_bias = op.dt_bias,
-                            .y = plan.y.split(1, p),
-                            .dt_softplus = true,
-                            .dt_min = op.dt_min,
-                            .dt_max = op.dt_max});
-  for_rows(
-      [&](auto m) { launch(block_step_out_kernel<decltype(m), E, W>, op.out_proj.size[0], d); });
+  const auto launch_all = [&](auto rows) {
+    using Rows = decltype(rows);
+    const index_t bytes_of_element = b * index_t(sizeof(V));
+    launch(block_step_in_kernel<Rows, E, W>, op.in_proj.size[0],
+           op.residual.size[1] * bytes_of_element + stream_bytes);
+    launch_block_step_state<E, W>(ctx, op, plan.xBC, plan.dt, plan.y);
+    launch(block_step_out_kernel<Rows, E, W>, op.out_proj.size[0],
+           d * bytes_of_element + stream_bytes);
+  };
+  switch (b) {
+    case 1:
+      return launch_all(constant<1>{});
+    case 2:
+      return launch_all(constant<2>{});
+    case 3:
+      return launch_all(constant<3>{});
+    default:
+      return launch_all(constant<4>{});
+  }
 }
 
 }  // namespace mlmamba::backend

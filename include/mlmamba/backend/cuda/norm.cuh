@@ -88,82 +88,55 @@ __global__ void gated_rms_norm_kernel(const ops::gated_rms_norm<E> op) {
 }
 
 inline constexpr int gated_norm_threads = 640;  ///< 5120 channels are 640 pieces of bf16
-inline constexpr int gated_norm_ahead = 3;      ///< rows that are under way
 
-/// The same with each element read once. A block has one group of many rows, which come through
-/// shared memory: a thread has `Per` pieces of each, and reads what it has copied itself.
+/// The same with each element read once: a block has one group of one row, a thread `Per` pieces of
+/// it. (Rows that came through shared memory several at a time took 197 us instead of 167 for
+/// 16384 x 5120 on an H100: what counts is that blocks come and go.)
 template <class Per, class E>
 __global__ void __launch_bounds__(gated_norm_threads, Per::value == 1 ? 3 : 1)
     gated_rms_norm_pieces_kernel(const ops::gated_rms_norm<E> op) {
   using A = typename E::accum;
   using V = typename E::value;
-  constexpr int per = Per::value, count = piece<V>::count, ahead = gated_norm_ahead;
-  __shared__ A shared[2][warp_size];
-  extern __shared__ __align__(128) unsigned char raw[];
-  const int threads = int(blockDim.x), warps = threads / warp_size;
+  constexpr int per = Per::value, count = piece<V>::count;
+  __shared__ A shared[warp_size];
   const index_t width = op.x.size[1], group = op.group_size == 0 ? width : op.group_size;
-  index_t first = blockIdx.x;
-  const index_t g = take_index(first, width / group), from = g * group, rows = op.x.size[0];
-  const index_t step = gridDim.x / (width / group);
-  const auto place = [&](int k) { return (index_t(k) * threads + threadIdx.x) * count; };
-  // Rows in turn: pieces of x, then of z.
-  const auto slot = [&](int turn, int array, int k) {
-    const int at = ((turn * 2 + array) * per + k) * threads + int(threadIdx.x);
-    return reinterpret_cast<V*>(raw + 16 * at);
-  };
-  const auto copy = [&](index_t t, int turn) {
+  index_t t = blockIdx.x;
+  const index_t g = take_index(t, width / group), from = g * group;
+  const auto place = [&](int k) { return (index_t(k) * blockDim.x + threadIdx.x) * count; };
+  wait_for_launch_before();
+  A u[per][count], gate[per][count], sum = 0;
 #pragma unroll
-    for (int k = 0; k < per; ++k) {
-      const bool there = t < rows && place(k) < group;
-      if (there) copy_piece(slot(turn, 0, k), &op.x(t, from + place(k)), true);
-      if (there && op.z) copy_piece(slot(turn, 1, k), &op.z(t, from + place(k)), true);
-    }
-    commit_copies();
-  };
-#pragma unroll
-  for (int i = 0; i < ahead; ++i) copy(first + i * step, i);
-  A weight[per][count];
-#pragma unroll
-  for (int k = 0; k < per; ++k)
-#pragma unroll
-    for (int i = 0; i < count; ++i)
-      weight[k][i] = op.weight && place(k) < group ? op.weight(from + place(k) + i) : A(1);
-  int turn = 0, half = 0;
-  for (index_t t = first; t < rows; t += step, half ^= 1) {
-    wait_copies<ahead - 1>();
-    A u[per][count], sum = 0;
-    piece<V> gate[per];
-#pragma unroll
-    for (int k = 0; k < per; ++k) {
-      if (place(k) >= group) continue;
-      read_piece(u[k], slot(turn, 0, k));
-      if (op.z) gate[k] = *reinterpret_cast<const piece<V>*>(slot(turn, 1, k));
-#pragma unroll
-      for (int i = 0; i < count; ++i) {
-        if (op.z && !op.norm_before_gate) u[k][i] *= silu_as<V>(A(gate[k].at[i]));
-        sum += u[k][i] * u[k][i];
-      }
-    }
-    copy(t + ahead * step, turn);
-    turn = turn + 1 < ahead ? turn + 1 : 0;
-    sum = warp_sum(sum);
-    if (lane_index() == 0) shared[half][warp_index()] = sum;
-    __syncthreads();  // the other half is read until the next one
-    A total = 0;
-    for (int w = 0; w < warps; ++w) total += shared[half][w];
-    const A rstd = A(1) / math::sqrt(total / A(group) + A(op.epsilon));
-#pragma unroll
-    for (int k = 0; k < per; ++k) {
-      if (place(k) >= group) continue;
-#pragma unroll
-      for (int i = 0; i < count; ++i) {
-        u[k][i] *= rstd * weight[k][i];
-        if (op.z && op.norm_before_gate) u[k][i] *= silu_as<V>(A(gate[k].at[i]));
-      }
-      write_piece(&op.y(t, from + place(k)), u[k]);
-    }
-    if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
+  for (int k = 0; k < per; ++k) {
+    if (place(k) >= group) break;
+    read_piece(u[k], &op.x(t, from + place(k)));
+    if (op.z) read_piece(gate[k], &op.z(t, from + place(k)));
   }
+#pragma unroll
+  for (int k = 0; k < per; ++k) {
+    if (place(k) >= group) break;
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      if (op.z) gate[k][i] = silu_as<V>(gate[k][i]);
+      if (op.z && !op.norm_before_gate) u[k][i] *= gate[k][i];
+      sum += u[k][i] * u[k][i];
+    }
+  }
+  const A mean = block_sum(sum, shared) / A(group);
+  const A rstd = A(1) / math::sqrt(mean + A(op.epsilon));
+#pragma unroll
+  for (int k = 0; k < per; ++k) {
+    if (place(k) >= group) break;
+    const index_t d = from + place(k);
+    A weight[count];
+    if (op.weight) read_piece(weight, &op.weight(d));
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      u[k][i] *= op.weight ? rstd * weight[i] : rstd;
+      if (op.z && op.norm_before_gate) u[k][i] *= gate[k][i];
+    }
+    write_piece(&op.y(t, d), u[k]);
+  }
+  if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
 }
 
 /// Launches it if operands are aligned and the group is not too wide; says whether.
@@ -172,19 +145,12 @@ bool launch_gated_rms_norm_pieces(context<cuda>& ctx, const ops::gated_rms_norm<
   constexpr index_t count = piece<typename E::value>::count, most = gated_norm_threads;
   const index_t group = op.group(), pieces = group / count, groups = op.x.size[1] / group;
   if (group % count != 0 || pieces > 2 * most || !in_pieces(op.x) || !in_pieces(op.z) ||
-      !in_pieces(op.y))
+      !in_pieces(op.y) || !in_pieces(op.weight, 4))
     return false;
   const auto launch = [&](auto per) {
-    const auto kernel = gated_rms_norm_pieces_kernel<decltype(per), E>;
     const index_t warps = ((pieces + per.value - 1) / per.value + warp_size - 1) / warp_size;
-    const int bytes = int(warps) * warp_size * per.value * 2 * 16 * gated_norm_ahead;
-    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-               op.name);
-    const index_t at_once = std::min<index_t>((per.value == 1 ? 60 : 20) / warps, 16);
-    const index_t room = std::max<index_t>(at_once * ctx.multiprocessors / groups, 1);
-    kernel<<<blocks_for(std::min(op.x.size[0], room) * groups, 1), unsigned(warps * warp_size),
-             bytes, ctx.stream>>>(op);
-    launched(op.name);
+    launch_early(ctx, op.name, gated_rms_norm_pieces_kernel<decltype(per), E>,
+                 blocks_for(op.x.size[0] * groups, 1), unsigned(warps * warp_size), 0, op);
     return true;
   };
   if (op.x.size[0] == 0) return true;

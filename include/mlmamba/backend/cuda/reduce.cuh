@@ -62,7 +62,7 @@ __global__ void sum_squares_kernel(const sum_squares_plan<E> plan) {
 // A candidate beats another if it is larger, or equal and earlier. NaN is no candidate; in a row
 // without candidates the first element is taken.
 template <class A>
-__device__ bool beats(A v, index_t i, A best, index_t at) {
+__device__ bool beats(A v, int i, A best, int at) {
   return at < 0 ? i >= 0 : i >= 0 && (v > best || (v == best && i < at));
 }
 
@@ -79,21 +79,32 @@ template <class E, class X>
 __global__ void argmax_kernel(const ops::argmax<E, X> op) {
   using A = accum_t<X>;
   __shared__ A values[warp_size];
-  __shared__ index_t places[warp_size];
+  __shared__ int places[warp_size];
+  constexpr int ahead = 8;  // elements that are under way
   const index_t t = blockIdx.x;
   A best = 0;
-  index_t at = -1;
-  const int columns = int(op.x.size[1]);
+  int at = -1;
+  const int columns = int(op.x.size[1]), threads = int(blockDim.x);
   int unfit = columns;
-  for (int v = int(threadIdx.x); v < columns; v += int(blockDim.x)) {
-    const A x = A(op.x(t, v));
-    if (x == x && beats(x, v, best, at)) best = x, at = v;
-    if (!(x < A(INFINITY)) && v < unfit) unfit = v;
+  for (int from = int(threadIdx.x); from < columns; from += ahead * threads) {
+    A x[ahead];
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) {
+      const int v = from + k * threads;
+      x[k] = v < columns ? A(op.x(t, v)) : -A(INFINITY);
+    }
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) {
+      const int v = from + k * threads;
+      if (v >= columns) break;
+      if (x[k] == x[k] && (at < 0 || x[k] > best)) best = x[k], at = v;
+      if (!(x[k] < A(INFINITY)) && v < unfit) unfit = v;
+    }
   }
   if (op.unfit) unfit = block_min(unfit);
   for (int o = warp_size / 2; o > 0; o /= 2) {
     const A x = __shfl_xor_sync(all_lanes, best, o);
-    const index_t v = __shfl_xor_sync(all_lanes, at, o);
+    const int v = __shfl_xor_sync(all_lanes, at, o);
     if (beats(x, v, best, at)) best = x, at = v;
   }
   if (lane_index() == 0) values[warp_index()] = best, places[warp_index()] = at;

@@ -223,7 +223,12 @@ void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
   plan.tokens = make(b * chunks * h * ssd_tokens_size(op));
   if (plan.chunks > 1) {
     const index_t ends = in_pairs ? (plan.chunks - 1) * pieces + 1 : plan.chunks;
-    plan.ends = ctx.scratch.template make<float>(shape<5>{{b, ends, h, p, n}});
+    if (in_pairs && ends - 1 <= ssd_most_joined) {
+      plan.pieces = pieces;
+      plan.ends = ctx.scratch.template make<float>(shape<5>{{b, ends, h, p_tiles * ssd_tile, 128}});
+    } else {
+      plan.ends = ctx.scratch.template make<float>(shape<5>{{b, ends, h, p, n}});
+    }
     plan.decay = ctx.scratch.template make<float>(shape<3>{{b, ends, h}});
   }
   if (in_pairs) return launch_ssd_pairs(ctx, plan, pieces);

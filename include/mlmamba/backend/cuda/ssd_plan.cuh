@@ -24,6 +24,7 @@ struct ssd_plan {
   view<typename E::accum, 4, memory::device> partial;  // (B, L, H, P), if N needs several launches
   index_t first_n = 0;                                 // the elements of the state of this launch
   float *scores = nullptr, *tokens = nullptr;          // C B^T, decays (ssd_tokens.cuh)
+  index_t pieces = 0;  // whose ends make a segment's, if launch 3 does the work of launch 2
 };
 
 template <class E>

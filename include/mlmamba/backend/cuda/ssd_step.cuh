@@ -60,20 +60,30 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   const int lane = lane_index(), n = 4 * lane;
   const bool there = n < op.state.size[3];
   const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
+  const index_t mine = p0 + lane / 4;  // the row whose sum this lane gets
+  A rate = 0, bias = 0, skip = 0;
+  const auto read_parameters = [&] {
+    rate = ssd_rate<Rates>(op, h);
+    if (op.dt_bias) bias = op.dt_bias(h);
+    if (op.D && mine < op.x.size[2]) skip = op.D(h, mine);
+  };
+  if constexpr (Rates::value == 1) read_parameters();  // a model's, which no launch writes
+  // Of the state only a hint: another step may still be at work on it.
+  if (lane / 4 < count && lane % 4 * 32 < op.state.size[3])
+    asm volatile("prefetch.global.L2 [%0];\n" ::"l"(&op.state(b, h, p0 + lane / 4, lane % 4 * 32)));
   wait_for_launch_before();
+  if constexpr (Rates::value != 1) read_parameters();
   A state[rows][4] = {}, B[4] = {}, C[4] = {}, sums[rows];
 #pragma unroll
   for (int r = 0; r < rows; ++r)
     if (there && r < count) read_piece(state[r], &op.state(b, h, p0 + r, n));
   if (there) read_piece(B, &op.B(b, g, n)), read_piece(C, &op.C(b, g, n));
-  A dt = A(op.dt(b, h));
-  if (op.dt_bias) dt += op.dt_bias(h);
+  A dt = A(op.dt(b, h)) + bias;
+  const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
   if (op.dt_softplus) dt = math::softplus(dt);
   if (dt < A(op.dt_min)) dt = A(op.dt_min);
   if (dt > A(op.dt_max)) dt = A(op.dt_max);
-  const A decay = math::exp(dt * ssd_rate<Rates>(op, h));
-  const index_t mine = p0 + lane / 4;  // the row whose sum this lane gets
-  const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
+  const A decay = math::exp(dt * rate);
 #pragma unroll
   for (int r = 0; r < rows; ++r) {
     const A step = dt * __shfl_sync(all_lanes, x, 4 * r);
@@ -87,7 +97,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   }
   A sum = warp_sums(sums);
   if (lane % 4 != 0 || mine >= op.x.size[2]) return;
-  if (op.D) sum = multiply_add(op.D(h, mine), x, sum);
+  if (op.D) sum = multiply_add(skip, x, sum);
   if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
   op.y(b, h, mine) = typename E::value(sum);
 }

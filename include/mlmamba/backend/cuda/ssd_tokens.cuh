@@ -51,6 +51,7 @@ __global__ void __launch_bounds__(block_threads) ssd_tokens_kernel(const ssd_tok
   index_t b = blockIdx.x;
   const index_t h0 = take_index(b, (heads + some - 1) / some) * some, c = take_index(b, chunks),
                 t0 = c * ssd_tile;
+  wait_for_launch_before();
   for (int e = int(threadIdx.x); e < some * ssd_tile; e += block_threads) {
     const int h = e % some, t = e / some;
     const bool there = h0 + h < heads && t0 + t < length;
@@ -176,10 +177,9 @@ void launch_ssd_steps(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* t
   constexpr index_t some = ssd_tokens_heads;
   const index_t b = op.x.size[0], h = op.x.size[2],
                 chunks = (op.x.size[1] + ssd_tile - 1) / ssd_tile;
-  ssd_tokens_kernel<E>
-      <<<blocks_for(b * chunks * ((h + some - 1) / some), 1), block_threads, 0, ctx.stream>>>(
-          ssd_tokens_plan<E>{op, tokens});
-  launched("ssd");
+  launch_early(ctx, "ssd", ssd_tokens_kernel<E>,
+               blocks_for(b * chunks * ((h + some - 1) / some), 1), block_threads, 0,
+               ssd_tokens_plan<E>{op, tokens});
 }
 
 /// The same, and scores (B, chunks, G, ssd_scores_size).

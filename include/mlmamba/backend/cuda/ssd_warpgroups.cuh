@@ -13,13 +13,15 @@ namespace mlmamba::backend::kernels {
 inline constexpr int ssd_pair = 2;  ///< heads of a block, four warps each
 inline constexpr int ssd_pair_threads = ssd_pair * 128;
 
-/// Arrays [2] are the chunk at work and the next one; what only y needs is left out with `Ends`.
+/// Arrays [turns] are the chunk at work and the next ones; what only y needs is left out with
+/// `Ends`, whose chunks take less time than their way from memory: there are two ahead.
 template <bool Ends>
 struct ssd_pair_memory {
+  static constexpr int turns = Ends ? 3 : 2;
   static constexpr int wide = Ends ? 8 : 2 * operand_tile, square = Ends ? 8 : operand_tile;
-  alignas(1024) bf16 B[2][2 * operand_tile], x[2][ssd_pair][operand_tile];
-  alignas(1024) bf16 C[2][wide], S[ssd_pair][wide], y[ssd_pair][square];
-  alignas(16) ssd_tokens tokens[2][ssd_pair];
+  alignas(1024) bf16 B[turns][2 * operand_tile], x[turns][ssd_pair][operand_tile];
+  alignas(1024) bf16 C[turns][wide], S[ssd_pair][wide], y[ssd_pair][square];
+  alignas(16) ssd_tokens tokens[turns][ssd_pair];
   float D[ssd_pair][ssd_tile];
 };
 
@@ -32,6 +34,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
   using V = typename E::value;
   constexpr bool ends = Ends_::value != 0;
   constexpr bool starts = Starts::value != 0;
+  constexpr int turns = ssd_pair_memory<ends>::turns;
   extern __shared__ __align__(128) unsigned char raw[];
   auto& s =
       *reinterpret_cast<ssd_pair_memory<ends>*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
@@ -79,7 +82,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
   const auto copy = [&](int c) {
     if (c < chunks) {
       const index_t t = begin + index_t(c) * ssd_tile;
-      const int rows = end - t < ssd_tile ? int(end - t) : ssd_tile, at = c & 1;
+      const int rows = end - t < ssd_tile ? int(end - t) : ssd_tile, at = c % turns;
       if (whole && rows == ssd_tile) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
@@ -120,7 +123,9 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
     }
     commit_copies();
   };
-  copy(0);
+  wait_for_launch_before();
+#pragma unroll
+  for (int c = 0; c + 1 < turns; ++c) copy(c);
 
   float S[16][4];
   // f(element, element of memory), inside the state only; `at` is of this head's p0.
@@ -141,8 +146,39 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
   for (int j = 0; j < 16; ++j)
 #pragma unroll
     for (int e = 0; e < 4; ++e) S[j][e] = 0.0f;
-  if constexpr (!ends) {
-    if (plan.chunks > 1) {
+  // The same of ends that only these kernels read, in the order in which threads have them.
+  const auto part = [&](index_t e) {
+    return reinterpret_cast<float4*>(&plan.ends(b, e, h, p0, 0)) + threadIdx.x % 128;
+  };
+  const auto write_part = [&](index_t e) {
+    float4* const to = part(e);
+#pragma unroll
+    for (int j = 0; j < 16; ++j) to[128 * j] = make_float4(S[j][0], S[j][1], S[j][2], S[j][3]);
+  };
+  const auto add_part = [&](index_t e, float decay) {
+    const float4* const from = part(e);
+    float4 v[16];
+#pragma unroll
+    for (int j = 0; j < 16; ++j) v[j] = from[128 * j];
+#pragma unroll
+    for (int j = 0; j < 16; ++j) {
+      const float left[4] = {v[j].x, v[j].y, v[j].z, v[j].w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        S[j][i] = decay == 0.0f ? left[i] : multiply_add(decay, S[j][i], left[i]);
+    }
+  };
+  if constexpr (ends) {
+    if (plan.pieces > 0 && segment == 0 && op.initial_states) {
+      each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
+      if (writes) write_part(segments);  // the last segment may write it before others read it
+    }
+  } else {
+    if (plan.pieces > 0 && segment > 0) {
+      for (index_t e = 0; e < segment * plan.pieces; ++e) add_part(e, plan.decay(b, e, h));
+    } else if (plan.pieces > 0) {
+      if (op.initial_states) add_part(plan.ends.size[1] - 1, 0.0f);
+    } else if (plan.chunks > 1 && plan.pieces == 0) {
       each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], read);
     } else if (op.initial_states) {
       each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
@@ -165,13 +201,13 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
   float total = 1;  // the decay over the segment
   for (int c = 0; c < chunks; ++c) {
     const index_t t0 = begin + index_t(c) * ssd_tile;
-    const int at = c & 1;
+    const int at = c % turns;
     const ssd_tokens& tokens = s.tokens[at][mine];
     const bf16 *xs = s.x[at][mine], *Bs = s.B[at];
-    wait_copies<0>();
+    wait_copies<turns - 2>();
     show_to_products();
     __syncthreads();  // this chunk and S are there, and everybody is done with the chunk before
-    copy(c + 1);
+    copy(c + turns - 1);
 
     float y[8][4];
     if constexpr (!ends) {
@@ -316,7 +352,11 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
 
   if (!writes) return;
   if constexpr (ends) {
-    each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], write);
+    if (plan.pieces > 0) {
+      write_part(segment);
+    } else {
+      each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], write);
+    }
     if (p_tile == 0 && threadIdx.x % 128 == 0) plan.decay(b, segment, h) = total;
   } else if (op.final_states && segment + 1 == plan.chunks) {
     each_state(&op.final_states(b, h, p0, 0), op.final_states.stride[2], write);
@@ -324,8 +364,13 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
 #endif
 }
 
+inline constexpr index_t ssd_most_joined =
+    8;  ///< ends that blocks for y join themselves (plan.pieces)
+
 /// Launches them. A segment may be cut into several `pieces` whose ends are computed side by side,
 /// since that needs less room: plan.ends has the ends of all before the last segment, and one more.
+/// Where they are few, each block for y joins those before it, and the first starts from the
+/// initial state; else a launch of its own does.
 template <class E>
 void launch_ssd_pairs(context<cuda>& ctx, ssd_plan<E> plan, index_t pieces) {
   const auto& n = plan.op.x.size;
@@ -336,8 +381,7 @@ void launch_ssd_pairs(context<cuda>& ctx, ssd_plan<E> plan, index_t pieces) {
     constexpr int bytes = int(sizeof(ssd_pair_memory<decltype(ends)::value != 0>)) + 1024;  // align
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                p.name);
-    kernel<<<blocks_for(blocks * segments, 1), ssd_pair_threads, bytes, ctx.stream>>>(p);
-    launched(p.name);
+    launch_early(ctx, p.name, kernel, blocks_for(blocks * segments, 1), ssd_pair_threads, bytes, p);
   };
   const constant<0> no;
   const constant<1> yes;
@@ -346,10 +390,13 @@ void launch_ssd_pairs(context<cuda>& ctx, ssd_plan<E> plan, index_t pieces) {
     if (plan.chunks > 1) {
       ssd_plan<E> cut = plan;
       cut.chunk = plan.chunk / pieces, cut.chunks = plan.ends.size[1];
+      cut.pieces = plan.pieces;
       launch(ssd_pair_kernel<constant<1>, Starts, constant<0>, E>, yes, cut, cut.chunks - 1);
       cut.op.final_states = {};  // the last segment writes it
-      launch_ssd_join(ctx, cut);
-      plan.ends.stride[1] *= pieces;
+      if (plan.pieces == 0) {
+        launch_ssd_join(ctx, cut);
+        plan.ends.stride[1] *= pieces;
+      }
     }
     launch(ssd_pair_kernel<constant<0>, Starts, decltype(gated), E>, no, plan, plan.chunks);
   };
