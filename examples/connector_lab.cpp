@@ -11,8 +11,6 @@
 // connector_lab_list.hpp, and the one line in the list after it.
 #include <CLI/CLI.hpp>
 
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <string>
 
@@ -25,11 +23,13 @@
 #include "mlmamba/train/prefetch.hpp"
 #include "mlmamba/train/step.hpp"
 #include "mlmamba/train/trainer.hpp"
+#include "training_program.hpp"
 
 namespace train = mlmamba::train;
 namespace nn = mlmamba::nn;
 using lab::E, lab::any_connector;
 using mlmamba::index_t, mlmamba::json, mlmamba::context_of;
+using mlmamba::examples::interrupted, mlmamba::examples::run_training;
 
 namespace {
 
@@ -43,8 +43,6 @@ struct shared_parts {
     f("vision_backbone", self.vision), f("llm_backbone", self.language);
   }
 };
-
-std::atomic<bool> interrupted{false};
 
 /// What all runs share.
 struct common {
@@ -258,20 +256,5 @@ int main(int argc, char** argv) {
   app.add_option("--prefetch", s.prefetch, "Threads that make batches; never changes a result")
       ->check(CLI::Range(0, 64))
       ->capture_default_str();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-  std::signal(SIGINT, [](int) { interrupted = true; });
-  std::signal(SIGTERM, [](int) { interrupted = true; });
-  try {
-    return run(s);
-  } catch (const mlmamba::error& e) {
-    std::fprintf(stderr, "connector_lab: %s\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "connector_lab: %s\n", e.what());
-    return 1;
-  }
+  return run_training("connector_lab", app, argc, argv, [&] { return run(s); });
 }

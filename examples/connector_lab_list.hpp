@@ -11,32 +11,17 @@
 #include <utility>
 #include <vector>
 
-#if defined(__CUDACC__)
-#include "mlmamba/cuda.cuh"
-#else
-#include "mlmamba/backend/cpu.hpp"
-#endif
-#include "mlmamba/backend/traced.hpp"
 #include "mlmamba/models/connectors/any.hpp"
 #include "mlmamba/models/preset.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
+#include "training_program.hpp"
 
 namespace lab {
 
 namespace nn = mlmamba::nn;
 using mlmamba::context_of, mlmamba::in, mlmamba::out, mlmamba::json;
 
-#if defined(__CUDACC__)  // connector_lab_cuda: the same files, on a GPU
-using device = mlmamba::backend::cuda;
-#else
-using device = mlmamba::backend::cpu;
-#endif
-#if defined(MLMAMBA_TRAIN_BF16)  // with master weights and moments in float
-using value = mlmamba::bf16;
-#else
-using value = float;
-#endif
-using E = mlmamba::on<mlmamba::backend::traced<device>, value>;
+using E = mlmamba::examples::training_engine;
 
 /// A connector of one's own (04_custom_connector.cpp proves its backward):
 /// y = down(silu(gate(x)) * up(x))

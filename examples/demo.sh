@@ -23,10 +23,11 @@ if [ -z "$program" ]; then
   . "$here/install.sh"
   install_missing g++ cmake ninja-build pkg-config libhwy-dev nlohmann-json3-dev libjpeg-dev libpng-dev \
     zlib1g-dev libutf8proc-dev libcli11-dev
-  echo "Building (about two minutes on two cores)"
+  echo "Building (about a minute and a half on two cores)"
   mkdir -p "$source/build-demo"
   log="$source/build-demo/configure.log"
-  cmake -S "$source" -B "$source/build-demo" -G Ninja -DMLMAMBA_BUILD_TESTS=OFF > "$log" 2>&1 || { cat "$log" >&2; exit 1; }
+  cmake -S "$source" -B "$source/build-demo" -G Ninja -DMLMAMBA_BUILD_TESTS=OFF \
+    -DMLMAMBA_NATIVE=ON > "$log" 2>&1 || { cat "$log" >&2; exit 1; }
   cmake --build "$source/build-demo" --target generate
   program="$source/build-demo/examples/generate"
 fi

@@ -14,20 +14,12 @@
 // go, on any number of threads. (train_cuda: on one kind of GPU.) For another machine, in one file:
 //   g++ -std=c++20 -O3 -static -Iinclude examples/train.cpp -o train -ljpeg -lpng -lz -lutf8proc
 #include <CLI/CLI.hpp>
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <map>
 #include <optional>
 #include <string>
 #include <thread>
 
-#if defined(__CUDACC__)
-#include "mlmamba/cuda.cuh"
-#else
-#include "mlmamba/backend/cpu.hpp"
-#endif
-#include "mlmamba/backend/traced.hpp"
 #include "mlmamba/models/connectors/any.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
 #include "mlmamba/text/tokenizer.hpp"
@@ -39,30 +31,20 @@
 #include "mlmamba/train/step.hpp"
 #include "mlmamba/train/trainer.hpp"
 #include "train_options.hpp"
+#include "training_program.hpp"
 
 namespace train = mlmamba::train;
 using mlmamba::index_t, mlmamba::json;
+using mlmamba::examples::interrupted, mlmamba::examples::run_training;
 using namespace train_program;
 
 namespace {
 
-#if defined(__CUDACC__)  // train_cuda: the same file, on a GPU
-using device = mlmamba::backend::cuda;
-#else
-using device = mlmamba::backend::cpu;
-#endif
-#if defined(MLMAMBA_TRAIN_BF16)  // with master weights and moments in float
-using value = mlmamba::bf16;
-#else
-using value = float;
-#endif
-using E = mlmamba::on<mlmamba::backend::traced<device>, value>;
+using E = mlmamba::examples::training_engine;
 template <class Vision, class Connector>
 using model_of = mlmamba::ml_mamba<Vision, Connector, mlmamba::mamba_lm<E>>;
 using one_tower = mlmamba::vit<E>;
 using two_towers = mlmamba::fused<one_tower, one_tower>;
-
-std::atomic<bool> interrupted{false};
 
 void print_size(const char* name, index_t parameters) {
   std::fprintf(stderr, "  %-16s %10lld parameters\n", name, static_cast<long long>(parameters));
@@ -292,20 +274,5 @@ int main(int argc, char** argv) {
       "OUT also gets metrics.jsonl, tokenizer.json and checkpoints; with --stage RUN.jsonl too.\n"
       "Exit code: 0 finished, 1 failed, 2 bad option or input, 3 stopped before the end."};
   add_options(app, s);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-  std::signal(SIGINT, [](int) { interrupted = true; });
-  std::signal(SIGTERM, [](int) { interrupted = true; });
-  try {
-    return choose(s);
-  } catch (const mlmamba::error& e) {
-    std::fprintf(stderr, "train: %s\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "train: %s\n", e.what());
-    return 1;
-  }
+  return run_training("train", app, argc, argv, [&] { return choose(s); });
 }

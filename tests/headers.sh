@@ -4,7 +4,7 @@
 #
 # Each header compiles alone.   headers.sh COMPILER PART PARTS FLAGS...
 # (every PARTS-th header, from PART on, so that a test runner can do the parts in parallel)
-# The SIMD kernels are left to kernels.cpp here; other tests compile them inside programs.
+# The SIMD kernels are left to kernels_*.cpp here; other tests compile them inside programs.
 set -u
 compiler=$1 part=$2 parts=$3
 shift 3

@@ -6,8 +6,8 @@
 # a time never decides the exit code, a program that does not compile does.
 #   measure.sh [--repeat N] [--only PROGRAM | --only headers] [-- FLAG...]
 # CXX is the compiler (g++). FLAGs are added to all commands, such as -isystem and a folder.
-# "header-only" compiles the kernels in the program itself; "compiled" leaves them to the unit
-# simd/kernels.cpp, which is built once. The lowest time of N (1) runs counts.
+# "header-only" compiles the kernels in the program itself; "compiled" leaves them to the units
+# simd/kernels_*.cpp, which are built once. The lowest time of N (1) runs counts.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
@@ -57,9 +57,10 @@ for mode in header-only compiled; do
   compile include_only "$mode" "" "$here/include_only.cpp" -O2
   compile one_scan "$mode" "wall <= 6 s" "$here/one_scan.cpp" -O2
   compile one_ssd "$mode" "" "$here/one_ssd.cpp" -O2
-  compile generate "$mode" "wall <= 60 s" "$source/examples/generate.cpp" -O2 -DMLMAMBA_SHIPPED_MODEL='""'
 done
-compile kernels compiled "" "$source/include/mlmamba/backend/cpu/simd/kernels.cpp" -O2
+for part in norm product scan; do
+  compile kernels_$part compiled "" "$source/include/mlmamba/backend/cpu/simd/kernels_$part.cpp" -O2
+done
 
 # What each header costs alone, with all that it includes: the kernels are compiled apart.
 for header in core/context core/tensor ops/ssd nn/mamba2 models/mamba_lm models/ml_mamba backend/reference \
@@ -71,17 +72,18 @@ for header in core/context core/tensor ops/ssd nn/mamba2 models/mamba_lm models/
   fi
 done
 
-# What a newcomer waits for: the demo program and the kernels beside each other, as demo.sh builds.
+# What a newcomer waits for, as demo.sh builds: two compilers beside each other, the kernels first.
 if [ -z "$only" ] || [ "$only" = demo ]; then
-  both() {
-    "$cxx" "${base[@]}" "${compiled[@]}" -O2 -c "$source/include/mlmamba/backend/cpu/simd/kernels.cpp" -o "$work/k.o" &
-    local kernels=$!
-    "$cxx" "${base[@]}" "${compiled[@]}" -O3 -DNDEBUG -DMLMAMBA_SHIPPED_MODEL='""' \
-      -c "$source/examples/generate.cpp" -o "$work/g.o"
-    wait $kernels
-    "$cxx" "$work/g.o" "$work/k.o" -o "$work/generate" -pthread -ljpeg -lpng -lz -lutf8proc
-  }
-  read -r wall user < <(seconds "$work/log" both)
-  [ -x "$work/generate" ] || { echo "measure.sh: the demo program does not build" >&2; cat "$work/log" >&2; exit 1; }
-  row demo "two at once" "$user" "$wall" "$(($(stat -c %s "$work/generate") / 1024))" "wall <= 90 s on 2 cores"
+  cmake -S "$source" -B "$work/demo" -DCMAKE_CXX_COMPILER="$cxx" -DMLMAMBA_BUILD_TESTS=OFF \
+    -DMLMAMBA_NATIVE=ON > "$work/log" && cmake "$work/demo" -DCMAKE_CXX_FLAGS="$*" > "$work/log"
+  all=0
+  for target in mlmamba_cpu generate; do
+    read -r wall user < <(seconds "$work/log" cmake --build "$work/demo" --target $target --parallel 2)
+    [ -n "${user:-}" ] || { echo "measure.sh: $target does not build" >&2; exit 1; }
+    all=$(awk "BEGIN { print $all + $wall }")
+    size=$(stat -c %s "$work/demo"/{libmlmamba_cpu.a,examples/generate} 2> /dev/null | tail -1)
+    row $target "two at once" "$user" "$wall" "$((size / 1024))" \
+      "$([ $target = generate ] && echo "wall <= 60 s on 2 cores")"
+  done
+  row demo "two at once" - "$all" - "wall <= 90 s on 2 cores"
 fi

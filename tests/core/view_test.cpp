@@ -12,6 +12,11 @@
 
 using namespace mlmamba;
 
+// Names that programs have themselves, and test frameworks too, stay free under the
+// using-directive.
+static int check(int n) { return n; }
+static int given(int n) { return check(n); }
+
 static tensor<float, 3> counted(index_t a, index_t b, index_t c) {
   tensor<float, 3> t({a, b, c});
   std::iota(t.data(), t.data() + t.count(), 0.0f);
@@ -72,12 +77,14 @@ TEST_CASE("new tensors are zero, empty ones are there, negative sizes are refuse
   CHECK_THROWS_AS((tensor<float, 2>({-1, 5})), shape_error);
 }
 
+TEST_CASE("a program may call its functions check and given") { CHECK(given(3) == 3); }
+
 TEST_CASE("checks name the operand, what was given and what is wanted") {
   auto t = counted(2, 3, 4);
-  CHECK_THROWS_WITH_AS(check::size("op", "x", t.view(), shape<3>{{2, check::any, 5}}),
+  CHECK_THROWS_WITH_AS(ops::check::size("op", "x", t.view(), shape<3>{{2, ops::check::any, 5}}),
                        "op: x is (2, 3, 4); wanted is (2, *, 5)", shape_error);
-  CHECK_THROWS_WITH_AS(check::given("op", "x", view<float, 2>{}),
+  CHECK_THROWS_WITH_AS(ops::check::given("op", "x", view<float, 2>{}),
                        "op: x is missing; wanted is an array of rank 2", shape_error);
-  CHECK_THROWS_WITH_AS(check::unit_stride("op", "x", t.view().transposed()),
+  CHECK_THROWS_WITH_AS(ops::check::unit_stride("op", "x", t.view().transposed()),
                        "op: x has stride 4 over its last axis; wanted is 1", shape_error);
 }

@@ -6,7 +6,7 @@
 
 #include "mlmamba/core/view.hpp"
 
-namespace mlmamba::check {
+namespace mlmamba::ops::check {
 
 inline constexpr index_t any = -1;
 
@@ -56,4 +56,4 @@ double total_bytes(const V&... v) {
   return (bytes(v) + ... + 0.0);
 }
 
-}  // namespace mlmamba::check
+}  // namespace mlmamba::ops::check

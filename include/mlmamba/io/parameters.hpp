@@ -104,18 +104,23 @@ void collect_adapter(const M& m, const char* name, const Field&, const std::stri
 
 /// The adapters of the parameters below `m`: path of the parameter to what its module does.
 template <class M>
-void collect_adapters(const M& m, const std::string& path, std::map<std::string, adapter>& to) {
+void collect_adapters(const M& m, std::string& path, std::map<std::string, adapter>& to) {
   using T = std::remove_cvref_t<M>;
   if constexpr (nn::parameter_field<T> || nn::tensor_field<T>) {
   } else if constexpr (nn::composite<T>) {
     T::fields(m, [&](const char* name, const auto& field) {
-      const std::string here = nn::join(path, name);
-      collect_adapter(m, name, field, here, to);
-      collect_adapters(field, here, to);
+      const std::size_t up = nn::detail::go_down(path, name);
+      collect_adapter(m, name, field, path, to);
+      collect_adapters(field, path, to);
+      path.resize(up);
     });
   } else {
     index_t i = 0;
-    for (const auto& item : m) collect_adapters(item, nn::join(path, std::to_string(i++)), to);
+    for (const auto& item : m) {
+      const std::size_t up = nn::detail::go_down(path, i++);
+      collect_adapters(item, path, to);
+      path.resize(up);
+    }
   }
 }
 
@@ -168,6 +173,68 @@ void put(P& p, tensor<typename P::value_type, P::rank> host) {
   }
 }
 
+/// What `load_parameters` has judged and converted of all parameters, before the first one changes.
+struct parameter_loader {
+  const named_arrays& from;
+  std::map<std::string, adapter> adapters{};
+  std::vector<std::string> absent{};
+  std::set<std::string> wanted{};
+  std::vector<std::function<void()>> commits{};
+
+  template <class P>
+  void operator()(const std::string& path, P& p) {
+    using T = typename P::value_type;
+    wanted.insert(path);
+    const auto at = from.by_path.find(path);
+    if (at == from.by_path.end()) {
+      absent.push_back(path);
+      return;
+    }
+    const safetensors_entry& entry = at->second;
+    std::shared_ptr<tensor<T, P::rank>> made;
+    if (same_numbers(entry.shape, shape_of(p))) {
+      made = std::make_shared<tensor<T, P::rank>>(host_tensor<T, P::rank>(entry, p.value.shape()));
+    } else {
+      const std::vector<float> values = adapted(path, entry, shape_of(p));
+      made = std::make_shared<tensor<T, P::rank>>(p.value.shape());
+      for (std::size_t i = 0; i < values.size(); ++i) made->data()[i] = T(real_t<T>(values[i]));
+    }
+    if constexpr (nn::packed_field<P>) {
+      auto packed = std::make_shared<packed_matrix>(pack(from.who, entry.name, *made, p));
+      commits.push_back([packed, &p] { p.value = std::move(*packed); });
+    } else {
+      commits.push_back([made, &p] { put(p, std::move(*made)); });
+    }
+  }
+
+  /// The values that the module at `path` makes of an array of another shape.
+  std::vector<float> adapted(const std::string& path, const safetensors_entry& entry,
+                             const std::vector<std::int64_t>& want) const {
+    std::optional<std::vector<float>> values;
+    if (const auto adapt = adapters.find(path); adapt != adapters.end())
+      values = adapt->second(entry.shape, read_values<float>(entry));
+    std::int64_t count = 1;
+    for (std::int64_t n : want) count *= n;
+    if (!values || std::cmp_not_equal(values->size(), count))
+      fail<io_error>(from.who, ": \"", entry.name, "\" is ", shape_text(entry.shape),
+                     ", the model wants ", shape_text(want));
+    return *std::move(values);
+  }
+
+  /// Errors    io_error if something is missing (unless initialised) or unexpected
+  void judge(const load_options& o) const {
+    std::vector<std::string> unexpected;
+    for (const auto& [path, entry] : from.by_path)
+      if (!wanted.contains(path)) unexpected.push_back(entry.name);
+    if (!absent.empty() && o.missing == missing::refuse)
+      fail<io_error>(from.who, ": ", absent.size(), " of the ", wanted.size(),
+                     " arrays that the model wants are missing: ", some_of(absent));
+    if (!unexpected.empty() && !o.ignore_unexpected)
+      fail<io_error>(from.who, ": ", unexpected.size(),
+                     " arrays are none of the model's: ", some_of(unexpected));
+  }
+};
+
 }  // namespace detail
 
 /// Fills the parameters of `model`. All is judged and converted before the first one changes, so a
@@ -179,53 +246,13 @@ void put(P& p, tensor<typename P::value_type, P::rank> host) {
 template <class Model>
 void load_parameters(Model& model, const named_arrays& from, const load_options& o = {}) {
   nn::choose_formats(model, o.weights);
-  std::map<std::string, detail::adapter> adapters;
-  detail::collect_adapters(model, "", adapters);
-  std::vector<std::string> absent, unexpected;
-  std::set<std::string> wanted;
-  std::vector<std::function<void()>> commits;
-  nn::for_each_parameter(model, [&](const std::string& path, auto& p) {
-    using P = std::remove_cvref_t<decltype(p)>;
-    using T = typename P::value_type;
-    wanted.insert(path);
-    const auto at = from.by_path.find(path);
-    if (at == from.by_path.end()) {
-      absent.push_back(path);
-      return;
-    }
-    const safetensors_entry& entry = at->second;
-    const auto want = detail::shape_of(p);
-    std::shared_ptr<tensor<T, P::rank>> made;
-    if (detail::same_numbers(entry.shape, want)) {
-      made = std::make_shared<tensor<T, P::rank>>(
-          detail::host_tensor<T, P::rank>(entry, p.value.shape()));
-    } else {
-      std::optional<std::vector<float>> values;
-      if (const auto adapt = adapters.find(path); adapt != adapters.end())
-        values = adapt->second(entry.shape, read_values<float>(entry));
-      if (!values || std::cmp_not_equal(values->size(), p.value.count()))
-        fail<io_error>(from.who, ": \"", entry.name, "\" is ", shape_text(entry.shape),
-                       ", the model wants ", shape_text(want));
-      made = std::make_shared<tensor<T, P::rank>>(p.value.shape());
-      for (std::size_t i = 0; i < values->size(); ++i) made->data()[i] = T(real_t<T>((*values)[i]));
-    }
-    if constexpr (nn::packed_field<P>) {
-      auto packed = std::make_shared<packed_matrix>(detail::pack(from.who, entry.name, *made, p));
-      commits.push_back([packed, &p] { p.value = std::move(*packed); });
-    } else {
-      commits.push_back([made, &p] { detail::put(p, std::move(*made)); });
-    }
-  });
-  for (const auto& [path, entry] : from.by_path)
-    if (!wanted.contains(path)) unexpected.push_back(entry.name);
-  if (!absent.empty() && o.missing == missing::refuse)
-    fail<io_error>(from.who, ": ", absent.size(), " of the ", wanted.size(),
-                   " arrays that the model wants are missing: ", detail::some_of(absent));
-  if (!unexpected.empty() && !o.ignore_unexpected)
-    fail<io_error>(from.who, ": ", unexpected.size(),
-                   " arrays are none of the model's: ", detail::some_of(unexpected));
-  if (!absent.empty()) nn::initialise(model, random_stream{o.seed, 0, 0});
-  for (const auto& commit : commits) commit();
+  detail::parameter_loader loader{from};
+  std::string path;
+  detail::collect_adapters(model, path, loader.adapters);
+  nn::for_each_parameter(model, loader);
+  loader.judge(o);
+  if (!loader.absent.empty()) nn::initialise(model, random_stream{o.seed, 0, 0});
+  for (const auto& commit : loader.commits) commit();
   nn::prepare(model, o.weights);
 }
 

@@ -15,8 +15,10 @@
 // then skips its product.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "mlmamba/core/context.hpp"
@@ -110,32 +112,133 @@ inline std::string join(const std::string& path, const std::string& name) {
   return path.empty() ? name : path + "." + name;
 }
 
+namespace detail {
+/// Lengthens a path by a name, or by a number; returns its length before.
+inline std::size_t go_down(std::string& path, const char* name) {
+  const std::size_t before = path.size();
+  if (before != 0) path += '.';
+  path += name;
+  return before;
+}
+inline std::size_t go_down(std::string& path, index_t i) {
+  return go_down(path, std::to_string(i).c_str());
+}
+
+template <class M, class F>
+void walk(M& m, F& f, std::string& path) {
+  using T = std::remove_cvref_t<M>;
+  if constexpr (parameter_field<T> || tensor_field<T>) {
+    f(std::as_const(path), m);
+  } else if constexpr (composite<T>) {
+    T::fields(m, [&](const char* name, auto& field) {
+      const std::size_t up = go_down(path, name);
+      walk(field, f, path);
+      path.resize(up);
+    });
+  } else {
+    index_t i = 0;
+    for (auto& item : m) {
+      const std::size_t up = go_down(path, i++);
+      walk(item, f, path);
+      path.resize(up);
+    }
+  }
+}
+
+/// A parameter of engine E whose rank and type are known at run time.
+template <engine E>
+struct any_parameter {
+  enum class kind { wide, weight, value, packed };
+
+  void* at;
+  int rank;
+  kind type;
+
+  template <int R, class T>
+  explicit any_parameter(parameter<E, R, T>& p)
+      : at(&p),
+        rank(R),
+        type(std::is_same_v<T, typename E::accum>    ? kind::wide
+             : std::is_same_v<T, typename E::weight> ? kind::weight
+                                                     : kind::value) {
+    static_assert(R >= 1 && R <= 4, "a parameter has one to four axes");
+    static_assert(std::is_same_v<T, typename E::accum> || std::is_same_v<T, typename E::weight> ||
+                      std::is_same_v<T, typename E::value>,
+                  "a parameter is stored as one of the types of its engine");
+  }
+  explicit any_parameter(packed_parameter<E>& p) : at(&p), rank(2), type(kind::packed) {}
+
+  /// f(parameter) with its own type; `Const`: as a const one.
+  template <bool Const, class F>
+  void visit(F&& f) const {
+    using A = typename E::accum;
+    using W = typename E::weight;
+    using V = typename E::value;
+    if (type == kind::wide) return visit_rank<Const, A>(f);
+    if constexpr (!std::is_same_v<W, A>)
+      if (type == kind::weight) return visit_rank<Const, W>(f);
+    if constexpr (!std::is_same_v<V, A> && !std::is_same_v<V, W>)
+      if (type == kind::value) return visit_rank<Const, V>(f);
+    if constexpr (packs_weights<E>)
+      f(*static_cast<std::conditional_t<Const, const packed_parameter<E>, packed_parameter<E>>*>(
+          at));
+  }
+
+ private:
+  template <bool Const, class T, int R, class F>
+  void visit_as(F& f) const {
+    using P = parameter<E, R, T>;
+    f(*static_cast<std::conditional_t<Const, const P, P>*>(at));
+  }
+  template <bool Const, class T, class F>
+  void visit_rank(F& f) const {
+    if (rank == 1) return visit_as<Const, T, 1>(f);
+    if (rank == 2) return visit_as<Const, T, 2>(f);
+    if (rank == 3) return visit_as<Const, T, 3>(f);
+    visit_as<Const, T, 4>(f);
+  }
+};
+
+/// Lists the parameters that are there.
+template <engine E>
+struct parameter_list {
+  std::vector<std::pair<std::string, any_parameter<E>>> all;
+
+  template <class Leaf>
+  void operator()(const std::string& path, Leaf& leaf) {
+    if constexpr (parameter_field<Leaf>)
+      if (leaf) all.emplace_back(path, any_parameter<E>(leaf));
+  }
+};
+}  // namespace detail
+
 /// Calls f(path, leaf) for every parameter and every tensor below `m`, in declaration order. Names
 /// are joined with dots, elements of a vector are named by their index.
 template <class M, class F>
-void for_each_leaf(M& m, F&& f, const std::string& path = "") {
-  using T = std::remove_cvref_t<M>;
-  if constexpr (parameter_field<T> || tensor_field<T>) {
-    f(path, m);
-  } else if constexpr (composite<T>) {
-    T::fields(m, [&](const char* name, auto& field) { for_each_leaf(field, f, join(path, name)); });
-  } else {
-    index_t i = 0;
-    for (auto& item : m) for_each_leaf(item, f, join(path, std::to_string(i++)));
-  }
+void for_each_leaf(M& m, F&& f, std::string path = "") {
+  detail::walk(m, f, path);
 }
 
 /// Calls f(path, parameter) for every parameter that is there.
 template <class M, class F>
 void for_each_parameter(M& m, F&& f, const std::string& path = "") {
-  for_each_leaf(
-      m,
-      [&](const std::string& here, auto& leaf) {
-        if constexpr (parameter_field<decltype(leaf)>) {
-          if (leaf) f(here, leaf);
-        }
-      },
-      path);
+  if constexpr (requires { typename M::engine_type; }) {
+    // The parts of a model are visited by one function, whatever is done to them: with one for
+    // every part and every f, models take the compiler a quarter longer.
+    detail::parameter_list<typename M::engine_type> found;
+    for_each_leaf(const_cast<std::remove_const_t<M>&>(m), found, path);
+    for (const auto& one : found.all)
+      one.second.template visit<std::is_const_v<M>>([&](auto& p) { f(one.first, p); });
+  } else {  // parts of several modules
+    for_each_leaf(
+        m,
+        [&](const std::string& here, auto& leaf) {
+          if constexpr (parameter_field<decltype(leaf)>) {
+            if (leaf) f(here, leaf);
+          }
+        },
+        path);
+  }
 }
 
 template <class M>
@@ -193,19 +296,34 @@ void choose_formats(M& m, const weight_formats& f) {
     if constexpr (packed_field<decltype(p)>) p.format = f.of(path);
   });
 }
-/// Makes what modules keep in another form than their parameters, once these have their values. A
-/// module that does has `static void prepared(auto& self, const weight_formats&, path)`.
+namespace detail {
 template <class M>
-void prepare(M& m, const weight_formats& f, const std::string& path = "") {
+void prepare_below(M& m, const weight_formats& f, std::string& path) {
   using T = std::remove_cvref_t<M>;
   if constexpr (parameter_field<T> || tensor_field<T>) {
   } else if constexpr (composite<T>) {
     if constexpr (requires { T::prepared(m, f, path); }) T::prepared(m, f, path);
-    T::fields(m, [&](const char* name, auto& field) { nn::prepare(field, f, join(path, name)); });
+    T::fields(m, [&](const char* name, auto& field) {
+      const std::size_t up = go_down(path, name);
+      prepare_below(field, f, path);
+      path.resize(up);
+    });
   } else {
     index_t i = 0;
-    for (auto& item : m) nn::prepare(item, f, join(path, std::to_string(i++)));
+    for (auto& item : m) {
+      const std::size_t up = go_down(path, i++);
+      prepare_below(item, f, path);
+      path.resize(up);
+    }
   }
+}
+}  // namespace detail
+
+/// Makes what modules keep in another form than their parameters, once these have their values. A
+/// module that does has `static void prepared(auto& self, const weight_formats&, path)`.
+template <class M>
+void prepare(M& m, const weight_formats& f, std::string path = "") {
+  detail::prepare_below(m, f, path);
 }
 
 /// Fills a parameter from a function of a random stream; the same numbers on every backend.

@@ -66,7 +66,8 @@ inline index_t labelled(view<const std::int32_t, 2> labels, index_t prefix) {
 template <engine E>
 double cross_entropy_gradient(context_of<E>& ctx, out<E, 3> logits,
                               view<const std::int32_t, 2> label, double scale) {
-  check::size("cross_entropy_gradient", "label", label, shape<2>{{logits.size[0], logits.size[1]}});
+  ops::check::size("cross_entropy_gradient", "label", label,
+                   shape<2>{{logits.size[0], logits.size[1]}});
   auto frame = ctx.scratch.make_frame();
   const index_t n = label.count();
   const auto wanted = ctx.scratch.template make<std::int32_t, 1>(shape<1>{{n}});

@@ -9,7 +9,8 @@
 //                          flags; with -march=native only for that machine. MLMAMBA_ALL_TARGETS
 //                          adds SSE4.
 //   MLMAMBA_CPU_STATIC     only for the target of the compiler's flags
-//   MLMAMBA_CPU_COMPILED   this header only declares; simd/kernels.cpp is compiled once and linked
+//   MLMAMBA_CPU_COMPILED   this header only declares; simd/kernels_*.cpp are compiled once, and
+//   linked
 //                          (CMake: mlmamba::cpu)
 #pragma once
 
@@ -19,7 +20,7 @@
 #if defined(MLMAMBA_CPU_COMPILED) && !defined(MLMAMBA_CPU_KERNELS_UNIT)
 
 namespace mlmamba::backend::simd {
-/// The kernels of the level in use. Defined in kernels.cpp.
+/// The kernels of the level in use. Defined in kernels_*.cpp.
 template <class Entries>
 const Entries& cpu_kernels();
 }  // namespace mlmamba::backend::simd
@@ -46,8 +47,10 @@ const Entries& cpu_kernels();
 // AVX3_DL: -march=native picks it on Ice Lake and later, and Highway 1.0.3 then contradicts itself;
 // what it has over AVX3 is in the level avx512_bf16. SSE4: machines without AVX2 are rare; they get
 // the baseline, and everybody a shorter compilation.
-#elif defined(MLMAMBA_ALL_TARGETS) || defined(HWY_COMPILE_ONLY_STATIC)
+#elif defined(HWY_COMPILE_ONLY_STATIC)
 #define HWY_DISABLED_TARGETS HWY_AVX3_DL
+#elif defined(MLMAMBA_ALL_TARGETS)
+#define HWY_DISABLED_TARGETS (HWY_AVX3_DL | HWY_SSSE3)
 #elif defined(__SSE4_2__)
 #define HWY_DISABLED_TARGETS (HWY_AVX3_DL | HWY_SSSE3)
 #else
@@ -86,16 +89,19 @@ struct kernels_by_level {
     const wanted<Entries> w;
     const Entries baseline = HWY_STATIC_DISPATCH(kernels_for)(w);
     for (Entries& e : of) e = baseline;
+    // Only levels that the machine has are asked: what lists the kernels of a level is compiled for
+    // that level as well.
+    [[maybe_unused]] const cpu_level most = machine_level();
 #if HWY_ARCH_X86 && (HWY_TARGETS & HWY_SSE4)
-    from(cpu_level::sse4, N_SSE4::kernels_for(w));
+    if (most >= cpu_level::sse4) from(cpu_level::sse4, N_SSE4::kernels_for(w));
 #endif
 #if HWY_ARCH_X86 && (HWY_TARGETS & HWY_AVX2)
-    from(cpu_level::avx2, N_AVX2::kernels_for(w));
+    if (most >= cpu_level::avx2) from(cpu_level::avx2, N_AVX2::kernels_for(w));
 #endif
 #if HWY_ARCH_X86 && (HWY_TARGETS & HWY_AVX3)
-    from(cpu_level::avx512, N_AVX3::kernels_for(w));
+    if (most >= cpu_level::avx512) from(cpu_level::avx512, N_AVX3::kernels_for(w));
 #if defined(MLMAMBA_SIMD_HAS_ZEN4)
-    from(cpu_level::avx512_bf16, N_AVX3::zen4::kernels_for(w));
+    if (most >= cpu_level::avx512_bf16) from(cpu_level::avx512_bf16, N_AVX3::zen4::kernels_for(w));
 #endif
 #endif
   }

@@ -25,7 +25,7 @@ namespace mlmamba::backend::simd {
 ///
 /// so a program compiles the kernels of the ops that it runs, and no others. To add kernels: write
 /// simd/x.hpp (the entries) and simd/x-inl.hpp (per-target code and kernels_for), include the first
-/// above and the second in targets-inl.hpp, and name the entries in kernels.cpp.
+/// above and the second in targets-inl.hpp, and name the entries in one of kernels_*.cpp.
 template <class Entries>
 struct wanted {};
 

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// What the programs that train share: the engine they are compiled for, how they are stopped, and
+// how they end.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+
+#if defined(__CUDACC__)
+#include "mlmamba/cuda.cuh"
+#else
+#include "mlmamba/backend/cpu.hpp"
+#endif
+#include "mlmamba/backend/traced.hpp"
+
+namespace mlmamba::examples {
+
+#if defined(__CUDACC__)  // NAME_cuda: the same file, on a GPU
+using training_device = backend::cuda;
+#else
+using training_device = backend::cpu;
+#endif
+#if defined(MLMAMBA_TRAIN_BF16)  // with master weights and moments in float
+using training_value = bf16;
+#else
+using training_value = float;
+#endif
+using training_engine = on<backend::traced<training_device>, training_value>;
+
+inline std::atomic<bool> interrupted{false};  ///< by SIGINT or SIGTERM
+
+/// Reads the options and calls `run`. Returns the exit code: that of `run`; 2 for bad options and
+/// input, 1 for other failures.
+template <class Run>
+int run_training(const char* program, CLI::App& app, int argc, char** argv, Run&& run) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  std::signal(SIGINT, [](int) { interrupted = true; });
+  std::signal(SIGTERM, [](int) { interrupted = true; });
+  try {
+    return run();
+  } catch (const error& e) {
+    std::fprintf(stderr, "%s: %s\n", program, e.what());
+    return 2;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s: %s\n", program, e.what());
+    return 1;
+  }
+}
+
+}  // namespace mlmamba::examples
