@@ -86,6 +86,7 @@ floor() {
 }
 
 floor models_decode 'decode/cpu_(f32|bf16)/B:1/' 'of read' '>=0.80'
+floor models_fork_join 'step_forks' 'fork-join of step' '<=0.03'
 floor models_prefill 'prefill/cpu_(f32|bf16)/L:2048/layers:4/' 'ssd of layer' '<=0.10'
 floor ops_ssd '^ssd<.*/L:2048/' 'of steps' '>=5'
 floor ops_ssd '^ssd<.*/L:2048/' 'of sequential' '>=5'

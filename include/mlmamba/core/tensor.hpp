@@ -12,6 +12,10 @@
 #include <new>
 #include <utility>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "mlmamba/core/view.hpp"
 
 namespace mlmamba {
@@ -28,6 +32,7 @@ struct allocator<memory::host> {
   static bytes_owner allocate(std::size_t bytes) {
     auto* p =
         static_cast<std::byte*>(::operator new (bytes ? bytes : 1, std::align_val_t{alignment}));
+    in_large_pages(p, bytes);
     return bytes_owner(p, [](std::byte* q) { ::operator delete (q, std::align_val_t{alignment}); });
   }
   /// Zeros. Large blocks come from the system as pages that cost nothing before they are touched,
@@ -37,6 +42,7 @@ struct allocator<memory::host> {
     if (base == nullptr) throw std::bad_alloc();
     const auto at = reinterpret_cast<std::uintptr_t>(base);
     auto* p = static_cast<std::byte*>(base) + (alignment - at % alignment) % alignment;
+    in_large_pages(p, bytes);
     return bytes_owner(p, [base](std::byte*) { std::free(base); });
   }
   static void fill(void* p, unsigned char value, std::size_t bytes) {
@@ -47,6 +53,17 @@ struct allocator<memory::host> {
   }
   static void to_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
   static void from_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
+
+ private:
+  /// Asks for pages of 2 MiB where an array fills some: rows that lie far apart are else each a
+  /// page of their own to look up. A system that has none to give ignores it.
+  static void in_large_pages([[maybe_unused]] std::byte* p, [[maybe_unused]] std::size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr std::size_t page = std::size_t{1} << 21;
+    const std::size_t skip = (page - reinterpret_cast<std::uintptr_t>(p) % page) % page;
+    if (bytes >= skip + page) ::madvise(p + skip, (bytes - skip) / page * page, MADV_HUGEPAGE);
+#endif
+  }
 };
 
 /// An array that owns its elements: copying copies the elements, moving moves them. New elements

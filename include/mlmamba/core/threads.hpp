@@ -44,6 +44,8 @@ class thread_pool {
   thread_pool& operator=(const thread_pool&) = delete;
 
   int size() const { return int(workers_.size()) + 1; }
+  /// Calls so far that had work for the workers.
+  index_t forks() const { return forks_; }
 
   template <class F>
   void parallel_for(index_t n, F&& f) {
@@ -57,6 +59,7 @@ class thread_pool {
     callee_ = const_cast<void*>(static_cast<const void*>(std::addressof(f)));
     count_ = n;
     error_ = nullptr;
+    ++forks_;
     next_.store(0, std::memory_order_relaxed);
     busy_.store(int(workers_.size()), std::memory_order_relaxed);
     generation_.fetch_add(1, std::memory_order_release);
@@ -127,7 +130,7 @@ class thread_pool {
   std::atomic<bool> stop_{false};
   void (*call_)(void*, index_t) = nullptr;
   void* callee_ = nullptr;
-  index_t count_ = 0;
+  index_t count_ = 0, forks_ = 0;
   std::exception_ptr error_;
   std::mutex error_mutex_;
 };

@@ -5,9 +5,9 @@
 //
 // Chunked: what the heads of a group share (B, C, and C B^T inside chunks) is computed once, then
 // each task walks the chunks of some heads of one row, side by side: three dense products a chunk
-// and head forward, seven backward. Chunks have 64 tokens, or 32 if the state is small; chunk_size
-// makes them shorter or longer, up to 128 (longer ones would only cost more). Sequential: one state
-// in cache, token by token.
+// and head forward, seven backward. Chunks have 32 tokens, in the backward of large states 64;
+// chunk_size up to 128 makes them shorter or longer (longer ones would only cost more). Sequential:
+// one state in cache, token by token.
 //
 // dB and dC are summed over blocks of heads, in order; the blocks depend on the number of heads
 // only. dA, dD and ddt_bias are sums per head and row, then over rows in order.
@@ -37,10 +37,10 @@ inline index_t ssd_heads_of_task(index_t threads, index_t rows_and_groups, index
   return n;
 }
 
+/// best: tokens of a chunk if chunk_size leaves the choice, or is for matrix units.
 inline simd::ssd_plan plan_ssd(index_t unit, index_t length, index_t channels, index_t states,
-                               index_t chunk_size) {
-  const index_t best = channels * states <= 4096 ? 32 : 64;
-  const index_t wanted = std::min<index_t>(chunk_size > 0 ? chunk_size : best, 128);
+                               index_t chunk_size, index_t best) {
+  const index_t wanted = chunk_size > 0 && chunk_size <= 128 ? chunk_size : best;
   auto pad = [&](index_t n) { return (n + unit - 1) / unit * unit; };
   simd::ssd_plan p{};
   p.length = length, p.channels = channels, p.states = states;
@@ -131,7 +131,7 @@ void execute(context<cpu>& ctx, const ops::ssd<E>& op) {
   const auto& k = simd::cpu_kernels<simd::ssd_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
   const index_t per = H / G;
-  simd::ssd_plan p = detail::plan_ssd(k.unit, L, op.x.size[3], op.state_size(), op.chunk_size);
+  simd::ssd_plan p = detail::plan_ssd(k.unit, L, op.x.size[3], op.state_size(), op.chunk_size, 32);
   p.panel = std::min<index_t>(p.channels_, detail::ssd_panel_bytes / index_t(sizeof(A)));
   const bool chunked = op.algorithm == ops::scan_algorithm::chunked ||
                        (op.algorithm == ops::scan_algorithm::automatic && L >= 8);
@@ -174,7 +174,8 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   const auto& k = simd::cpu_kernels<simd::ssd_backward_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
   const index_t P = op.x.size[3], per = H / G;
-  simd::ssd_plan p = detail::plan_ssd(shared_by.unit, L, P, op.state_size(), op.chunk_size);
+  const index_t best = P * op.state_size() <= 4096 ? 32 : 64;
+  simd::ssd_plan p = detail::plan_ssd(shared_by.unit, L, P, op.state_size(), op.chunk_size, best);
   p.both = true;
   const index_t nc = p.chunks(), size = p.shared_size(), grad_size = p.grad_size();
   // at least 4 heads in a block of sums, at most 4 blocks in a group: whatever the batch
@@ -241,7 +242,7 @@ void execute(context<cpu>& ctx, const ops::ssd_step<E>& op) {
   using T = typename E::value;
   const auto& k = simd::cpu_kernels<simd::ssd_step_entries<T>>();
   const index_t H = op.x.size[1], per = H / op.B.size[1];
-  const simd::ssd_plan p = detail::plan_ssd(k.unit, 1, op.x.size[2], op.B.size[2], 1);
+  const simd::ssd_plan p = detail::plan_ssd(k.unit, 1, op.x.size[2], op.B.size[2], 1, 1);
   detail::for_each_with_scratch<A>(
       ctx, op.x.size[0] * H, 2 * p.states_ + 3 * p.channels_, [&](index_t i, A* scratch) {
         const simd::without_denormals scope;

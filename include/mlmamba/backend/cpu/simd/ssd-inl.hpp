@@ -69,6 +69,7 @@ struct ssd_ops : ssd_chunks<T> {
       const ssd_forward_task<T>& after = tasks[(i + 1) % heads];
       A *const next = states + k * state_size, *const skip = skips + k * p.channels_;
       const A* const state = c > 0 || h.initial.at ? next : nullptr;  // null: zero
+      const strided<T> whole{h.z.at ? nullptr : t.y[t0], t.y.row};
       prepare_chunk(d, p, h, c, s);
       chunks::load_chunk(p, s, {h.x[t0], h.x.row}, q, x, weighted);
       chunks::for_each_panel(p, [&](index_t j, index_t width) HWY_ATTR {
@@ -86,7 +87,8 @@ struct ssd_ops : ssd_chunks<T> {
         auto expect_y = [&](index_t r) HWY_ATTR {
           if (r < next_q) expect_row<true>(after.y[next_t0 + r] + j, n);
         };
-        chunks::output_panel(p, s, q, shared, x, state, j, width, weights, v, expect_x, finish);
+        chunks::output_panel(p, s, q, shared, x, state, j, width, weights, v, skip, whole, expect_x,
+                             finish);
         if (c + 1 < p.chunks() || t.last.at)
           chunks::state_panel(p, s, q, shared, weighted, state, next, j, width, expect_y);
       });

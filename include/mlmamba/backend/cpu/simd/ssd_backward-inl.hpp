@@ -78,7 +78,8 @@ struct ssd_backward_ops {
       }
     };
     forward::output_panel(
-        p, *w.s, w.q, w.shared, w.x, state, 0, p.channels_, w.m1, w.y, [](index_t) {}, rows);
+        p, *w.s, w.q, w.shared, w.x, state, 0, p.channels_, w.m1, w.y, skip, {}, [](index_t) {},
+        rows);
   }
 
   /// The pairs (m, k) of the chunk: weights of dx in m2, dCB, and the gradient of inner decays.

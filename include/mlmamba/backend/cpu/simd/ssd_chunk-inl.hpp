@@ -122,29 +122,32 @@ struct ssd_chunks {
                                        A* weights) {
     const D d;
     if (m % unit() == 0) open_block(d, s, m);
-    for (; m < end; ++m)
-      for_each_decay(d, s, m, [&](index_t k, auto decay, auto) HWY_ATTR {
-        const auto cb = hn::LoadU(d, shared.CB + m * p.chunk_ + k);
-        const auto dt = hn::LoadU(d, s.dt + k);
-        hn::StoreU(hn::Mul(hn::Mul(cb, decay), dt), d, weights + m * p.chunk_ + k);
+    const A *dt = s.dt, *row = shared.CB + m * p.chunk_;
+    for (A* to = weights + m * p.chunk_; m < end; ++m, row += p.chunk_, to += p.chunk_)
+      for_each_decay(d, s, m, [=](index_t k, auto decay, auto) HWY_ATTR {
+        const auto by = hn::Mul(decay, hn::LoadU(d, dt + k));
+        hn::StoreU(hn::Mul(hn::LoadU(d, row + k), by), d, to + k);
       });
   }
 
   /// One panel of what x in the chunk and the state before it (null: zero) give, before skip and
-  /// gate. rows(m, end, y) is called with tall_rows rows, `width` apart, for m = 0, tall_rows, ...
-  /// The first panel fills `weights`; y is room for the rows. meanwhile(r) is called for each row
-  /// during the product with the state.
+  /// gate. Whole tiles of tall_rows rows get `skip` and go to `whole`, unless that is null. For
+  /// other rows, m = 0, tall_rows, ..., rows(m, end, y) is called with tall_rows rows, `width`
+  /// apart; y is room for them. The first panel fills `weights`. meanwhile(r) is called for each
+  /// row during the product with the state.
   template <class Meanwhile, class Rows>
   static HWY_NOINLINE void output_panel(const ssd_plan& p, const chunk_steps<A>& s, index_t q,
                                         const ssd_shared<const A>& shared, const A* x,
                                         const A* state, index_t j, index_t width, A* weights, A* y,
-                                        const Meanwhile& meanwhile, const Rows& rows) {
+                                        const A* skip, strided<T> whole, const Meanwhile& meanwhile,
+                                        const Rows& rows) {
     const D d;
     const A *panel = state + (state ? j * p.states_ : 0), *x_panel = x + j * p.chunk_;
     const product<A> entering = tokens_by_states(p, shared.C, panel, width);
     for (index_t m = 0; m < q; m += tall_rows) {
       const index_t end = m + tall_rows < q ? m + tall_rows : q;
       if (j == 0) weight_rows(p, s, shared, m, end, weights);
+      const bool direct = whole.at && end - m == tall_rows && p.channels - j >= width;
       bool enters = false;
       for (index_t i = m; state && i < end; ++i) enters = enters || s.enter[i] != A(0);
       for_each_tile_column<tall_columns>(d, width, [&](auto columns, index_t k) HWY_ATTR {
@@ -161,9 +164,14 @@ struct ssd_chunks {
           tile.scale(s.enter + m);
         }
         tile.add(weights + m * p.chunk_, p.chunk_, 1, x_panel + k, width, end);
-        tile.store(y + k, width);
+        if (direct) {
+          tile.add_product(skip + j + k, x_panel + m * width + k, width);
+          tile.store(whole[m] + j + k, whole.row);
+        } else {
+          tile.store(y + k, width);
+        }
       });
-      rows(m, end, y);
+      if (!direct) rows(m, end, y);
     }
   }
 

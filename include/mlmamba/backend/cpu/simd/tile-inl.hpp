@@ -108,10 +108,20 @@ struct register_tile {
       }
     }
   }
-  HWY_INLINE void store(A* c, index_t c_row) const {
+  /// += column by column: by[j] c(row, j)
+  HWY_INLINE void add_product(const A* by, const A* c, index_t c_row) {
+    HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
+      const auto f = hn::LoadU(d, by + j * lanes(d));
+      HWY_UNROLL(8) for (int r = 0; r < rows; ++r) {
+        s[r][j] = hn::MulAdd(f, hn::LoadU(d, c + r * c_row + j * lanes(d)), s[r][j]);
+      }
+    }
+  }
+  template <class T>
+  HWY_INLINE void store(T* c, index_t c_row) const {
     HWY_UNROLL(8) for (int r = 0; r < rows; ++r) {
       HWY_UNROLL(4) for (int j = 0; j < columns; ++j) {
-        hn::StoreU(s[r][j], d, c + r * c_row + j * lanes(d));
+        HWY_NAMESPACE::store(s[r][j], d, c + r * c_row + j * lanes(d));
       }
     }
   }
