@@ -24,13 +24,13 @@ void decode<E>::operator()(benchmark::State& state, mamba_config config,
   if (state.range(1) > 0) config.n_layer = state.range(1);
   context_of<E> ctx(cpu_options{int(state.range(2))});
   const mamba_lm<E>& m = bench::model_of<E>(config, {scheme, 64});
-  const auto& check = bench::once(
-      state, 3,
-      [&] {
-        return bench::prefill_equals_steps<E>(
-            ctx, m, bench::some_tokens(batch, 8, m.config.vocab_size), 4);
-      },
-      {config.mixer.d_model, int(scheme)});
+  const auto& check =
+      bench::once(state, 3,
+                  [&] {
+                    return bench::prefill_equals_steps<E>(
+                        ctx, m, bench::some_tokens(batch, 8, m.config.vocab_size), 4);
+                  },
+                  {config.mixer.d_model, int(scheme)});
   if (!check.ok) {
     state.SkipWithError(("wrong: " + check.where).c_str());
     return;
@@ -58,6 +58,11 @@ void decode<E>::operator()(benchmark::State& state, mamba_config config,
   state.counters["state MB"] = states * 1e-6;
   state.counters["read GB/s"] = read.bytes() * 1e-9 / roof.median();
   state.counters["of read"] = roof.median() / own.median();
+  // What a generation sees: nothing else between the steps.
+  bench::times alone;
+  for (int i = 0; i < 8; ++i) step();
+  for (int i = 0; i < 24; ++i) alone.add(bench::seconds_of(ctx, step));
+  state.counters["tokens/s alone"] = double(batch) / alone.median();
 
   ctx.tracing = true;
   double traced = 0;

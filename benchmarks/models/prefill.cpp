@@ -3,9 +3,8 @@
 //
 // How near is reading a prompt to the speed of arithmetic, and which ops take the time? `of FMA` is
 // the useful work of all ops per second over that of multiply-adds in registers in the same run (in
-// bf16 the faster of dot products and of float), with weights of 8 and 4 bits `of unit` over that of
-// dot products of bytes; `ssd of layer` the scan's share of the layers'
-// time.
+// bf16 the faster of dot products and of float), with weights of 8 and 4 bits `of unit` over that
+// of dot products of bytes; `ssd of layer` the scan's share of the layers' time.
 #include "models/language.hpp"
 
 namespace {
@@ -26,14 +25,13 @@ void prefill<E>::operator()(benchmark::State& state, mamba_config config,
   context_of<E> ctx(cpu_options{int(state.range(2))});
   const mamba_lm<E>& m = bench::model_of<E>(config, {scheme, 64});
   const auto ids = bench::some_tokens(1, length, m.config.vocab_size);
-  const auto& check = bench::once(
-      state, 3,
-      [&] {
-        const index_t most = config.mixer.d_model <= 1024 ? 2048 : 128;
-        return bench::prefill_equals_steps<E>(
-            ctx, m, bench::columns(ids, 0, std::min(length, most)), 4);
-      },
-      {config.mixer.d_model, int(scheme)});
+  const auto& check = bench::once(state, 3,
+                                  [&] {
+                                    const index_t most = config.mixer.d_model <= 1024 ? 2048 : 128;
+                                    return bench::prefill_equals_steps<E>(
+                                        ctx, m, bench::columns(ids, 0, std::min(length, most)), 4);
+                                  },
+                                  {config.mixer.d_model, int(scheme)});
   if (!check.ok) {
     state.SkipWithError(("wrong: " + check.where).c_str());
     return;
