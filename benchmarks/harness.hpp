@@ -51,12 +51,13 @@ verify::difference against_reference(Context& ctx, const Op& op, double toleranc
   return verify::compare_arrays(got, results(), tolerance);
 }
 
-/// What a check says is kept per set of `axes` arguments: a benchmark function is called for every
-/// repetition, and the reference may take seconds.
+/// What a check says is kept per set of `axes` arguments (and what else `key` has, where one
+/// function measures several things): a benchmark function is called for every repetition, and the
+/// reference may take seconds.
 template <class F>
-const verify::difference& once(const benchmark::State& state, int axes, F check) {
+const verify::difference& once(const benchmark::State& state, int axes, F check,
+                               std::vector<std::int64_t> key = {}) {
   static std::map<std::vector<std::int64_t>, verify::difference> done;
-  std::vector<std::int64_t> key;
   for (int i = 0; i < axes; ++i) key.push_back(state.range(std::size_t(i)));
   const auto at = done.find(key);
   return at != done.end() ? at->second : done.emplace(key, check()).first->second;

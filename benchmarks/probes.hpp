@@ -95,7 +95,9 @@ __attribute__((target("avx512f,avx512vnni"))) inline float bytes_512(index_t rou
         "vpdpbusd %10,%10,%9"
         : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f), "+v"(g), "+v"(h), "+v"(i), "+v"(j)
         : "v"(ones));
-  return float(_mm_cvtsi128_si32(_mm512_castsi512_si128(a)));
+  int first[16];
+  _mm512_storeu_si512(first, a);
+  return float(first[0]);
 }
 __attribute__((target("avx2,fma"))) inline float fma_256(index_t rounds) {
   __m256 s[12], a = _mm256_set1_ps(1.0f), b = _mm256_set1_ps(0x1p-20f);

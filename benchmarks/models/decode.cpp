@@ -10,18 +10,27 @@ namespace {
 
 using namespace mlmamba;
 
-/// Arguments: batch, layers, threads. A step includes the choice of the likeliest token of each
-/// row, which the next step reads. The reads between put other data into the caches, as far as
+/// Arguments: batch, layers (0: all), threads. A step includes the choice of the likeliest token of
+/// each row, which the next step reads. The reads between put other data into the caches, as far as
 /// these hold any of the weights.
-template <engine E, weight_scheme scheme = weight_scheme::f32>
-void decode(benchmark::State& state) {
+template <class E>
+struct decode {
+  void operator()(benchmark::State& state, mamba_config config, weight_scheme scheme) const;
+};
+template <class E>
+void decode<E>::operator()(benchmark::State& state, mamba_config config,
+                           weight_scheme scheme) const {
   const index_t batch = state.range(0);
+  if (state.range(1) > 0) config.n_layer = state.range(1);
   context_of<E> ctx(cpu_options{int(state.range(2))});
-  const mamba_lm<E>& m = bench::model_of<E>(state.range(1), {scheme, 64});
-  const auto& check = bench::once(state, 3, [&] {
-    return bench::prefill_equals_steps<E>(ctx, m, bench::some_tokens(batch, 8, m.config.vocab_size),
-                                          4);
-  });
+  const mamba_lm<E>& m = bench::model_of<E>(config, {scheme, 64});
+  const auto& check =
+      bench::once(state, 3,
+                  [&] {
+                    return bench::prefill_equals_steps<E>(
+                        ctx, m, bench::some_tokens(batch, 8, m.config.vocab_size), 4);
+                  },
+                  {config.mixer.d_model, int(scheme)});
   if (!check.ok) {
     state.SkipWithError(("wrong: " + check.where).c_str());
     return;
@@ -49,6 +58,11 @@ void decode(benchmark::State& state) {
   state.counters["state MB"] = states * 1e-6;
   state.counters["read GB/s"] = read.bytes() * 1e-9 / roof.median();
   state.counters["of read"] = roof.median() / own.median();
+  // What a generation sees: nothing else between the steps.
+  bench::times alone;
+  for (int i = 0; i < 8; ++i) step();
+  for (int i = 0; i < 24; ++i) alone.add(bench::seconds_of(ctx, step));
+  state.counters["tokens/s alone"] = double(batch) / alone.median();
 
   ctx.tracing = true;
   double traced = 0;
@@ -59,29 +73,17 @@ void decode(benchmark::State& state) {
   bench::report_shares(state, ctx, traced);
 }
 
-void sizes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"B", "layers", "threads"})->Unit(benchmark::kMillisecond)->UseManualTime();
+void sizes(benchmark::internal::Benchmark* b, const std::string&) {
+  b->ArgNames({"B", "layers", "threads"});
   for (int threads : {1, 2})
-    for (int batch : {1, 8}) b->Args({batch, 24, threads});
+    for (int batch : {1, 8}) b->Args({batch, 0, threads});
 }
-
-using bench::traced_cpu;
-using bench::traced_packed;
-BENCHMARK_TEMPLATE(decode, traced_cpu<float>)->Name("mamba2_130m_decode/cpu_f32")->Apply(sizes);
-BENCHMARK_TEMPLATE(decode, traced_cpu<bf16>)->Name("mamba2_130m_decode/cpu_bf16")->Apply(sizes);
-BENCHMARK_TEMPLATE(decode, traced_packed, weight_scheme::f32)
-    ->Name("mamba2_130m_decode/packed_f32")
-    ->Apply(sizes);
-BENCHMARK_TEMPLATE(decode, traced_packed, weight_scheme::bf16)
-    ->Name("mamba2_130m_decode/packed_bf16")
-    ->Apply(sizes);
-BENCHMARK_TEMPLATE(decode, traced_packed, weight_scheme::int8)
-    ->Name("mamba2_130m_decode/packed_int8")
-    ->Apply(sizes);
-BENCHMARK_TEMPLATE(decode, traced_packed, weight_scheme::int4)
-    ->Name("mamba2_130m_decode/packed_int4")
-    ->Apply(sizes);
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  bench::register_models<decode>("decode", sizes);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}

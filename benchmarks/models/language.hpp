@@ -19,21 +19,49 @@ using traced_cpu = on<backend::traced<backend::cpu>, V>;
 /// The same with prepared weights, in a format chosen when the program runs.
 using traced_packed = on<backend::traced<backend::cpu>, float, float, packed>;
 
-/// mamba2-130m with so many layers (24 as published) and seeded random weights. The last one is
-/// kept: a benchmark function is called for every repetition.
+/// A model of these sizes with seeded random weights, the same in each layer (but in memory of its
+/// own). The last one is kept: a benchmark function is called for every repetition.
 template <engine E>
-const mamba_lm<E>& model_of(index_t layers, weight_format format = {}) {
+const mamba_lm<E>& model_of(const mamba_config& c, weight_format format = {}) {
   static std::unique_ptr<mamba_lm<E>> model;
-  if (!model || model->config.n_layer != layers || !(model->head_format() == format)) {
-    mamba_config c = preset::mamba2_130m;
-    c.n_layer = layers;
+  if (!model || model->config.n_layer != c.n_layer || model->d_model() != c.mixer.d_model ||
+      !(model->head_format() == format)) {
     model.reset();
-    model = std::make_unique<mamba_lm<E>>(c);
+    mamba_config one = c;
+    one.n_layer = 1;
+    model = std::make_unique<mamba_lm<E>>(one);
     nn::choose_formats(*model, {format, {}});
     if constexpr (packs_weights<E>) model->head.format = format;
     nn::initialise(*model, {7, 0, 0});
+    model->config.n_layer = c.n_layer;
+    auto& layers = model->backbone.layers;
+    layers.reserve(std::size_t(c.n_layer));
+    while (index_t(layers.size()) < c.n_layer) layers.push_back(layers.front());
   }
   return *model;
+}
+
+/// Registers f<E>(state, config, scheme) as `<model>_<what>/<engine>`, for engines with weights as
+/// they are, and prepared ones in each format, and the published sizes.
+template <template <class> class F, class Apply>
+void register_models(const std::string& what, Apply apply) {
+  auto add = [&](const std::string& model, const mamba_config& c, const char* engine, auto f,
+                 weight_scheme s) {
+    apply(benchmark::RegisterBenchmark((model + '_' + what + '/' + engine).c_str(), f, c, s)
+              ->Unit(benchmark::kMillisecond)
+              ->UseManualTime(),
+          model);
+  };
+  const std::pair<const char*, mamba_config> models[] = {{"mamba2_130m", preset::mamba2_130m},
+                                                         {"mamba2_370m", preset::mamba2_370m},
+                                                         {"mamba2_2.7b", preset::mamba2_2_7b}};
+  for (const auto& [name, c] : models) {
+    add(name, c, "cpu_f32", F<traced_cpu<float>>{}, weight_scheme::f32);
+    add(name, c, "cpu_bf16", F<traced_cpu<bf16>>{}, weight_scheme::bf16);
+    for (auto s :
+         {weight_scheme::f32, weight_scheme::bf16, weight_scheme::int8, weight_scheme::int4})
+      add(name, c, (std::string("packed_") + to_string(s)).c_str(), F<traced_packed>{}, s);
+  }
 }
 
 /// What a step reads of the parameters. A head that is tied to the embedding is a packed copy of it
@@ -111,6 +139,7 @@ verify::difference prefill_equals_steps(context_of<E>& ctx, const mamba_lm<E>& m
 /// are one family, all norms are one. `% between` is what no op took.
 template <class Context>
 void report_shares(benchmark::State& state, const Context& ctx, double seconds) {
+  if (std::getenv("MLMAMBA_TRACE")) std::fputs(ctx.table(seconds).c_str(), stderr);
   std::map<std::string, double> share;
   for (const char* family : {"gemm", "ssd", "causal_conv1d", "norm", "other"}) share[family] = 0;
   double all = 0;

@@ -3,24 +3,35 @@
 //
 // How near is reading a prompt to the speed of arithmetic, and which ops take the time? `of FMA` is
 // the useful work of all ops per second over that of multiply-adds in registers in the same run (in
-// bf16 the faster of dot products and of float); `ssd of layer` the scan's share of the layers'
-// time.
+// bf16 the faster of dot products and of float), with weights of 8 and 4 bits `of unit` over that
+// of dot products of bytes; `ssd of layer` the scan's share of the layers' time.
 #include "models/language.hpp"
 
 namespace {
 
 using namespace mlmamba;
 
-/// Arguments: length, layers, threads.
-template <class V>
-void prefill(benchmark::State& state) {
-  using E = bench::traced_cpu<V>;
+/// Arguments: length, layers (0: all), threads. What is checked is the prompt's first part only if
+/// reading all of it takes many seconds.
+template <class E>
+struct prefill {
+  void operator()(benchmark::State& state, mamba_config config, weight_scheme scheme) const;
+};
+template <class E>
+void prefill<E>::operator()(benchmark::State& state, mamba_config config,
+                            weight_scheme scheme) const {
   const index_t length = state.range(0);
+  if (state.range(1) > 0) config.n_layer = state.range(1);
   context_of<E> ctx(cpu_options{int(state.range(2))});
-  const mamba_lm<E>& m = bench::model_of<E>(state.range(1));
+  const mamba_lm<E>& m = bench::model_of<E>(config, {scheme, 64});
   const auto ids = bench::some_tokens(1, length, m.config.vocab_size);
-  const auto& check =
-      bench::once(state, 3, [&] { return bench::prefill_equals_steps<E>(ctx, m, ids, 4); });
+  const auto& check = bench::once(state, 3,
+                                  [&] {
+                                    const index_t most = config.mixer.d_model <= 1024 ? 2048 : 128;
+                                    return bench::prefill_equals_steps<E>(
+                                        ctx, m, bench::columns(ids, 0, std::min(length, most)), 4);
+                                  },
+                                  {config.mixer.d_model, int(scheme)});
   if (!check.ok) {
     state.SkipWithError(("wrong: " + check.where).c_str());
     return;
@@ -30,14 +41,18 @@ void prefill(benchmark::State& state) {
     auto memory = m.make_state(1);
     m.prefill(ctx, m.embed(ctx, ids.view()), memory);
   };
+  const bool bytes = packs_weights<E> && weight_format{scheme}.quantised();
+  auto probe = [&] {
+    return bytes ? bench::byte_probe(ctx) : bench::compute_probe<typename E::value>(ctx);
+  };
   bench::times own, rate;
   read();
   for (auto _ : state) {
-    rate.add(bench::compute_probe<V>(ctx));
+    rate.add(probe());
     const double t = bench::seconds_of(ctx, read);
     state.SetIterationTime(t);
     own.add(t);
-    rate.add(bench::compute_probe<V>(ctx));
+    rate.add(probe());
   }
   ctx.tracing = true;
   const double traced = bench::seconds_of(ctx, read);
@@ -50,23 +65,26 @@ void prefill(benchmark::State& state) {
   }
   state.counters["tokens/s"] = double(length) / own.median();
   state.counters["GFLOP/s"] = flops * 1e-9 / own.median();
-  if (rate.median() > 0) state.counters["of FMA"] = flops / own.median() / rate.median();
+  if (rate.median() > 0)
+    state.counters[bytes ? "of unit" : "of FMA"] = flops / own.median() / rate.median();
   state.counters["ssd of layer"] = scan / layers;
   state.counters["arena MB"] = double(ctx.scratch.peak()) * 1e-6;
   bench::report_shares(state, ctx, traced);
 }
 
-void sizes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"L", "layers", "threads"})->Unit(benchmark::kMillisecond)->UseManualTime();
+void sizes(benchmark::internal::Benchmark* b, const std::string& model) {
+  b->ArgNames({"L", "layers", "threads"});
   for (int threads : {1, 2}) {
-    for (int length : {128, 512, 2048}) b->Args({length, 24, threads});
-    b->Args({2048, 4, threads});  // the same layers in a sixth of the time
+    for (int length : {128, 512, 2048, 8192}) b->Args({length, 0, threads});
+    if (model == "mamba2_130m") b->Args({2048, 4, threads});  // the same in a sixth of the time
   }
 }
 
-BENCHMARK_TEMPLATE(prefill, float)->Name("mamba2_130m_prefill/cpu_f32")->Apply(sizes);
-BENCHMARK_TEMPLATE(prefill, bf16)->Name("mamba2_130m_prefill/cpu_bf16")->Apply(sizes);
-
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  bench::register_models<prefill>("prefill", sizes);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}

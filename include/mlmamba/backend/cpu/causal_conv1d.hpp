@@ -180,6 +180,11 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_step<E>& op) {
   using T = typename E::value;
   const index_t batch = op.x.size[0], D = op.x.size[1], W = op.weight.size[1];
   const auto kernel = simd::cpu_kernels<simd::conv_entries<T>>().forward;
+  // Products that read all weights of a model ran since the last step: these are in memory, and too
+  // short for the processor to see that they are streams.
+  detail::fetch(op.weight.data, D * W * index_t(sizeof(*op.weight.data)));
+  for (index_t b = 0; b < batch; ++b)
+    detail::fetch(op.state.data + b * op.state.stride[0], D * (W - 1) * index_t(sizeof(T)));
   auto frame = ctx.scratch.make_frame();
   const view<A, 2> packed = detail::pack_conv_weights<E>(ctx, op);
   const bool in_rows = op.state.stride[1] == 1 || D <= 1;

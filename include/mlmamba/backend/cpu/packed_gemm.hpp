@@ -37,8 +37,8 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const simd:
   const index_t m = out.m, groups = w.groups(), k = w.padded_k();
   const index_t height = std::min(m, kernels.max_rows), blocks = (m + height - 1) / height;
   const auto r = ctx.scratch.template make<std::int8_t, 2>({{blocks * height, k}});
-  const auto scale = ctx.scratch.template make<float, 2>({{m, groups}});
-  const auto start = ctx.scratch.template make<std::int32_t, 2>({{m, groups}});
+  const auto scale = ctx.scratch.template make<float, 2>({{blocks * height, groups}});
+  const auto start = ctx.scratch.template make<std::int32_t, 2>({{blocks * height, groups}});
   simd::quantised_job job;
   job.r = r.data, job.x_scale = scale.data, job.x_start = start.data;
   job.w = w.data(), job.w_scale = w.scales();
@@ -47,9 +47,10 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const simd:
   job.nibbles = w.format().scheme == weight_scheme::int4;
   job.out = out;
   auto round = [&](index_t i) {
-    rounding.row(op.x.data + i * op.x.stride[0], w.columns(), w.group(), groups, w.offset(),
-                 r.data + i / height * height * k + i % height * 4, height * 4,
-                 scale.data + i * groups, start.data + i * groups);
+    const index_t block = i / height * height, row = i % height;
+    rounding.row(op.x.data + i * op.x.stride[0], w.columns(), w.group(), groups, w.offset(), height,
+                 r.data + block * k + row * 4, scale.data + block * groups + row,
+                 start.data + block * groups + row);
   };
   if (m * k < 65536) {
     for (index_t i = 0; i < m; ++i) round(i);

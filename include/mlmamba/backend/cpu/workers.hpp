@@ -11,6 +11,14 @@
 
 namespace mlmamba::backend::detail {
 
+/// Starts to read so many bytes into a cache.
+inline void fetch([[maybe_unused]] const void* from, [[maybe_unused]] index_t bytes) {
+#if defined(__GNUC__)
+  for (index_t i = 0; i < bytes; i += 64)
+    __builtin_prefetch(static_cast<const char*>(from) + i, 0, 2);
+#endif
+}
+
 /// f(from, to) over [0, n) in runs of at least `smallest`, each once.
 template <class F>
 void for_each_run(context<cpu>& ctx, index_t n, index_t smallest, const F& f) {

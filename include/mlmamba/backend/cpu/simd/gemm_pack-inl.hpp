@@ -26,6 +26,16 @@ struct pair_units {
 template <class T>
 inline constexpr index_t elements_per_word = 4 / index_t(sizeof(T));
 
+/// What a stream will read soon. Into the second cache, which waits for more lines at once than the
+/// first: here it is faster than plain reads.
+HWY_INLINE void prefetch_to_l2(const void* p) {
+#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
+  __builtin_prefetch(p, 0, 2);
+#else
+  hwy::Prefetch(p);
+#endif
+}
+
 #if HWY_TARGET != HWY_SCALAR
 
 using words = hn::ScalableTag<std::uint32_t>;

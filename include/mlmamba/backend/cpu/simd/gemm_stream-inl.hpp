@@ -93,7 +93,7 @@ struct packed_stream<Step, W, std::index_sequence<I...>> {
   using unit = typename Step::unit;
   using way = gemm_way<Step, float_heights, float, W>;  // for the place of a word
   static constexpr index_t height = sizeof...(I), strip = packed_rows::strip;
-  static constexpr index_t prefetch = 2048 / 4;  // words ahead
+  static constexpr index_t ahead = 4096 / 4;  // words
 
   static void run(const gemm_job& job, index_t n0, index_t n1) {
     const hn::ScalableTag<A> d;
@@ -106,8 +106,8 @@ struct packed_stream<Step, W, std::index_sequence<I...>> {
       const unit* a = static_cast<const unit*>(job.packed);
       const std::uint32_t* p = way::packed_at(job, n, 0);
       for (index_t u = 0; u * elements_per_word<W> < k; ++u, p += strip) {
-        hwy::Prefetch(p + prefetch);
-        hwy::Prefetch(p + prefetch + 16);
+        prefetch_to_l2(p + ahead);
+        prefetch_to_l2(p + ahead + 16);
         const auto v0 = hn::LoadU(words(), p), v1 = hn::LoadU(words(), p + lanes(d));
         if constexpr (std::is_same_v<W, bf16> && Step::units::k_per_unit == 1) {
           const auto b0 = hn::BitCast(du, first_of_pair(v0)),

@@ -26,6 +26,9 @@ HWY_INLINE hn::Vec<D> fused(D d, hn::Vec<D> a, hn::Vec<D> b, hn::Vec<D> c) {
 struct plain_dot {
   using DI = hn::ScalableTag<std::int32_t>;
   using V = hn::Vec<DI>;
+  using sum = V;
+  static HWY_INLINE sum start(std::int32_t v) { return hn::Set(DI(), v); }
+  static HWY_INLINE V value(sum s) { return s; }
   static HWY_INLINE void add(const std::int8_t* x, V w0, V w1, V& s0, V& s1) {
     const DI d;
     const hn::ScalableTag<std::uint32_t> du;
@@ -67,8 +70,9 @@ inline quantised_entries kernels_for(wanted<quantised_entries>) {
 
 /// One row of x in 8 bits: see ops::packed_gemm.
 template <class X>
-void round_row(const X* x, index_t k, index_t group, index_t groups, int offset, std::int8_t* r,
-               index_t stride, float* scale, std::int32_t* start) {
+void round_row(const X* x, index_t k, index_t group, index_t groups, int offset, index_t height,
+               std::int8_t* r, float* scale, std::int32_t* start) {
+  const index_t stride = height * 4;
   const hn::ScalableTag<float> d;
   const hn::ScalableTag<std::int32_t> di;
   const hn::Rebind<std::int8_t, decltype(d)> d8;
@@ -83,8 +87,8 @@ void round_row(const X* x, index_t k, index_t group, index_t groups, int offset,
     float a;
     std::memcpy(&a, &bits, 4);
     const bool finite = bits < 0x7f800000, any = finite && a >= 1e-30f;
-    scale[g] = !finite ? std::numeric_limits<float>::quiet_NaN() : any ? a / 127 : 0.0f;
-    start[g] = 0;
+    scale[g * height] = !finite ? std::numeric_limits<float>::quiet_NaN() : any ? a / 127 : 0.0f;
+    start[g * height] = 0;
     const index_t done = any ? count : 0;
     for (index_t i = done; i < group; ++i) r[i / 4 * stride + i % 4] = 0;
     if (!any) continue;
@@ -102,7 +106,7 @@ void round_row(const X* x, index_t k, index_t group, index_t groups, int offset,
         for (index_t j = 0; j < n; ++j) r[(i + j) / 4 * stride + (i + j) % 4] = all[j];
       }
     });
-    start[g] = -offset * hn::GetLane(hn::SumOfLanes(di, sum));
+    start[g * height] = -offset * hn::GetLane(hn::SumOfLanes(di, sum));
   }
 }
 template <class X>
@@ -122,12 +126,16 @@ namespace zen4 {
 
 struct vnni_dot {
   using V = hn::Vec<hn::ScalableTag<std::int32_t>>;
-  static HWY_INLINE void add(const std::int8_t* x, V w0, V w1, V& s0, V& s1) {
+  // As the instruction has it: GCC 12 keeps sums of another vector type twice, the one in memory.
+  typedef int sum __attribute__((vector_size(64)));
+  static HWY_INLINE sum start(std::int32_t v) { return sum(_mm512_set1_epi32(v)); }
+  static HWY_INLINE V value(sum s) { return V{__m512i(s)}; }
+  static HWY_INLINE void add(const std::int8_t* x, V w0, V w1, sum& s0, sum& s1) {
     int four;
     std::memcpy(&four, x, 4);
     const __m512i v = _mm512_set1_epi32(four);
-    s0.raw = _mm512_dpbusd_epi32(s0.raw, w0.raw, v);
-    s1.raw = _mm512_dpbusd_epi32(s1.raw, w1.raw, v);
+    s0 = sum(_mm512_dpbusd_epi32(__m512i(s0), w0.raw, v));
+    s1 = sum(_mm512_dpbusd_epi32(__m512i(s1), w1.raw, v));
   }
 };
 

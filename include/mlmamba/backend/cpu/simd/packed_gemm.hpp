@@ -13,8 +13,8 @@ namespace mlmamba::backend::simd {
 /// x in 8 bits, w as packed_rows has it, and where results go.
 struct quantised_job {
   const std::int8_t* r = nullptr;         // blocks of `height` rows, each [k / 4][row][4]
-  const float* x_scale = nullptr;         // (m, groups)
-  const std::int32_t* x_start = nullptr;  // (m, groups): -offset sum r
+  const float* x_scale = nullptr;         // blocks of `height` rows, each [group][row]
+  const std::int32_t* x_start = nullptr;  // the same: -offset sum r
   const std::byte* w = nullptr;
   const bf16* w_scale = nullptr;
   index_t height = 0, padded_k = 0, group = 0, groups = 0, strip_bytes = 0;
@@ -31,9 +31,10 @@ struct quantised_entries {
 /// X: float or bf16.
 template <class X>
 struct rounding_entries {
-  // one row of x: r (four bytes every `stride`), scale (groups), start (groups)
-  void (*row)(const X* x, index_t k, index_t group, index_t groups, int offset, std::int8_t* r,
-              index_t stride, float* scale, std::int32_t* start) = nullptr;
+  // one row of x, whose block has `height`: four bytes of r every 4 height; scale and start of a
+  // group every height
+  void (*row)(const X* x, index_t k, index_t group, index_t groups, int offset, index_t height,
+              std::int8_t* r, float* scale, std::int32_t* start) = nullptr;
 };
 
 }  // namespace mlmamba::backend::simd

@@ -12,12 +12,12 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
   using D = hn::ScalableTag<float>;
   using DI = hn::ScalableTag<std::int32_t>;
   static constexpr index_t height = sizeof...(I), strip = packed_rows::strip;
-  static constexpr index_t prefetch = 2048 / 4;  // words ahead
+  static constexpr index_t ahead = 4096 / 4;  // words
 
   static void run(const quantised_job& job, index_t m0, index_t s0, index_t s1) {
     const D d;
     const index_t wide = 2 * lanes(d);
-    float c[2 * height * HWY_LANES(float)];
+    HWY_ALIGN float c[2 * height * HWY_LANES(float)];
     for (index_t n = s0 * strip; n < s1 * strip && n < job.out.n; n += wide) {
       sums(job, m0, n, c);
       const index_t columns = job.out.n - n < wide ? job.out.n - n : wide;
@@ -31,19 +31,22 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
     const index_t step = lanes(d), wide = 2 * step;
     const std::int8_t* r =
         job.r + m0 / job.height * job.height * job.padded_k + m0 % job.height * 4;
+    const index_t first = m0 / job.height * job.height * job.groups + m0 % job.height;
+    const float* x_scale = job.x_scale + first;
+    const std::int32_t* x_start = job.x_start + first;
     const index_t next = job.height * 4;
     const auto* w =
         reinterpret_cast<const std::int32_t*>(job.w + n / strip * job.strip_bytes) + n % strip;
     const bf16* scale = job.w_scale + n / strip * job.groups * strip + n % strip;
-    hn::Vec<D> f0[height], f1[height];
-    ((f0[I] = hn::Zero(d), f1[I] = hn::Zero(d)), ...);
-    for (index_t g = 0; g < job.groups; ++g, scale += strip) {
-      const index_t at = m0 * job.groups + g;
-      hn::Vec<DI> i0[height], i1[height];
-      ((i0[I] = i1[I] = hn::Set(di, job.x_start[at + index_t(I) * job.groups])), ...);
+    for (index_t i = 0; i < 2 * height; ++i) hn::StoreU(hn::Zero(d), d, c + i * step);
+    for (index_t g = 0; g < job.groups; ++g) {
+      typename Dot::sum i0[height], i1[height];
+      ((i0[I] = i1[I] = Dot::start(x_start[I])), ...);
       for (index_t k = 0; k < job.group; k += nibbles ? 8 : 4, w += strip) {
-        hwy::Prefetch(w + prefetch);
-        hwy::Prefetch(w + prefetch + 16);
+        if constexpr (height <= 8) {  // more rows find w in a cache
+          prefetch_to_l2(w + ahead);
+          prefetch_to_l2(w + ahead + 16);
+        }
         const auto v0 = hn::LoadU(di, w), v1 = hn::LoadU(di, w + step);
         if constexpr (nibbles) {
           const hn::ScalableTag<std::uint32_t> du;
@@ -60,15 +63,21 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
         r += next;
       }
       const auto w0 = load(d, scale), w1 = load(d, scale + step);
-      auto group = [&](hn::Vec<DI> i, hn::Vec<D> ws, float xs, hn::Vec<D>& f) HWY_ATTR {
-        f = fused(d, hn::ConvertTo(d, i), hn::Mul(hn::Set(d, xs), ws), f);
-      };
-      (group(i0[I], w0, job.x_scale[at + index_t(I) * job.groups], f0[I]), ...);
-      (group(i1[I], w1, job.x_scale[at + index_t(I) * job.groups], f1[I]), ...);
+      (add_group(Dot::value(i0[I]), Dot::value(i1[I]), w0, w1, x_scale[I], c + index_t(I) * wide),
+       ...);
+      scale += strip, x_scale += job.height, x_start += job.height;
     }
-    ((hn::StoreU(f0[I], d, c + index_t(I) * wide),
-      hn::StoreU(f1[I], d, c + index_t(I) * wide + step)),
-     ...);
+  }
+
+  /// The sums in float stay in memory: integer ones take all registers, and these come once a
+  /// group.
+  static HWY_INLINE void add_group(hn::Vec<DI> i0, hn::Vec<DI> i1, hn::Vec<D> w0, hn::Vec<D> w1,
+                                   float x_scale, float* c) {
+    const D d;
+    const auto s = hn::Set(d, x_scale);
+    float* c1 = c + lanes(d);
+    hn::StoreU(fused(d, hn::ConvertTo(d, i0), hn::Mul(s, w0), hn::LoadU(d, c)), d, c);
+    hn::StoreU(fused(d, hn::ConvertTo(d, i1), hn::Mul(s, w1), hn::LoadU(d, c1)), d, c1);
   }
 };
 
