@@ -24,8 +24,9 @@ void fork_join(benchmark::State& state) {
   }
 }
 
-/// Argument: threads. `fork-join of step` is the time of as many empty calls as a step makes, one
-/// every so often as in the step, over that of a step.
+/// Argument: threads. `fork-join of step`: as many calls as a step makes, one after the other,
+/// whose tasks all take the same time, that of an op of the step; what the calls take beyond it,
+/// over the time of the step. So workers are as awake as they are in a step.
 void step_forks(benchmark::State& state) {
   using E = cpu_f32;
   context_of<E> ctx(cpu_options{int(state.range(0))});
@@ -42,7 +43,7 @@ void step_forks(benchmark::State& state) {
     run(ctx, ops::argmax<E, E::accum>{.x = logits, .index = ids});
   };
   for (int warm = 0; warm < 2; ++warm) step();
-  bench::times own, empty;
+  bench::times own, beyond;
   const index_t before = ctx.threads.forks();
   step();
   const index_t forks = ctx.threads.forks() - before;
@@ -50,15 +51,21 @@ void step_forks(benchmark::State& state) {
     const double t = bench::seconds_of(ctx, step);
     state.SetIterationTime(t);
     own.add(t);
-    for (index_t i = 0; i < forks; ++i) {
-      for (const double until = bench::seconds() + t / double(forks); bench::seconds() < until;)
-        ;
-      empty.add(bench::seconds_of(ctx, [&] { ctx.parallel_for(state.range(0), [](index_t) {}); }));
-    }
+    const double work = t / double(forks);
+    for (index_t i = 0; i < forks; ++i)
+      beyond.add(bench::seconds_of(ctx,
+                                   [&] {
+                                     ctx.parallel_for(state.range(0), [&](index_t) {
+                                       for (const double until = bench::seconds() + work;
+                                            bench::seconds() < until;)
+                                         ;
+                                     });
+                                   }) -
+                 work);
   }
   state.counters["forks"] = double(forks);
-  state.counters["us each"] = 1e6 * empty.median();
-  state.counters["fork-join of step"] = double(forks) * empty.median() / own.median();
+  state.counters["us each"] = 1e6 * beyond.median();
+  state.counters["fork-join of step"] = double(forks) * beyond.median() / own.median();
 }
 
 BENCHMARK(fork_join)
