@@ -4,7 +4,9 @@
 // How near is reading a prompt to the speed of arithmetic, and which ops take the time? `of FMA` is
 // the useful work of all ops per second over that of multiply-adds in registers in the same run (in
 // bf16 the faster of dot products and of float), with weights of 8 and 4 bits `of unit` over that
-// of dot products of bytes; `ssd of layer` the scan's share of the layers' time.
+// of dot products of bytes; `ssd of layer` the scan's share of the layers' time. Prompts are read
+// in parts of 1024 tokens, as programs do it.
+#include "mlmamba/text/generate.hpp"
 #include "models/language.hpp"
 
 namespace {
@@ -39,7 +41,12 @@ void prefill<E>::operator()(benchmark::State& state, mamba_config config,
   auto read = [&] {
     auto frame = ctx.scratch.make_frame();
     auto memory = m.make_state(1);
-    m.prefill(ctx, m.embed(ctx, ids.view()), memory);
+    const index_t part = generate_options{}.prefill_tokens;
+    for (index_t from = 0; from < length; from += part) {
+      auto inner = ctx.scratch.make_frame();
+      const in_index<E, 2> some = std::as_const(ids).view();
+      m.prefill(ctx, m.embed(ctx, some.slice(1, from, std::min(part, length - from))), memory);
+    }
   };
   const bool bytes = packs_weights<E> && weight_format{scheme}.quantised();
   auto probe = [&] {
