@@ -252,9 +252,9 @@ int main(int argc, char** argv) try {
   gpu ctx;
   report out((roofs(ctx)));
   const auto some = [](const char* name) {  // a row of this model
-    for (const char* what : {" decode, batch 1", " decode, batch 2", " decode, batch 4",
-                             " decode, batch 16", " decode, batch 64", " prompt, L 512",
-                             " prompt, L 2048", " prompt, L 16384"})
+    for (const char* what :
+         {" decode, batch 1", " decode, batch 2", " decode, batch 4", " decode, batch 16",
+          " decode, batch 64", " prompt, L 512", " prompt, L 2048", " prompt, L 16384"})
       if (is_wanted(name + std::string(what))) return true;
     return false;
   };
