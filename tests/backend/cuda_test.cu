@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// What only the CUDA backend promises of ops: they can be captured, products whose rows don't depend
-// on how many there are, sizes that need several launches. (Whole steps: cuda_steps_test.cu.)
+// What only the CUDA backend promises of ops: they can be captured, products whose rows don't
+// depend on how many there are, sizes that need several launches. (Whole steps:
+// cuda_steps_test.cu.)
 #undef MLMAMBA_POISON  // the fill of freed scratch, in test builds, cannot be captured into a graph
 #include "backend/cuda_numbers.hpp"
 #include "engines.hpp"

@@ -88,8 +88,7 @@ void execute(context<reference>&, const ops::channel_scale<E, Y>& op) {
   using A = typename E::accum;
   for (index_t t = 0; t < op.y.size[0]; ++t)
     for (index_t d = 0; d < op.y.size[1]; ++d)
-      op.y(t, d) =
-          Y(A(op.x(t, d)) * op.gamma(d) + (op.residual ? A(op.residual(t, d)) : A(0)));
+      op.y(t, d) = Y(A(op.x(t, d)) * op.gamma(d) + (op.residual ? A(op.residual(t, d)) : A(0)));
 }
 
 template <class E>

@@ -18,8 +18,8 @@ Op after_sum(Op op) {
   using A = std::remove_cvref_t<decltype(op.weight(0))>;
   for (index_t t = 0; t < op.x.size[0]; ++t)
     for (index_t d = 0; d < op.x.size[1]; ++d)
-      op.plus.sum(t, d) = X(A(op.x(t, d)) +
-                            A(op.plus.branch(t, d)) * (op.plus.gamma ? op.plus.gamma(d) : A(1)));
+      op.plus.sum(t, d) =
+          X(A(op.x(t, d)) + A(op.plus.branch(t, d)) * (op.plus.gamma ? op.plus.gamma(d) : A(1)));
   op.x = op.plus.sum, op.plus = {};
   return op;
 }
