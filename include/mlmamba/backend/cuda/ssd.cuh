@@ -6,7 +6,7 @@
 
 #include "mlmamba/backend/cuda/ssd_plan.cuh"
 #include "mlmamba/backend/cuda/ssd_tiles.cuh"
-#include "mlmamba/backend/cuda/ssd_warpgroups.cuh"
+#include "mlmamba/backend/cuda/ssd_pairs.cuh"
 
 namespace mlmamba::backend {
 
