@@ -162,45 +162,64 @@ __global__ void causal_conv1d_step_kernel(const ops::causal_conv1d_step<E> op) {
   op.y(b, d) = typename E::value(apply_activation(op.activation, v));
 }
 
-/// The same for `conv_channels` channels that lie together, in the window too, and the usual width.
-template <class Width, class E>
+inline constexpr int conv_step_channels = 4;
+inline constexpr int conv_step_rows = 4;  ///< at most
+
+/// The same for channels that lie together, in the window too, and the usual width. A thread has
+/// `Rows` rows, all of which it reads first.
+template <class Width, class Rows, class E>
 __global__ void __launch_bounds__(block_threads)
     causal_conv1d_step_pieces_kernel(const ops::causal_conv1d_step<E> op) {
   using A = typename E::accum;
   using V = typename E::value;
-  constexpr int last = Width::value - 1, count = conv_channels;
+  constexpr int last = Width::value - 1, count = conv_step_channels, rows = Rows::value;
   const index_t pieces = op.y.size[1] / count;
-  index_t b = thread_index();
-  if (b >= op.y.size[0] * pieces) return;
-  const index_t d = take_index(b, pieces) * count;
-  A weight[count][last + 1], v[count] = {}, before[last][count], x[count];
+  index_t b0 = thread_index();
+  const index_t d = take_index(b0, pieces) * count;
+  b0 *= rows;
+  if (b0 >= op.y.size[0]) return;
   wait_for_launch_before();
+  piece<V, count> before[rows][last], x[rows];
+#pragma unroll
+  for (int r = 0; r < rows; ++r) {
+    if (b0 + r >= op.y.size[0]) break;
+#pragma unroll
+    for (int w = 0; w < last; ++w)
+      before[r][w] = *reinterpret_cast<const piece<V, count>*>(&op.state(b0 + r, d, w));
+    x[r] = *reinterpret_cast<const piece<V, count>*>(&op.x(b0 + r, d));
+  }
+  A weight[count][last + 1], bias[count] = {};
 #pragma unroll
   for (int i = 0; i < count; ++i) {
     read_piece(weight[i], &op.weight(d + i, 0));
-    if (op.bias) v[i] = op.bias(d + i);
+    if (op.bias) bias[i] = op.bias(d + i);
   }
 #pragma unroll
-  for (int w = 0; w < last; ++w) read_piece(before[w], &op.state(b, d, w));
-  read_piece(x, &op.x(b, d));
+  for (int r = 0; r < rows; ++r) {
+    const index_t b = b0 + r;
+    if (b >= op.y.size[0]) break;
+    A v[count];
 #pragma unroll
-  for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < count; ++i) {
+      v[i] = bias[i];
 #pragma unroll
-    for (int w = 0; w < last; ++w) v[i] = multiply_add(weight[i][w], before[w][i], v[i]);
-    v[i] = multiply_add(weight[i][last], x[i], v[i]);
-    if (op.activation == activation::silu) v[i] = silu_as<V>(v[i]);
+      for (int w = 0; w < last; ++w) v[i] = multiply_add(weight[i][w], A(before[r][w].at[i]), v[i]);
+      v[i] = multiply_add(weight[i][last], A(x[r].at[i]), v[i]);
+      if (op.activation == activation::silu) v[i] = silu_as<V>(v[i]);
+    }
+#pragma unroll
+    for (int w = 0; w < last; ++w)
+      *reinterpret_cast<piece<V, count>*>(&op.state(b, d, w)) =
+          w + 1 < last ? before[r][w + 1 < last ? w + 1 : w] : x[r];
+    write_piece(&op.y(b, d), v);
   }
-#pragma unroll
-  for (int w = 0; w + 1 < last; ++w) write_piece(&op.state(b, d, w), before[w + 1]);
-  write_piece(&op.state(b, d, last - 1), x);
-  write_piece(&op.y(b, d), v);
 }
 
+/// The window's channels are its last axis, if they lie together.
 template <class E>
 bool conv_step_in_pieces(const ops::causal_conv1d_step<E>& op) {
-  // The window's channels as its last axis, if they lie together.
-  return op.weight.size[1] == 4 && in_pieces(op.state.transposed(1, 2), conv_channels) &&
-         in_pieces(op.x, conv_channels) && in_pieces(op.y, conv_channels) &&
+  return op.weight.size[1] == 4 && in_pieces(op.state.transposed(1, 2), conv_step_channels) &&
+         in_pieces(op.x, conv_step_channels) && in_pieces(op.y, conv_step_channels) &&
          in_pieces(op.weight, 4);
 }
 
@@ -240,10 +259,17 @@ void execute(context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
 template <class E>
 void execute(context<cuda>& ctx, const ops::causal_conv1d_step<E>& op) {
   using namespace kernels;
-  if (conv_step_in_pieces(op))
-    return launch_early(ctx, op.name, causal_conv1d_step_pieces_kernel<constant<4>, E>,
-                        blocks_for(op.y.count() / conv_channels, block_threads), block_threads, 0,
-                        op);
+  if (conv_step_in_pieces(op)) {
+    const index_t pieces = op.y.size[1] / conv_step_channels, b = op.y.size[0];
+    const auto launch = [&](auto rows) {
+      launch_early(ctx, op.name, causal_conv1d_step_pieces_kernel<constant<4>, decltype(rows), E>,
+                   blocks_for((b + rows.value - 1) / rows.value * pieces, block_threads),
+                   block_threads, 0, op);
+    };
+    // Several rows where that leaves enough threads.
+    if (b * pieces < index_t(ctx.multiprocessors) * 1024) return launch(constant<1>{});
+    return launch(constant<conv_step_rows>{});
+  }
   launch_elements(ctx, causal_conv1d_step_kernel<E>, op.y.count(), op);
 }
 

@@ -170,7 +170,8 @@ class matrix_products {
                    x.k_contiguous,
                    w.k_contiguous,
                    w.leading,
-                   count};
+                   count,
+                   with_bias};
     if (const auto known = choices_.find(what); known != choices_.end())
       return known->second.found ? &known->second.algorithm : nullptr;
 

@@ -89,52 +89,59 @@ __global__ void gated_rms_norm_kernel(const ops::gated_rms_norm<E> op) {
 
 inline constexpr int gated_norm_threads = 640;  ///< 5120 channels are 640 pieces of bf16
 
+__device__ inline float inverse_root(float x) { return rsqrtf(x); }
+__device__ inline double inverse_root(double x) { return 1.0 / math::sqrt(x); }
+
 /// The same with each element read once: a block has one group of one row, a thread `Per` pieces of
-/// it. (16384 x 5120 take 199 us on an H100; rows that came through shared memory, several at a
-/// time, took 197.)
+/// it. Memory is idle while a block computes, and there is room for few: the way from the last load
+/// to the first store is short.
 template <class Per, class E>
-__global__ void __launch_bounds__(gated_norm_threads, Per::value == 1 ? 3 : 1)
+__global__ void __launch_bounds__(gated_norm_threads, Per::value == 1 ? 2 : 1)
     gated_rms_norm_pieces_kernel(const ops::gated_rms_norm<E> op) {
   using A = typename E::accum;
   using V = typename E::value;
   constexpr int per = Per::value, count = piece<V>::count;
   __shared__ A shared[warp_size];
-  const index_t width = op.x.size[1], group = op.group_size == 0 ? width : op.group_size;
+  const int width = int(op.x.size[1]), group = op.group_size == 0 ? width : int(op.group_size);
   index_t t = blockIdx.x;
-  const index_t g = take_index(t, width / group), from = g * group;
-  const auto place = [&](int k) { return (index_t(k) * blockDim.x + threadIdx.x) * count; };
+  const int g = int(take_index(t, width / group)), from = g * group;
+  const auto place = [&](int k) { return int(k * blockDim.x + threadIdx.x) * count; };
   wait_for_launch_before();
-  A u[per][count], gate[per][count], sum = 0;
+  const V *x = &op.x(t, from), *z = op.z ? &op.z(t, from) : nullptr;
+  piece<V> pieces[2][per];
 #pragma unroll
   for (int k = 0; k < per; ++k) {
     if (place(k) >= group) break;
-    read_piece(u[k], &op.x(t, from + place(k)));
-    if (op.z) read_piece(gate[k], &op.z(t, from + place(k)));
+    pieces[0][k] = *reinterpret_cast<const piece<V>*>(x + place(k));
+    if (z) pieces[1][k] = *reinterpret_cast<const piece<V>*>(z + place(k));
   }
+  A u[per][count], sum = 0;
 #pragma unroll
   for (int k = 0; k < per; ++k) {
     if (place(k) >= group) break;
 #pragma unroll
     for (int i = 0; i < count; ++i) {
-      if (op.z) gate[k][i] = silu_as<V>(gate[k][i]);
-      if (op.z && !op.norm_before_gate) u[k][i] *= gate[k][i];
+      u[k][i] = A(pieces[0][k].at[i]);
+      if (z && !op.norm_before_gate) u[k][i] *= silu_as<V>(A(pieces[1][k].at[i]));
       sum += u[k][i] * u[k][i];
     }
   }
-  const A mean = block_sum(sum, shared) / A(group);
-  const A rstd = A(1) / math::sqrt(mean + A(op.epsilon));
+  sum = warp_sum(sum);
+  if (lane_index() == 0) shared[warp_index()] = sum;
+  __syncthreads();
+  sum = warp_sum(lane_index() < int(blockDim.x) / warp_size ? shared[lane_index()] : A(0));
+  const A rstd = inverse_root(sum / A(group) + A(op.epsilon));
 #pragma unroll
   for (int k = 0; k < per; ++k) {
     if (place(k) >= group) break;
-    const index_t d = from + place(k);
     A weight[count];
-    if (op.weight) read_piece(weight, &op.weight(d));
+    if (op.weight) read_piece(weight, &op.weight(from + place(k)));
 #pragma unroll
     for (int i = 0; i < count; ++i) {
       u[k][i] *= op.weight ? rstd * weight[i] : rstd;
-      if (op.z && op.norm_before_gate) u[k][i] *= gate[k][i];
+      if (z && op.norm_before_gate) u[k][i] *= silu_as<V>(A(pieces[1][k].at[i]));
     }
-    write_piece(&op.y(t, d), u[k]);
+    write_piece(&op.y(t, from + place(k)), u[k]);
   }
   if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
 }
@@ -144,8 +151,8 @@ template <class E>
 bool launch_gated_rms_norm_pieces(context<cuda>& ctx, const ops::gated_rms_norm<E>& op) {
   constexpr index_t count = piece<typename E::value>::count, most = gated_norm_threads;
   const index_t group = op.group(), pieces = group / count, groups = op.x.size[1] / group;
-  if (group % count != 0 || pieces > 2 * most || !in_pieces(op.x) || !in_pieces(op.z) ||
-      !in_pieces(op.y) || !in_pieces(op.weight, 4))
+  if (group % count != 0 || pieces > 2 * most || op.x.size[1] > 1 << 30 || !in_pieces(op.x) ||
+      !in_pieces(op.z) || !in_pieces(op.y) || !in_pieces(op.weight, 4))
     return false;
   const auto launch = [&](auto per) {
     const index_t warps = ((pieces + per.value - 1) / per.value + warp_size - 1) / warp_size;

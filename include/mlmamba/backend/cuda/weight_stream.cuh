@@ -10,9 +10,9 @@
 
 namespace mlmamba::backend::kernels {
 
-inline constexpr int stream_threads = 256, stream_warps = stream_threads / warp_size;
-inline constexpr int stream_slots = 12;  ///< of a warp's queue
-inline constexpr int stream_deep = 2;    ///< pieces of 16 bytes of a lane in a slot
+inline constexpr int stream_threads = 384, stream_warps = stream_threads / warp_size;
+inline constexpr int stream_slots = 8;  ///< of a warp's queue
+inline constexpr int stream_deep = 2;   ///< pieces of 16 bytes of a lane in a slot
 /// Shared memory of a block's queues: a multiprocessor has room for those of two launches, each
 /// with a row of a wide model.
 inline constexpr int stream_bytes = stream_threads * stream_slots * stream_deep * 16;
