@@ -7,6 +7,7 @@
 #include "backend/cuda_numbers.hpp"
 #include "engines.hpp"
 #include "mlmamba/models/mamba_lm.hpp"
+#include "mlmamba/ops/mamba2_scan.hpp"
 #include "mlmamba/verify/op_case.hpp"
 
 using namespace mlmamba;
@@ -115,6 +116,75 @@ TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E,
       CHECK(std::sqrt(error / norm) < bound);
       CHECK(one.position == 6);
     }
+}
+
+TEST_CASE("cuda: convolution and scan in one op, with the bits of its parts") {
+  using E = cuda_bf16;
+  context<backend::cuda> ctx;
+  int done = 0;
+  for (index_t batch : {1, 3})
+    for (index_t length : {15, 16, 100, 1000, 5000})
+      for (const auto& [heads, p, n, groups] :
+           {std::array<index_t, 4>{2, 64, 128, 1}, {6, 24, 72, 2}, {3, 128, 96, 3}}) {
+        const index_t d = heads * p, channels = d + 2 * groups * n;
+        const auto projected = numbers<bf16, 3>({{batch, length, channels + 24}}, 1);
+        const auto weight = numbers<float, 2>({{channels, 4}}, 2);
+        const auto bias = numbers<float, 1>({{channels}}, 3),
+                   A_log = numbers<float, 1>({{heads}}, 4),
+                   dt_bias = numbers<float, 1>({{heads}}, 5);
+        const auto D = numbers<float, 2>({{heads, p}}, 6);
+        auto window = numbers<bf16, 3>({{batch, 3, channels}}, 7), window2 = window;
+        auto state = numbers<float, 4>({{batch, heads, p, n}}, 8), state2 = state;
+        tensor_of<E, 3> y({batch, length, d}), y2(y.shape()), convolved({batch, length, channels});
+        tensor<float, 1, memory::device> A({heads});
+        const in<E, 3> all = projected.view();
+        const ops::mamba2_scan<E> op{.xBC = all.slice(2, 0, channels),
+                                     .dt = all.slice(2, channels + 8, heads),
+                                     .window = window.view().transposed(1, 2),
+                                     .conv_weight = weight,
+                                     .conv_bias = bias,
+                                     .state = state,
+                                     .A_log = A_log,
+                                     .dt_bias = dt_bias,
+                                     .D = D,
+                                     .y = y,
+                                     .groups = groups,
+                                     .dt_min = 0.01f,
+                                     .dt_max = 2};
+        if (!prefers(ctx, op)) continue;
+        ++done;
+        run(ctx, op);
+        run(ctx, ops::negative_exp<E>{.x = A_log, .y = A});
+        run(ctx, ops::causal_conv1d<E>{.x = op.xBC,
+                                       .weight = weight,
+                                       .bias = bias,
+                                       .initial_states = window2.view().transposed(1, 2),
+                                       .y = convolved,
+                                       .final_states = window2.view().transposed(1, 2)});
+        const in<E, 3> c = std::as_const(convolved).view();
+        ops::ssd<E> scan;
+        scan.x = c.slice(2, 0, d).split(2, p), scan.dt = op.dt, scan.A = A;
+        scan.B = c.slice(2, d, groups * n).split(2, n);
+        scan.C = c.slice(2, d + groups * n, groups * n).split(2, n);
+        scan.D = D, scan.dt_bias = dt_bias, scan.initial_states = state2;
+        scan.dt_softplus = true, scan.dt_min = op.dt_min, scan.dt_max = op.dt_max;
+        scan.y = y2.view().split(2, p), scan.final_states = state2;
+        run(ctx, scan);
+        INFO("batch ", batch, " length ", length, " heads ", heads, " P ", p, " N ", n);
+        const auto differ = [](const auto& a, const auto& b) {
+          const auto one = to_host(a.view()), two = to_host(b.view());
+          index_t count = 0;
+          for (index_t i = 0; i < one.count(); ++i)
+            count += !(double(float(one.data()[i])) == double(float(two.data()[i])));
+          return count;
+        };
+        CHECK(differ(y, y2) == 0);
+        CHECK(differ(state, state2) == 0);
+        CHECK(differ(window, window2) == 0);
+      }
+  // Where there are no warpgroups nothing is preferred; fewer than 16 tokens never.
+  CHECK((done == 0 || done == 2 * 4 * 3));
+  if (backend::kernels::has_warpgroups()) CHECK(done > 0);
 }
 
 TEST_CASE_TEMPLATE("cuda: a row of a batch is what it is alone, if rows are independent", E,

@@ -17,6 +17,7 @@
 #include "mlmamba/backend/cuda/grid.cuh"
 #include "mlmamba/backend/cuda/grid_backward.cuh"
 #include "mlmamba/backend/cuda/mamba2_block_step.cuh"
+#include "mlmamba/backend/cuda/mamba2_scan.cuh"
 #include "mlmamba/backend/cuda/norm.cuh"
 #include "mlmamba/backend/cuda/norm_backward.cuh"
 #include "mlmamba/backend/cuda/patchify.cuh"

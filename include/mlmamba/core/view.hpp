@@ -180,7 +180,7 @@ view<T, 2, M> rows(const view<T, R, M>& v) {
     if (!mergeable && n > 0)
       fail<shape_error>("rows: the leading axes of a strided view ", to_string(v),
                         " cannot be merged; wanted is one stride over all rows");
-    if (first) row = v.size[R - 1] * v.stride[R - 1];
+    if (first) row = v.stride[R - 2];  // of one row: as if there were more
     return view<T, 2, M>(v.data, shape<2>{{n, v.size[R - 1]}}, shape<2>{{row, v.stride[R - 1]}});
   }
 }

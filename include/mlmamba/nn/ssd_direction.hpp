@@ -7,6 +7,7 @@
 #include "mlmamba/nn/causal_conv.hpp"
 #include "mlmamba/nn/functional.hpp"
 #include "mlmamba/nn/mixer_config.hpp"
+#include "mlmamba/ops/mamba2_scan.hpp"
 #include "mlmamba/ops/ssd.hpp"
 
 namespace mlmamba::nn {
@@ -59,6 +60,8 @@ struct ssd_direction {
   /// From the zero state (state null), or continuing `state` and leaving the new one in it.
   out<E, 3> forward(context_of<E>& ctx, in<E, 3> xBC, in<E, 3> dt, in<E, 3> z, saved& s,
                     ssd_state<E>* state = nullptr) const {
+    out<E, 3> y = ctx.template make<E, 3>({{xBC.size[0], xBC.size[1], config.scanned()}});
+    if (state && !z && scan_onto(ctx, xBC, dt, y, *state)) return y;
     s.xBC = xBC, s.dt = dt, s.z = z;
     s.rate = rate(ctx);
     out<E, 3> convolved = ctx.template make<E, 3>(xBC.shape());
@@ -67,7 +70,6 @@ struct ssd_direction {
         .x = xBC, .weight = conv1d.matrix(), .bias = conv1d.bias.value, .y = convolved};
     if (state) conv.initial_states = state->window(), conv.final_states = state->window();
     run(ctx, conv);
-    out<E, 3> y = ctx.template make<E, 3>({{xBC.size[0], xBC.size[1], config.scanned()}});
     ops::ssd<E> op;
     set_inputs(op, s);
     op.y = heads(y);
@@ -144,6 +146,33 @@ struct ssd_direction {
   }
 
  private:
+  /// Continues the state at once, where the backend would rather do that than its parts. False:
+  /// nothing was done.
+  bool scan_onto([[maybe_unused]] context_of<E>& ctx, [[maybe_unused]] in<E, 3> xBC,
+                 [[maybe_unused]] in<E, 3> dt, [[maybe_unused]] out<E, 3> y,
+                 [[maybe_unused]] ssd_state<E>& state) const {
+    if constexpr (requires(const ops::mamba2_scan<E>& op) { prefers(ctx, op); }) {
+      const mixer_config& c = config;
+      const ops::mamba2_scan<E> op{.xBC = xBC,
+                                   .dt = dt,
+                                   .window = state.window(),
+                                   .conv_weight = conv1d.matrix(),
+                                   .conv_bias = conv1d.bias.value,
+                                   .state = state.ssm,
+                                   .A_log = A_log.value,
+                                   .dt_bias = dt_bias.value,
+                                   .D = skip(in_accum<E, 1>(D.value.view())),
+                                   .y = y,
+                                   .groups = c.ngroups,
+                                   .dt_min = typename E::real(c.dt_limit_low),
+                                   .dt_max = typename E::real(c.dt_limit_high),
+                                   .chunk_size = c.chunk_size};
+      if (!prefers(ctx, op)) return false;
+      run(ctx, op);
+      return true;
+    }
+    return false;
+  }
   in_accum<E, 1> rate(context_of<E>& ctx) const {
     out_accum<E, 1> r = ctx.template make_accum<E, 1>({{config.nheads()}});
     run(ctx, ops::negative_exp<E>{.x = A_log.value, .y = r});

@@ -47,14 +47,13 @@ inline constexpr int conv_channels = 2;
 /// values stay in registers; the next tokens are read while it works on these. The thread of the
 /// first tokens writes the final states too: nobody else reads the initial ones, which may be them.
 template <class Width, class Activated, class E>
-__global__ void __launch_bounds__(block_threads, 4)
-    causal_conv1d_pieces_kernel(const ops::causal_conv1d<E> op, const index_t run) {
+__device__ void causal_conv1d_walk(const ops::causal_conv1d<E>& op, index_t run, index_t thread) {
   using A = typename E::accum;
   using V = typename E::value;
   constexpr int width = Width::value, before = width - 1, count = conv_channels, ahead = 8;
   const index_t length = op.x.size[1], pieces = op.x.size[2] / count;
   const index_t runs = (length + run - 1) / run;
-  index_t b = thread_index();
+  index_t b = thread;
   if (b >= op.x.size[0] * runs * pieces) return;
   const index_t d = take_index(b, pieces) * count, begin = take_index(b, runs) * run;
   const int tokens = int(length - begin < run ? length - begin : run);
@@ -127,6 +126,32 @@ __global__ void __launch_bounds__(block_threads, 4)
       put(left);
     }
   }
+}
+
+template <class E>
+struct conv_walk_plan {
+  static constexpr const char* name = ops::causal_conv1d<E>::name;
+  ops::causal_conv1d<E> op;
+  index_t run;
+
+  index_t threads() const {
+    return op.x.size[0] * (op.x.size[2] / conv_channels) * ((op.x.size[1] + run - 1) / run);
+  }
+};
+template <class Width, class Activated, class E>
+__global__ void __launch_bounds__(block_threads, 4)
+    causal_conv1d_pieces_kernel(const conv_walk_plan<E> plan) {
+  wait_for_launch_before();
+  causal_conv1d_walk<Width, Activated>(plan.op, plan.run, thread_index());
+}
+
+/// 64 tokens a thread, which reads three more; fewer if that would leave multiprocessors idle.
+template <class E>
+conv_walk_plan<E> plan_conv_walk(const context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
+  conv_walk_plan<E> plan{op, 64};
+  while (plan.run > 8 && plan.threads() < index_t(ctx.multiprocessors) * 4 * block_threads)
+    plan.run /= 2;
+  return plan;
 }
 
 template <class E>
@@ -229,20 +254,14 @@ template <class E>
 void execute(context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
   bool final_states = bool(op.final_states);
   if (kernels::conv_in_pieces(op)) {  // the width of all published models
-    // 64 tokens a thread, which reads three more; fewer if that would leave multiprocessors idle.
-    const index_t rows = op.x.size[0] * (op.x.size[2] / kernels::conv_channels);
-    const index_t busy = index_t(ctx.multiprocessors) * 4 * kernels::block_threads;
-    index_t run = 64;
-    while (run > 8 && rows * ((op.x.size[1] + run - 1) / run) < busy) run /= 2;
-    const index_t runs = (op.x.size[1] + run - 1) / run;
+    const auto plan = kernels::plan_conv_walk(ctx, op);
     final_states = final_states && op.x.size[1] < op.weight.size[1] - 1;
     const auto launch = [&](auto activated) {
-      const index_t threads = rows * runs;
-      if (threads == 0) return;
-      kernels::causal_conv1d_pieces_kernel<kernels::constant<4>, decltype(activated), E>
-          <<<kernels::blocks_for(threads, kernels::block_threads), kernels::block_threads, 0,
-             ctx.stream>>>(op, run);
-      kernels::launched(op.name);
+      kernels::launch_early(
+          ctx, op.name,
+          kernels::causal_conv1d_pieces_kernel<kernels::constant<4>, decltype(activated), E>,
+          kernels::blocks_for(plan.threads(), kernels::block_threads), kernels::block_threads, 0,
+          plan);
     };
     if (op.activation == activation::none) {
       launch(kernels::constant<0>{});

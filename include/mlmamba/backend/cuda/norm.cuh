@@ -92,58 +92,67 @@ inline constexpr int gated_norm_threads = 640;  ///< 5120 channels are 640 piece
 __device__ inline float inverse_root(float x) { return rsqrtf(x); }
 __device__ inline double inverse_root(double x) { return 1.0 / math::sqrt(x); }
 
-/// The same with each element read once: a block has one group of one row, a thread `Per` pieces of
-/// it. Memory is idle while a block computes, and there is room for few: the way from the last load
-/// to the first store is short.
-template <class Per, class E>
+/// The same with each element read once: a block has one group of one row after another, a thread
+/// `Per` pieces of it. `Before`: norm_before_gate. The next row is on its way while this one is
+/// worked on: memory would idle else, for there is room for few blocks.
+template <class Per, class Before, class E>
 __global__ void __launch_bounds__(gated_norm_threads, Per::value == 1 ? 2 : 1)
     gated_rms_norm_pieces_kernel(const ops::gated_rms_norm<E> op) {
   using A = typename E::accum;
   using V = typename E::value;
   constexpr int per = Per::value, count = piece<V>::count;
-  __shared__ A shared[warp_size];
+  __shared__ A shared[2][warp_size];
   const int width = int(op.x.size[1]), group = op.group_size == 0 ? width : int(op.group_size);
-  index_t t = blockIdx.x;
-  const int g = int(take_index(t, width / group)), from = g * group;
+  const index_t groups = width / group, all = op.x.size[0] * groups;
   const auto place = [&](int k) { return int(k * blockDim.x + threadIdx.x) * count; };
   wait_for_launch_before();
-  const V *x = &op.x(t, from), *z = op.z ? &op.z(t, from) : nullptr;
-  piece<V> pieces[2][per];
+  piece<V> x[per], z[per];
+  const auto read = [&](index_t t) {
+    const index_t from = take_index(t, groups) * group;
 #pragma unroll
-  for (int k = 0; k < per; ++k) {
-    if (place(k) >= group) break;
-    pieces[0][k] = *reinterpret_cast<const piece<V>*>(x + place(k));
-    if (z) pieces[1][k] = *reinterpret_cast<const piece<V>*>(z + place(k));
-  }
-  A u[per][count], sum = 0;
-#pragma unroll
-  for (int k = 0; k < per; ++k) {
-    if (place(k) >= group) break;
-#pragma unroll
-    for (int i = 0; i < count; ++i) {
-      u[k][i] = A(pieces[0][k].at[i]);
-      if (z && !op.norm_before_gate) u[k][i] *= silu_as<V>(A(pieces[1][k].at[i]));
-      sum += u[k][i] * u[k][i];
+    for (int k = 0; k < per; ++k) {
+      if (place(k) >= group) break;
+      x[k] = *reinterpret_cast<const piece<V>*>(&op.x(t, from) + place(k));
+      if (op.z) z[k] = *reinterpret_cast<const piece<V>*>(&op.z(t, from) + place(k));
     }
-  }
-  sum = warp_sum(sum);
-  if (lane_index() == 0) shared[warp_index()] = sum;
-  __syncthreads();
-  sum = warp_sum(lane_index() < int(blockDim.x) / warp_size ? shared[lane_index()] : A(0));
-  const A rstd = inverse_root(sum / A(group) + A(op.epsilon));
+  };
+  read(blockIdx.x);
+  for (index_t row = blockIdx.x, turn = 0; row < all; row += gridDim.x, turn ^= 1) {
+    A u[per][count], sum = 0;
+    piece<V> gate[Before::value ? per : 1];
 #pragma unroll
-  for (int k = 0; k < per; ++k) {
-    if (place(k) >= group) break;
-    A weight[count];
-    if (op.weight) read_piece(weight, &op.weight(from + place(k)));
+    for (int k = 0; k < per; ++k) {
+      if (place(k) >= group) break;
 #pragma unroll
-    for (int i = 0; i < count; ++i) {
-      u[k][i] *= op.weight ? rstd * weight[i] : rstd;
-      if (z && op.norm_before_gate) u[k][i] *= silu_as<V>(A(pieces[1][k].at[i]));
+      for (int i = 0; i < count; ++i) {
+        u[k][i] = A(x[k].at[i]);
+        if (!Before::value && op.z) u[k][i] *= silu_as<V>(A(z[k].at[i]));
+        sum += u[k][i] * u[k][i];
+      }
+      if constexpr (Before::value) gate[k] = z[k];
     }
-    write_piece(&op.y(t, from + place(k)), u[k]);
+    if (row + gridDim.x < all) read(row + gridDim.x);
+    sum = warp_sum(sum);
+    if (lane_index() == 0) shared[turn][warp_index()] = sum;  // those of the row before: other half
+    __syncthreads();
+    sum = warp_sum(lane_index() < int(blockDim.x) / warp_size ? shared[turn][lane_index()] : A(0));
+    const A rstd = inverse_root(sum / A(group) + A(op.epsilon));
+    index_t t = row;
+    const index_t g = take_index(t, groups), from = g * group;
+#pragma unroll
+    for (int k = 0; k < per; ++k) {
+      if (place(k) >= group) break;
+      A weight[count];
+      if (op.weight) read_piece(weight, &op.weight(from + place(k)));
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        u[k][i] *= op.weight ? rstd * weight[i] : rstd;
+        if (Before::value && op.z) u[k][i] *= silu_as<V>(A(gate[k].at[i]));
+      }
+      write_piece(&op.y(t, from + place(k)), u[k]);
+    }
+    if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
   }
-  if (op.rstd && threadIdx.x == 0) op.rstd(t, g) = rstd;
 }
 
 /// Launches it if operands are aligned and the group is not too wide; says whether.
@@ -154,11 +163,17 @@ bool launch_gated_rms_norm_pieces(context<cuda>& ctx, const ops::gated_rms_norm<
   if (group % count != 0 || pieces > 2 * most || op.x.size[1] > 1 << 30 || !in_pieces(op.x) ||
       !in_pieces(op.z) || !in_pieces(op.y) || !in_pieces(op.weight, 4))
     return false;
-  const auto launch = [&](auto per) {
+  const auto launch_as = [&](auto per, auto before) {
     const index_t warps = ((pieces + per.value - 1) / per.value + warp_size - 1) / warp_size;
-    launch_early(ctx, op.name, gated_rms_norm_pieces_kernel<decltype(per), E>,
-                 blocks_for(op.x.size[0] * groups, 1), unsigned(warps * warp_size), 0, op);
+    const index_t room = (per.value == 1 ? 2 : 1) * most / warp_size / warps * ctx.multiprocessors;
+    launch_early(ctx, op.name, gated_rms_norm_pieces_kernel<decltype(per), decltype(before), E>,
+                 blocks_for(std::min(op.x.size[0] * groups, room), 1), unsigned(warps * warp_size),
+                 0, op);
     return true;
+  };
+  const auto launch = [&](auto per) {
+    return op.norm_before_gate && op.z ? launch_as(per, constant<1>{})
+                                       : launch_as(per, constant<0>{});
   };
   if (op.x.size[0] == 0) return true;
   return pieces <= most ? launch(constant<1>{}) : launch(constant<2>{});

@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(block_threads) row_norm_kernel(const Op op) {
   if (threads == warp_size && t >= op.x.size[0]) return;  // all lanes of a warp agree
   const int i = int(threadIdx.x) % threads;
   const auto place = [&](int k) { return (i + k * threads) * count; };
+  wait_for_launch_before();
   const auto sum_of = [&](A v) {
     if constexpr (threads == warp_size) return warp_sum(v);
     return block_sum(v, shared);
@@ -99,9 +100,8 @@ bool launch_row_norm(context<cuda>& ctx, const Op& op) {
     if (!fits || width == 0) return false;
     if (rows == 0) return true;
     const auto launch = [&](auto per, auto threads) {
-      row_norm_kernel<decltype(per), decltype(threads), Op, Value, X>
-          <<<blocks_for(rows * threads.value, block_threads), block_threads, 0, ctx.stream>>>(op);
-      launched(op.name);
+      launch_early(ctx, op.name, row_norm_kernel<decltype(per), decltype(threads), Op, Value, X>,
+                   blocks_for(rows * threads.value, block_threads), block_threads, 0, op);
       return true;
     };
     const index_t pieces = width / row_norm_count;

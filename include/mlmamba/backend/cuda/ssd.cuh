@@ -200,39 +200,23 @@ inline index_t ssd_segments(index_t blocks, index_t chunks, int multiprocessors)
 
 template <class E>
 void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
+  if (ssd_in_pairs(op)) return run_ssd_pairs(ctx, op);
   const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
-                n = op.state_size(), g = op.groups(), chunks = (l + ssd_tile - 1) / ssd_tile;
-  const bool in_pairs = n > 64 && has_warpgroups();
+                n = op.state_size(), chunks = (l + ssd_tile - 1) / ssd_tile;
   auto frame = ctx.scratch.make_frame();
-  const index_t p_tiles = (p + ssd_tile - 1) / ssd_tile;
-  // A multiprocessor has room for two heads either way.
-  const index_t pairs = g * ((h / g + ssd_pair - 1) / ssd_pair);
-  const index_t batch = ctx.independent_rows ? 1 : b;
-  const index_t blocks = batch * p_tiles * (in_pairs ? ssd_pair * pairs : h);
+  const index_t blocks = (ctx.independent_rows ? 1 : b) * (p + ssd_tile - 1) / ssd_tile * h;
   const index_t segments = ssd_segments(blocks, chunks, ctx.multiprocessors);
-  index_t per = (chunks + segments - 1) / segments, pieces = 1;
-  if (in_pairs && segments > 1) {
-    const index_t room = 4 * index_t(ctx.multiprocessors) / (blocks * (segments - 1));
-    pieces = std::max<index_t>(std::min(room, per), 1);
-    per = (per + pieces - 1) / pieces * pieces;
-  }
+  const index_t per = (chunks + segments - 1) / segments;
   const auto make = [&](index_t count) {
     return ctx.scratch.template make<float>(shape<1>{{count}}).data;
   };
   ssd_plan<E> plan{op, per * ssd_tile, (chunks + per - 1) / per};
   plan.tokens = make(b * chunks * h * ssd_tokens_size(op));
   if (plan.chunks > 1) {
-    const index_t ends = in_pairs ? (plan.chunks - 1) * pieces + 1 : plan.chunks;
-    if (in_pairs && ends - 1 <= ssd_most_joined) {
-      plan.pieces = pieces;
-      plan.ends = ctx.scratch.template make<float>(shape<5>{{b, ends, h, p_tiles * ssd_tile, 128}});
-    } else {
-      plan.ends = ctx.scratch.template make<float>(shape<5>{{b, ends, h, p, n}});
-    }
-    plan.decay = ctx.scratch.template make<float>(shape<3>{{b, ends, h}});
+    plan.ends = ctx.scratch.template make<float>(shape<5>{{b, plan.chunks, h, p, n}});
+    plan.decay = ctx.scratch.template make<float>(shape<3>{{b, plan.chunks, h}});
   }
-  if (in_pairs) return launch_ssd_pairs(ctx, plan, pieces);
-  plan.scores = make(b * chunks * g * ssd_scores_size);
+  plan.scores = make(b * chunks * op.groups() * ssd_scores_size);
   if (n <= 32) {
     launch_ssd_tiles<constant<2>>(ctx, plan);
   } else if (n <= 64) {

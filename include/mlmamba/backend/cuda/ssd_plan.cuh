@@ -24,7 +24,10 @@ struct ssd_plan {
   view<typename E::accum, 4, memory::device> partial;  // (B, L, H, P), if N needs several launches
   index_t first_n = 0;                                 // the elements of the state of this launch
   float *scores = nullptr, *tokens = nullptr;          // C B^T, decays (ssd_tokens.cuh)
-  index_t pieces = 0;  // whose ends make a segment's, if launch 3 does the work of launch 2
+  // By pairs of heads (ssd_pairs.cuh): a chunk's end is made of those of `pieces` of `piece`
+  // tokens; if `joins`, launch 3 does the work of launch 2.
+  index_t pieces = 1, piece = 0;
+  bool joins = false;
 };
 
 template <class E>

@@ -33,25 +33,30 @@ MLMAMBA_HD index_t ssd_tokens_size(const ops::ssd_inputs<E>& op) {
 
 inline constexpr int ssd_tokens_heads = 16;  ///< of a block of ssd_tokens_kernel
 
-/// A block has 16 heads of one chunk, a warp two of them; a lane has tokens 2 lane and 2 lane + 1.
 template <class E>
 struct ssd_tokens_plan {
   static constexpr const char* name = "ssd";
   ops::ssd_inputs<E> op;
   float* tokens;  // (B, chunks of 64, H, ssd_tokens_size)
+
+  index_t blocks() const {
+    return op.x.size[0] * ((op.x.size[1] + ssd_tile - 1) / ssd_tile) *
+           ((op.x.size[2] + ssd_tokens_heads - 1) / ssd_tokens_heads);
+  }
 };
 
-template <class E>
-__global__ void __launch_bounds__(block_threads) ssd_tokens_kernel(const ssd_tokens_plan<E> plan) {
+/// A block has 16 heads of one chunk, a warp two of them; a lane has tokens 2 lane and 2 lane + 1.
+/// Rates: 0: A is given, 1: log(-A) is.
+template <class Rates, class E>
+__device__ void ssd_tokens_block(const ssd_tokens_plan<E>& plan, index_t block) {
   constexpr int some = ssd_tokens_heads;
   __shared__ float steps[some][ssd_tile + 1];
   const ops::ssd_inputs<E>& op = plan.op;
   const index_t length = op.x.size[1], heads = op.x.size[2];
   const index_t chunks = (length + ssd_tile - 1) / ssd_tile;
-  index_t b = blockIdx.x;
+  index_t b = block;
   const index_t h0 = take_index(b, (heads + some - 1) / some) * some, c = take_index(b, chunks),
                 t0 = c * ssd_tile;
-  wait_for_launch_before();
   for (int e = int(threadIdx.x); e < some * ssd_tile; e += block_threads) {
     const int h = e % some, t = e / some;
     const bool there = h0 + h < heads && t0 + t < length;
@@ -79,7 +84,8 @@ __global__ void __launch_bounds__(block_threads) ssd_tokens_kernel(const ssd_tok
   for (int i = warp_index(); i < some; i += block_threads / warp_size) {
     const index_t h = h0 + i;
     if (h >= heads) return;
-    const float rate = op.A(h) * 1.44269504f;  // to base 2
+    const float a_of_h = Rates::value == 1 ? -math::exp(op.A(h)) : op.A(h);
+    const float rate = a_of_h * 1.44269504f;  // to base 2
     const float dt[2] = {steps[i][2 * lane], steps[i][2 * lane + 1]};
     float decay[2] = {dt[0] * rate, dt[1] * rate};
 #pragma unroll
@@ -106,6 +112,12 @@ __global__ void __launch_bounds__(block_threads) ssd_tokens_kernel(const ssd_tok
         sequence[1] == current ? dt[1] * power_of_2(last - a[1]) : 0.0f);
     if (op.seq_idx) put(4, __int_as_float(sequence[0]), __int_as_float(sequence[1]));
   }
+}
+
+template <class E>
+__global__ void __launch_bounds__(block_threads) ssd_tokens_kernel(const ssd_tokens_plan<E> plan) {
+  wait_for_launch_before();
+  ssd_tokens_block<constant<0>>(plan, blockIdx.x);
 }
 
 /// C B^T of the tokens of each chunk, once for all heads of a group, in the order in which the
@@ -174,12 +186,9 @@ __global__ void __launch_bounds__(ssd_tile_threads) ssd_scores_kernel(const ssd_
 /// Fills tokens (B, chunks, H, ssd_tokens_size).
 template <class E>
 void launch_ssd_steps(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* tokens) {
-  constexpr index_t some = ssd_tokens_heads;
-  const index_t b = op.x.size[0], h = op.x.size[2],
-                chunks = (op.x.size[1] + ssd_tile - 1) / ssd_tile;
-  launch_early(ctx, "ssd", ssd_tokens_kernel<E>,
-               blocks_for(b * chunks * ((h + some - 1) / some), 1), block_threads, 0,
-               ssd_tokens_plan<E>{op, tokens});
+  const ssd_tokens_plan<E> plan{op, tokens};
+  launch_early(ctx, "ssd", ssd_tokens_kernel<E>, blocks_for(plan.blocks(), 1), block_threads, 0,
+               plan);
 }
 
 /// The same, and scores (B, chunks, G, ssd_scores_size).

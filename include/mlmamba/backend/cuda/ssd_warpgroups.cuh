@@ -42,15 +42,19 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
   const ops::ssd<E>& op = plan.op;
   const index_t length = op.x.size[1], heads = op.x.size[2], groups = op.B.size[2];
   const int width = int(op.x.size[3]), states = int(op.B.size[3]);
-  const index_t segments = ends ? plan.chunks - 1 : plan.chunks;
+  const index_t segments = ends ? (plan.chunks - 1) * plan.pieces : plan.chunks;
   const index_t in_group = heads / groups, pairs = (in_group + ssd_pair - 1) / ssd_pair;
   index_t b = blockIdx.x;
   const index_t p_tile = take_index(b, (width + ssd_tile - 1) / ssd_tile),
                 pair_index = take_index(b, pairs), g = take_index(b, groups),
                 segment = take_index(b, segments);
   const int p0 = int(p_tile) * ssd_tile, columns = width - p0 < ssd_tile ? width - p0 : ssd_tile;
-  const index_t begin = segment * plan.chunk,
-                end = begin + plan.chunk < length ? begin + plan.chunk : length;
+  const index_t begin =
+      ends ? segment / plan.pieces * plan.chunk + segment % plan.pieces * plan.piece
+           : segment * plan.chunk;
+  index_t end = (ends ? segment / plan.pieces : segment) * plan.chunk + plan.chunk;
+  if (ends && end > begin + plan.piece) end = begin + plan.piece;
+  if (end > length) end = length;
   const int chunks = int((end - begin + ssd_tile - 1) / ssd_tile);
   const int warp = __shfl_sync(all_lanes, warp_index(), 0);  // known to be one for the warp
   const int lane = lane_index(), row = lane >> 2, pair = 2 * (lane & 3);
@@ -169,19 +173,20 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
     }
   };
   if constexpr (ends) {
-    if (plan.pieces > 0 && segment == 0 && op.initial_states) {
+    if (segment == 0 && op.initial_states) {
       each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
       if (writes) write_part(segments);  // the last segment may write it before others read it
     }
   } else {
-    if (plan.pieces > 0 && segment > 0) {
+    if (plan.chunks == 1) {
+      if (op.initial_states)
+        each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
+    } else if (!plan.joins) {
+      add_part(segment * plan.pieces, 0.0f);
+    } else if (segment > 0) {
       for (index_t e = 0; e < segment * plan.pieces; ++e) add_part(e, plan.decay(b, e, h));
-    } else if (plan.pieces > 0) {
-      if (op.initial_states) add_part(plan.ends.size[1] - 1, 0.0f);
-    } else if (plan.chunks > 1 && plan.pieces == 0) {
-      each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], read);
     } else if (op.initial_states) {
-      each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
+      add_part(plan.ends.size[1] - 1, 0.0f);
     }
   }
   const unsigned state_place = stored_at(s.S[mine], 16 * quarter);
@@ -352,11 +357,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
 
   if (!writes) return;
   if constexpr (ends) {
-    if (plan.pieces > 0) {
-      write_part(segment);
-    } else {
-      each_state(&plan.ends(b, segment, h, p0, 0), plan.ends.stride[3], write);
-    }
+    write_part(segment);
     if (p_tile == 0 && threadIdx.x % 128 == 0) plan.decay(b, segment, h) = total;
   } else if (op.final_states && segment + 1 == plan.chunks) {
     each_state(&op.final_states(b, h, p0, 0), op.final_states.stride[2], write);

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// What a Mamba-2 mixer does between its projections, for backends that have it in fewer pieces than
+// its parts.
+#pragma once
+
+#include "mlmamba/core/check.hpp"
+#include "mlmamba/core/context.hpp"
+
+namespace mlmamba::ops {
+
+/// Tokens of a sequence through the convolution and the scan of a Mamba-2 mixer, without gate; the
+/// window and the state are continued in place.
+///
+///   (x, B, C) = silu(causal_conv1d(window, xBC))
+///   y         = ssd(state, x, softplus(dt + dt_bias) within its limits, -exp(A_log), B, C, D)
+///
+/// Optional  a backend without it lacks nothing: modules run the parts. A backend that has it also
+///           has prefers(ctx, op), which says whether it is to run instead of them
+/// Shapes    xBC (B, L, d + 2 G N) with d = H P; dt (B, L, H); window (B, d + 2 G N, W - 1);
+///           conv_weight (d + 2 G N, W); state (B, H, P, N); A_log, dt_bias (H); D (H, P);
+///           y (B, L, d)
+/// Numerics  as causal_conv1d and ssd, which give the same bits
+template <engine E>
+struct mamba2_scan {
+  static constexpr const char* name = "mamba2_scan";
+  using real = typename E::real;
+  in<E, 3> xBC{}, dt{};
+  out<E, 3> window{};
+  in_accum<E, 2> conv_weight{};
+  in_accum<E, 1> conv_bias{};  // or empty
+  out_accum<E, 4> state{};
+  in_accum<E, 1> A_log{}, dt_bias{};
+  in_accum<E, 2> D{};
+  out<E, 3> y{};
+  index_t groups = 1;
+  real dt_min = 0, dt_max = std::numeric_limits<real>::infinity();
+  index_t chunk_size = 0;  ///< see ssd_inputs
+
+  index_t heads() const { return state.size[1]; }
+  index_t scanned() const { return state.size[1] * state.size[2]; }
+  index_t channels() const { return scanned() + 2 * groups * state.size[3]; }
+
+  void check() const {
+    check::given(name, "xBC", xBC);
+    const index_t b = xBC.size[0], l = xBC.size[1];
+    check::size(name, "state", state, shape<4>{{b, check::any, check::any, check::any}});
+    check::that(groups > 0 && heads() % groups == 0, name,
+                "there are " + std::to_string(heads()) + " heads and " + std::to_string(groups) +
+                    " groups; wanted is a number of groups that divides the heads");
+    check::size(name, "xBC", xBC, shape<3>{{b, l, channels()}});
+    check::size(name, "dt", dt, shape<3>{{b, l, heads()}});
+    check::size(name, "conv_weight", conv_weight, shape<2>{{channels(), check::any}});
+    check::size(name, "window", window, shape<3>{{b, channels(), conv_weight.size[1] - 1}});
+    check::size_if_given(name, "conv_bias", conv_bias, shape<1>{{channels()}});
+    check::size(name, "A_log", A_log, shape<1>{{heads()}});
+    check::size(name, "dt_bias", dt_bias, shape<1>{{heads()}});
+    check::size(name, "D", D, shape<2>{{heads(), state.size[2]}});
+    check::size(name, "y", y, shape<3>{{b, l, scanned()}});
+    check::unit_stride(name, "xBC", xBC);
+    check::unit_stride(name, "y", y);
+    check::unit_stride(name, "state", state);
+  }
+  double flops() const {
+    return (2.0 * double(conv_weight.size[1]) + 8.0) * double(xBC.count()) +
+           (5.0 * double(state.size[3]) + 4.0) * double(y.count());
+  }
+  double bytes() const {
+    return check::total_bytes(xBC, dt, window, window, conv_weight, state, state, y);
+  }
+};
+
+}  // namespace mlmamba::ops
