@@ -9,7 +9,7 @@
 #include <array>
 #include <map>
 
-#include "mlmamba/backend/cuda/memory.cuh"
+#include "mlmamba/backend/cuda/cublas_trial.cuh"
 
 namespace mlmamba::backend::kernels {
 
@@ -26,7 +26,8 @@ inline void cublas_check(cublasStatus_t s, const char* what) {
 /// for 1024 rows costs up to 30 % with 734); with `independent_rows` never from M: what a row of y
 /// is does not depend on how many rows there are.
 /// (M counts only if x is stored transposed, since there it is a stride.) Choices are kept, so that
-/// a product of a known kind costs no search.
+/// a product of a known kind costs no search. The first product of a kind, if it is of middle size
+/// and not captured, tries some algorithms: one with the same bits may be faster.
 /// Numerics  sums in f32 (no TF32), rounded once to the type of y
 class matrix_products {
  public:
@@ -79,7 +80,8 @@ class matrix_products {
       set(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, y.type);
     }
 
-    const cublasLtMatmulAlgo_t* algorithm = choose(desc, x, w, y, m, n, k, many, bias != nullptr);
+    const cublasLtMatmulAlgo_t* algorithm =
+        choose(stream, desc, x, w, y, m, n, k, many, bias != nullptr);
     if (!algorithm) return false;
 
     layout a = operand_layout(w, n, k, w.leading), b = operand_layout(x, m, k, x.leading);
@@ -150,9 +152,21 @@ class matrix_products {
     return (m + step - 1) / step * step;
   }
 
-  const cublasLtMatmulAlgo_t* choose(cublasLtMatmulDescOpaque_t& desc, const operand& x,
-                                     const operand& w, const result& y, index_t m, index_t n,
-                                     index_t k, const batch& many, bool with_bias) {
+  /// Smaller ones take no time, larger ones have so many waves that the choice matters little.
+  bool worth_a_trial(cudaStream_t stream, const operand& x, const operand& w, index_t m, index_t n,
+                     index_t k) const {
+    const double flops = 2.0 * double(m) * double(n) * double(k);
+    if (independent_rows_ || !x.k_contiguous || !w.k_contiguous || flops < 1e9 || flops > 3e11 ||
+        double(m + n) * double(k) + 2.0 * double(m) * double(n) > 3e8)
+      return false;
+    cudaStreamCaptureStatus captured;
+    return cudaStreamIsCapturing(stream, &captured) == cudaSuccess &&
+           captured == cudaStreamCaptureStatusNone;
+  }
+
+  const cublasLtMatmulAlgo_t* choose(cudaStream_t stream, cublasLtMatmulDescOpaque_t& desc,
+                                     const operand& x, const operand& w, const result& y, index_t m,
+                                     index_t n, index_t k, const batch& many, bool with_bias) {
     const index_t count = many.count > 1 ? 16 : 1;  // the usual number of products
     const index_t rows = x.k_contiguous ? usual_rows(m) : m;
     const std::uint32_t align_x = alignment(x.data, x.type, x.leading),
@@ -188,13 +202,27 @@ class matrix_products {
     layout a = operand_layout(w, n, k, w.leading), b = operand_layout(x, rows, k, x.leading);
     layout c = layout_of(y.type, n, rows, y.leading);
     repeat(a, count, many.w), repeat(b, count, many.x), repeat(c, count, many.y);
-    cublasLtMatmulHeuristicResult_t best{};
+    constexpr int most = 8;
+    cublasLtMatmulHeuristicResult_t some[most]{};
     int found = 0;
+    const bool tries = count == 1 && worth_a_trial(stream, x, w, rows, n, k);
     const cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(handle_.get(), &desc, &a, &b, &c, &c,
-                                                            &want, 1, &best, &found);
+                                                            &want, tries ? most : 1, some, &found);
     if (s != CUBLAS_STATUS_NOT_SUPPORTED) cublas_check(s, "gemm: choosing an algorithm");
-    const bool ok = s == CUBLAS_STATUS_SUCCESS && found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
-    const auto at = choices_.insert({what, {best.algo, ok}}).first;
+    const bool ok =
+        s == CUBLAS_STATUS_SUCCESS && found > 0 && some[0].state == CUBLAS_STATUS_SUCCESS;
+    int chosen = 0;
+    if (ok && tries) {
+      const auto elements = [&](const operand& v, index_t r) {
+        return std::size_t(v.leading) * std::size_t(v.k_contiguous ? r : k);
+      };
+      chosen = product_trial({handle_.get(), desc, a, b, c, w.type, x.type, y.type, elements(w, n),
+                              elements(x, rows), std::size_t(y.leading) * std::size_t(rows),
+                              std::size_t(with_bias ? n : 0), workspace_.get(), workspace_bytes_},
+                             stream)
+                   .fastest(some, found);
+    }
+    const auto at = choices_.insert({what, {some[chosen].algo, ok}}).first;
     return ok ? &at->second.algorithm : nullptr;
   }
 

@@ -80,6 +80,28 @@ __device__ inline void wait_for_launch_before() {
 #endif
 }
 
+/// After a block has written something: whoever sees the flag sees that too. Flags are zero before.
+__device__ inline void raise_flag(int* flag) {
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) asm volatile("st.release.gpu.global.s32 [%0], 1;\n" ::"l"(flag) : "memory");
+}
+/// Waits, with the whole block, for `count` flags, `apart` from each other, that blocks with
+/// smaller indices raise without waiting for others: these have begun before, so that they will.
+/// What they wrote must be read past the multiprocessor's own cache (__ldcg).
+__device__ inline void wait_for_flags(const int* flags, int count, index_t apart) {
+  for (int i = int(threadIdx.x); i < count; i += int(blockDim.x)) {
+    int there;
+    do {
+      asm volatile("ld.acquire.gpu.global.s32 %0, [%1];\n"
+                   : "=r"(there)
+                   : "l"(flags + i * apart)
+                   : "memory");
+    } while (there == 0);
+  }
+  __syncthreads();
+}
+
 __device__ inline index_t thread_index() { return index_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int lane_index() { return int(threadIdx.x) % warp_size; }
 __device__ inline int warp_index() { return int(threadIdx.x) / warp_size; }

@@ -85,17 +85,14 @@ void execute(context<cuda>& ctx, const ops::mamba2_scan<E>& op) {
     auto frame = ctx.scratch.make_frame();
     const auto convolved = ctx.template make<E, 3>(op.xBC.shape());
     const ops::ssd<E> scan = scan_of(op, convolved);
-    mamba2_scan_plan<E> plan{plan_conv_walk(ctx, convolution_of(op, convolved)), {scan, nullptr}};
-    const index_t chunks = (op.xBC.size[1] + ssd_tile - 1) / ssd_tile;
-    plan.tokens.tokens = ctx.scratch
-                             .template make<float>(shape<1>{
-                                 {op.xBC.size[0] * chunks * op.heads() * ssd_tokens_size(scan)}})
-                             .data;
+    const ssd_plan<E> pairs = plan_ssd_pairs(ctx, scan);
+    mamba2_scan_plan<E> plan{plan_conv_walk(ctx, convolution_of(op, convolved)),
+                             ssd_tokens_of(pairs)};
     plan.token_blocks = blocks_for(plan.tokens.blocks(), 1);
     launch_early(ctx, op.name, mamba2_before_scan_kernel<E>,
                  plan.token_blocks + blocks_for(plan.conv.threads(), block_threads), block_threads,
                  0, plan);
-    run_ssd_pairs(ctx, scan, plan.tokens.tokens);
+    launch_ssd_pairs(ctx, pairs);
   } else {
     fail<shape_error>("cuda: mamba2_scan: only of bf16");
   }

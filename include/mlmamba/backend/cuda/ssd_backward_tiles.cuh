@@ -352,7 +352,7 @@ void launch_ssd_backward_tiles(context<cuda>& ctx, const ssd_backward_tiles_plan
   const auto& op = plan.op;
   const index_t b = op.x.size[0], h = op.x.size[2], c = plan.chunks, g = op.groups();
   if (N16::value == 8 && has_warpgroups()) {
-    launch_ssd_steps(ctx, op, plan.tokens);
+    launch_ssd_steps(ctx, ssd_tokens_plan<E>{op, plan.tokens});
     launch_ssd_walk(ctx, plan);
     return launch_ssd_gradients(ctx, plan);
   }

@@ -57,55 +57,70 @@ __global__ void __launch_bounds__(block_threads) ssd_pair_join_kernel(const ssd_
   at[last * step] = state;
 }
 
-/// How a sequence is cut: into chunks that keep the multiprocessors busy, no more (each cut costs a
-/// pass for the states), and these into pieces whose ends are computed side by side, since that
-/// needs less room. A function of sizes and of the GPU: runs repeat bit for bit, but rows of
-/// another batch size may be cut elsewhere (unless they are to be independent).
+/// Tokens of a chunk for which one launch does all: ends of longer ones are better computed in
+/// pieces, side by side.
+inline constexpr index_t ssd_longest_at_once = 16 * ssd_tile;
+
+/// Blocks for y of one chunk.
 template <class E>
-void cut_ssd_pairs(const context<cuda>& ctx, ssd_plan<E>& plan) {
-  const auto& n = plan.op.x.size;
-  const index_t tiles = (n[1] + ssd_tile - 1) / ssd_tile, groups = plan.op.groups();
-  const index_t blocks = std::max<index_t>((ctx.independent_rows ? 1 : n[0]) * groups *
-                                               ((n[2] / groups + ssd_pair - 1) / ssd_pair) *
-                                               ((n[3] + ssd_tile - 1) / ssd_tile),
-                                           1);
-  const index_t room = index_t(ctx.multiprocessors) / blocks;
-  const index_t chunks = std::max<index_t>(std::min(room, tiles / 2), 1);
-  const index_t per = (tiles + chunks - 1) / chunks;
-  plan.chunk = per * ssd_tile, plan.chunks = (tiles + per - 1) / per;
-  if (plan.chunks == 1) return;
-  const index_t ends = 2 * index_t(ctx.multiprocessors) / (blocks * (plan.chunks - 1));
-  const index_t piece =
-      (per + std::clamp<index_t>(ends, 1, per) - 1) / std::clamp<index_t>(ends, 1, per);
-  plan.piece = piece * ssd_tile, plan.pieces = (per + piece - 1) / piece;
-  plan.joins = (plan.chunks - 1) * plan.pieces <= ssd_most_joined;
+index_t ssd_pair_blocks(const ops::ssd<E>& op) {
+  const auto& n = op.x.size;
+  return op.groups() * ((n[2] / op.groups() + ssd_pair - 1) / ssd_pair) *
+         ((n[3] + ssd_tile - 1) / ssd_tile);
 }
 
-/// Runs it. `tokens`: if they are there already (launch_ssd_steps).
+/// How a sequence is cut: into chunks that keep the multiprocessors busy, no more (each cut costs a
+/// pass for the states), and these perhaps into pieces whose ends are computed side by side. A
+/// function of sizes and of the GPU: runs repeat bit for bit, but rows of another batch size may be
+/// cut elsewhere (unless they are to be independent). Scratch is of the caller's frame.
 template <class E>
-void run_ssd_pairs(context<cuda>& ctx, const ops::ssd<E>& op, float* tokens = nullptr) {
+ssd_plan<E> plan_ssd_pairs(context<cuda>& ctx, const ops::ssd<E>& op) {
   const auto& n = op.x.size;
-  const index_t p_tiles = (n[3] + ssd_tile - 1) / ssd_tile, groups = op.groups();
-  auto frame = ctx.scratch.make_frame();
   ssd_plan<E> plan{op};
-  cut_ssd_pairs(ctx, plan);
-  plan.tokens = tokens;
-  if (!tokens) {
-    const index_t chunks = (n[1] + ssd_tile - 1) / ssd_tile;
-    plan.tokens =
-        ctx.scratch.template make<float>(shape<1>{{n[0] * chunks * n[2] * ssd_tokens_size(op)}})
-            .data;
-    launch_ssd_steps<E>(ctx, op, plan.tokens);
+  const index_t tiles = (n[1] + ssd_tile - 1) / ssd_tile, of_chunk = ssd_pair_blocks(op);
+  const index_t blocks = std::max<index_t>((ctx.independent_rows ? 1 : n[0]) * of_chunk, 1);
+  const index_t room = std::max<index_t>(ctx.multiprocessors / blocks, 1);
+  const index_t asked = std::clamp<index_t>(tiles / 2, 1, room);
+  const index_t per = (tiles + asked - 1) / asked;
+  plan.chunk = plan.piece = per * ssd_tile, plan.chunks = (tiles + per - 1) / per;
+  plan.joins = true;
+  if (plan.chunks > 1 && plan.chunk > ssd_longest_at_once) {
+    const index_t ends = std::clamp<index_t>(
+        2 * index_t(ctx.multiprocessors) / (blocks * (plan.chunks - 1)), 1, per);
+    const index_t piece = (per + ends - 1) / ends;
+    plan.piece = piece * ssd_tile, plan.pieces = (per + piece - 1) / piece;
+    plan.joins = (plan.chunks - 1) * plan.pieces <= ssd_most_joined;
   }
-  const index_t ends = (plan.chunks - 1) * plan.pieces;
-  if (ends > 0) {  // and one for the initial state
-    plan.ends = ctx.scratch.template make<float>(
-        shape<5>{{n[0], ends + 1, n[2], p_tiles * ssd_tile, 2 * ssd_tile}});
-    plan.decay = ctx.scratch.template make<float>(shape<3>{{n[0], ends, n[2]}});
+  const auto floats = [&](index_t count) {
+    return ctx.scratch.template make<float>(shape<1>{{count}}).data;
+  };
+  plan.tokens = floats(n[0] * tiles * n[2] * ssd_tokens_size(op));
+  if (plan.chunks == 1) return plan;
+  const index_t ends = (plan.chunks - 1) * plan.pieces;  // and one for the initial state
+  plan.ends = ctx.scratch.template make<float>(
+      shape<5>{{n[0], ends + 1, n[2], (n[3] + ssd_tile - 1) / ssd_tile * ssd_tile, 2 * ssd_tile}});
+  plan.decay = ctx.scratch.template make<float>(shape<3>{{n[0], ends, n[2]}});
+  if (plan.chunk <= ssd_longest_at_once) {
+    plan.flag_count = n[0] * plan.chunks * of_chunk;
+    plan.flags = ctx.scratch.template make<int>(shape<1>{{plan.flag_count}}).data;
   }
-  const index_t blocks = n[0] * groups * ((n[2] / groups + ssd_pair - 1) / ssd_pair) * p_tiles;
-  const auto launch = [&](auto kernel, auto only_ends, index_t segments) {
-    constexpr int bytes = int(sizeof(ssd_pair_memory<decltype(only_ends)::value != 0>)) + 1024;
+  return plan;
+}
+
+/// What comes before: fills tokens, and makes the flags zero.
+template <class E>
+ssd_tokens_plan<E> ssd_tokens_of(const ssd_plan<E>& plan) {
+  return {plan.op, plan.tokens, plan.flags, plan.flag_count};
+}
+
+template <class E>
+void launch_ssd_pairs(context<cuda>& ctx, const ssd_plan<E>& plan) {
+  const index_t blocks = plan.op.x.size[0] * ssd_pair_blocks(plan.op),
+                ends = (plan.chunks - 1) * plan.pieces;
+  const auto launch = [&](auto work, auto starts, auto gated, index_t segments) {
+    using Work = decltype(work);
+    constexpr int bytes = int(sizeof(ssd_pair_memory<std::is_same_v<Work, ssd_ends>>)) + 1024;
+    const auto kernel = ssd_pair_kernel<Work, decltype(starts), decltype(gated), E>;
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                plan.name);
     launch_early(ctx, plan.name, kernel, blocks_for(blocks * segments, 1), ssd_pair_threads, bytes,
@@ -114,19 +129,27 @@ void run_ssd_pairs(context<cuda>& ctx, const ops::ssd<E>& op, float* tokens = nu
   const constant<0> no;
   const constant<1> yes;
   const auto launch_all = [&](auto starts, auto gated) {
-    using Starts = decltype(starts);
-    if (ends > 0) launch(ssd_pair_kernel<constant<1>, Starts, constant<0>, E>, yes, ends);
-    if (ends > 0 && !plan.joins)
+    if (plan.flags) return launch(ssd_both{}, starts, gated, plan.chunks);
+    if (ends > 0) launch(ssd_ends{}, starts, no, ends);
+    if (!plan.joins)
       launch_early(ctx, plan.name, ssd_pair_join_kernel<E>,
                    blocks_for(plan.ends.count() / (ends + 1) / 4, block_threads), block_threads, 0,
                    plan);
-    launch(ssd_pair_kernel<constant<0>, Starts, decltype(gated), E>, no, plan.chunks);
+    launch(ssd_y{}, starts, gated, plan.chunks);
   };
-  if (op.seq_idx) {
-    op.z ? launch_all(yes, yes) : launch_all(yes, no);
+  if (plan.op.seq_idx) {
+    plan.op.z ? launch_all(yes, yes) : launch_all(yes, no);
   } else {
-    op.z ? launch_all(no, yes) : launch_all(no, no);
+    plan.op.z ? launch_all(no, yes) : launch_all(no, no);
   }
+}
+
+template <class E>
+void run_ssd_pairs(context<cuda>& ctx, const ops::ssd<E>& op) {
+  auto frame = ctx.scratch.make_frame();
+  const ssd_plan<E> plan = plan_ssd_pairs(ctx, op);
+  launch_ssd_steps(ctx, ssd_tokens_of(plan));
+  launch_ssd_pairs(ctx, plan);
 }
 
 }  // namespace mlmamba::backend::kernels

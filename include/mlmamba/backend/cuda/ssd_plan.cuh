@@ -28,6 +28,9 @@ struct ssd_plan {
   // tokens; if `joins`, launch 3 does the work of launch 2.
   index_t pieces = 1, piece = 0;
   bool joins = false;
+  // (B, chunks, blocks of a chunk): whose end is there; only if one launch does everything
+  int* flags = nullptr;
+  index_t flag_count = 0;
 };
 
 template <class E>

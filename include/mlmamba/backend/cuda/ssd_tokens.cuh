@@ -37,7 +37,9 @@ template <class E>
 struct ssd_tokens_plan {
   static constexpr const char* name = "ssd";
   ops::ssd_inputs<E> op;
-  float* tokens;  // (B, chunks of 64, H, ssd_tokens_size)
+  float* tokens;         // (B, chunks of 64, H, ssd_tokens_size)
+  int* flags = nullptr;  // these become zero
+  index_t flag_count = 0;
 
   index_t blocks() const {
     return op.x.size[0] * ((op.x.size[1] + ssd_tile - 1) / ssd_tile) *
@@ -57,6 +59,8 @@ __device__ void ssd_tokens_block(const ssd_tokens_plan<E>& plan, index_t block) 
   index_t b = block;
   const index_t h0 = take_index(b, (heads + some - 1) / some) * some, c = take_index(b, chunks),
                 t0 = c * ssd_tile;
+  if (block == 0)
+    for (index_t i = threadIdx.x; i < plan.flag_count; i += block_threads) plan.flags[i] = 0;
   for (int e = int(threadIdx.x); e < some * ssd_tile; e += block_threads) {
     const int h = e % some, t = e / some;
     const bool there = h0 + h < heads && t0 + t < length;
@@ -185,8 +189,7 @@ __global__ void __launch_bounds__(ssd_tile_threads) ssd_scores_kernel(const ssd_
 
 /// Fills tokens (B, chunks, H, ssd_tokens_size).
 template <class E>
-void launch_ssd_steps(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* tokens) {
-  const ssd_tokens_plan<E> plan{op, tokens};
+void launch_ssd_steps(context<cuda>& ctx, const ssd_tokens_plan<E>& plan) {
   launch_early(ctx, "ssd", ssd_tokens_kernel<E>, blocks_for(plan.blocks(), 1), block_threads, 0,
                plan);
 }
@@ -195,7 +198,7 @@ void launch_ssd_steps(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* t
 template <class Pieces, class E>
 void launch_ssd_tokens(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* tokens,
                        float* scores) {
-  launch_ssd_steps(ctx, op, tokens);
+  launch_ssd_steps(ctx, ssd_tokens_plan<E>{op, tokens});
   const index_t chunks = (op.x.size[1] + ssd_tile - 1) / ssd_tile;
   ssd_scores_kernel<Pieces>
       <<<blocks_for(op.x.size[0] * chunks * op.groups(), 1), ssd_tile_threads, 0, ctx.stream>>>(

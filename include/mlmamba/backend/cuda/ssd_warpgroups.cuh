@@ -13,6 +13,12 @@ namespace mlmamba::backend::kernels {
 inline constexpr int ssd_pair = 2;  ///< heads of a block, four warps each
 inline constexpr int ssd_pair_threads = ssd_pair * 128;
 
+/// What a launch by pairs of heads does.
+struct ssd_y {};     ///< y, from the states that enter segments
+struct ssd_ends {};  ///< the states that leave segments, from zero
+struct ssd_both {
+};  ///< the one, then the other; the segments of a sequence are a cluster of blocks
+
 /// Arrays [turns] are the chunk at work and the next ones; what only y needs is left out with
 /// `Ends`, whose chunks take less time than their way from memory: there are two ahead.
 template <bool Ends>
@@ -21,20 +27,19 @@ struct ssd_pair_memory {
   static constexpr int wide = Ends ? 8 : 2 * operand_tile, square = Ends ? 8 : operand_tile;
   alignas(1024) bf16 B[turns][2 * operand_tile], x[turns][ssd_pair][operand_tile];
   alignas(1024) bf16 C[turns][wide], S[ssd_pair][wide], y[ssd_pair][square];
-  alignas(16) ssd_tokens tokens[turns][ssd_pair];
+  alignas(16) ssd_tokens tokens[3][ssd_pair];
   float D[ssd_pair][ssd_tile];
 };
 
 /// A block has two heads of a group, 64 rows p of their states and one segment of the sequence, in
-/// chunks of 64 tokens (see ssd_tile_kernel). `Ends`: only the states, from zero.
-template <class Ends_, class Starts, class Gated, class E>
-__global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
+/// chunks of 64 tokens (see ssd_tile_kernel). `Work`: ssd_y and so on.
+template <class Work, class Starts, class Gated, class E>
+__global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_ends> ? 2 : 1)
     ssd_pair_kernel(const ssd_plan<E> plan) {
 #if defined(MLMAMBA_WARPGROUPS)
   using V = typename E::value;
-  constexpr bool ends = Ends_::value != 0;
+  constexpr bool ends = std::is_same_v<Work, ssd_ends>, both = std::is_same_v<Work, ssd_both>;
   constexpr bool starts = Starts::value != 0;
-  constexpr int turns = ssd_pair_memory<ends>::turns;
   extern __shared__ __align__(128) unsigned char raw[];
   auto& s =
       *reinterpret_cast<ssd_pair_memory<ends>*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
@@ -83,41 +88,48 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
   const float* tokens_at =
       plan.tokens + ((b * all_chunks + chunk0) * heads + h) * ssd_tokens_size(op) + 4 * token_piece;
   const index_t tokens_step = heads * ssd_tokens_size(op);
-  const auto copy = [&](int c) {
+  // Where a turn's operands are. States alone need no C: its place is a third turn.
+  const auto B_of = [&](int turn) { return both && turn == 2 ? s.C[0] : s.B[turn]; };
+  const auto x_of = [&](int turn, int i) {
+    return both && turn == 2 ? s.C[1] + i * operand_tile : s.x[turn][i];
+  };
+  const auto copy = [&](int c, auto with_y) {
+    constexpr bool y_too = decltype(with_y)::value != 0;
     if (c < chunks) {
       const index_t t = begin + index_t(c) * ssd_tile;
-      const int rows = end - t < ssd_tile ? int(end - t) : ssd_tile, at = c % turns;
+      const int rows = end - t < ssd_tile ? int(end - t) : ssd_tile, at = c % (y_too ? 2 : 3);
+      bf16 *const Bs = B_of(at), *const Cs = s.C[y_too ? at : 0];
       if (whole && rows == ssd_tile) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           const index_t down = index_t(r) * 32;
-          bf16* const to = s.B[at] + copied_to + r * half_tile;
+          bf16* const to = Bs + copied_to + r * half_tile;
           copy_piece(to, B_at + down * op.B.stride[1], true);
           copy_piece(to + operand_tile, B_at + down * op.B.stride[1] + 64, true);
-          if constexpr (!ends) {
-            bf16* const to = s.C[at] + copied_to + r * half_tile;
+          if constexpr (y_too) {
+            bf16* const to = Cs + copied_to + r * half_tile;
             copy_piece(to, C_at + down * op.C.stride[1], true);
             copy_piece(to + operand_tile, C_at + down * op.C.stride[1] + 64, true);
           }
 #pragma unroll
           for (int i = 0; i < ssd_pair; ++i)
-            copy_piece(s.x[at][i] + copied_to + r * half_tile, x_at[i] + down * op.x.stride[1],
+            copy_piece(x_of(at, i) + copied_to + r * half_tile, x_at[i] + down * op.x.stride[1],
                        true);
         }
       } else {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const int from = i * 64 < states ? i * 64 : 0, here = states - i * 64;
-          copy_tile<ssd_pair_threads, 8>(s.B[at] + i * operand_tile, &op.B(b, t, g, from),
+          copy_tile<ssd_pair_threads, 8>(Bs + i * operand_tile, &op.B(b, t, g, from),
                                          op.B.stride[1], rows, here < 64 ? here : 64);
-          if constexpr (!ends)
-            copy_tile<ssd_pair_threads, 8>(s.C[at] + i * operand_tile, &op.C(b, t, g, from),
+          if constexpr (y_too)
+            copy_tile<ssd_pair_threads, 8>(Cs + i * operand_tile, &op.C(b, t, g, from),
                                            op.C.stride[1], rows, here < 64 ? here : 64);
         }
 #pragma unroll
         for (int i = 0; i < ssd_pair; ++i)
-          copy_tile<ssd_pair_threads, 8>(s.x[at][i], &op.x(b, t, head(i), p0), op.x.stride[1], rows,
-                                         columns);
+          copy_tile<ssd_pair_threads, 8>(x_of(at, i), &op.x(b, t, head(i), p0), op.x.stride[1],
+                                         rows, columns);
       }
       if (copies_tokens) copy_piece(s.tokens[at][mine].decay + 4 * token_piece, tokens_at, true);
       B_at += ssd_tile * op.B.stride[1], C_at += ssd_tile * op.C.stride[1];
@@ -127,9 +139,9 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
     }
     commit_copies();
   };
+  const constant<0> states_only;
+  const constant<1> with_y;
   wait_for_launch_before();
-#pragma unroll
-  for (int c = 0; c + 1 < turns; ++c) copy(c);
 
   float S[16][4];
   // f(element, element of memory), inside the state only; `at` is of this head's p0.
@@ -159,129 +171,37 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
 #pragma unroll
     for (int j = 0; j < 16; ++j) to[128 * j] = make_float4(S[j][0], S[j][1], S[j][2], S[j][3]);
   };
-  const auto add_part = [&](index_t e, float decay) {
-    const float4* const from = part(e);
-    float4 v[16];
+  // S from its parts e < count, or as part e; half a part is on its way while the other is added.
+  const auto read_half = [&](float4(&v)[8], index_t e, int half) {
+    const float4* const from = part(e) + half * 8 * 128;
 #pragma unroll
-    for (int j = 0; j < 16; ++j) v[j] = from[128 * j];
+    for (int j = 0; j < 8; ++j) v[j] = __ldcg(from + 128 * j);
+  };
+  const auto add_half = [&](const float4(&v)[8], float decay, int half) {
 #pragma unroll
-    for (int j = 0; j < 16; ++j) {
+    for (int j = 0; j < 8; ++j) {
       const float left[4] = {v[j].x, v[j].y, v[j].z, v[j].w};
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        S[j][i] = decay == 0.0f ? left[i] : multiply_add(decay, S[j][i], left[i]);
+      for (int i = 0; i < 4; ++i) {
+        float& state = S[8 * half + j][i];
+        state = decay == 0.0f ? left[i] : multiply_add(decay, state, left[i]);
+      }
     }
   };
-  if constexpr (ends) {
-    if (segment == 0 && op.initial_states) {
-      each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
-      if (writes) write_part(segments);  // the last segment may write it before others read it
+  const auto join_parts = [&](index_t first, index_t count) {
+    float4 lower[8], upper[8];
+    read_half(lower, first, 0);
+    for (index_t e = first; e < first + count; ++e) {
+      const float decay = e == first ? 0.0f : __ldcg(&plan.decay(b, e, h));
+      read_half(upper, e, 1);
+      add_half(lower, decay, 0);
+      if (e + 1 < first + count) read_half(lower, e + 1, 0);
+      add_half(upper, decay, 1);
     }
-  } else {
-    if (plan.chunks == 1) {
-      if (op.initial_states)
-        each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
-    } else if (!plan.joins) {
-      add_part(segment * plan.pieces, 0.0f);
-    } else if (segment > 0) {
-      for (index_t e = 0; e < segment * plan.pieces; ++e) add_part(e, plan.decay(b, e, h));
-    } else if (op.initial_states) {
-      add_part(plan.ends.size[1] - 1, 0.0f);
-    }
-  }
-  const unsigned state_place = stored_at(s.S[mine], 16 * quarter);
-  const auto share_state = [&] {
-#pragma unroll
-    for (int j = 0; j < 16; j += 2)
-      store_matrices(state_place + j / 8 * (operand_tile * 2), j % 8, pack(S[j][0], S[j][1]),
-                     pack(S[j][2], S[j][3]), pack(S[j + 1][0], S[j + 1][1]),
-                     pack(S[j + 1][2], S[j + 1][3]));
   };
-  if constexpr (!ends) {
-    share_state();
-    const int p = int(threadIdx.x) % 128;
-    if (p < ssd_tile) s.D[mine][p] = op.D && p < columns ? op.D(h, p0 + p) : 0.0f;
-  }
-
   float total = 1;  // the decay over the segment
-  for (int c = 0; c < chunks; ++c) {
-    const index_t t0 = begin + index_t(c) * ssd_tile;
-    const int at = c % turns;
-    const ssd_tokens& tokens = s.tokens[at][mine];
-    const bf16 *xs = s.x[at][mine], *Bs = s.B[at];
-    wait_copies<turns - 2>();
-    show_to_products();
-    __syncthreads();  // this chunk and S are there, and everybody is done with the chunk before
-    copy(c + turns - 1);
-
-    float y[8][4];
-    if constexpr (!ends) {
-      float cb[8][4];
-      const bf16* Cs = s.C[at];
-      begin_products();
-#pragma unroll
-      for (int k = 0; k < 8; ++k) {
-        const int from = k / 4 * operand_tile + k % 4 * 16;
-        multiply_shared(cb, operand_at(Cs, from), operand_at(Bs, from), k > 0);
-      }
-      commit_products();
-#pragma unroll
-      for (int k = 0; k < 8; ++k) {
-        const int from = k / 4 * operand_tile + k % 4 * 16;
-        multiply_shared(y, operand_at(Cs, from), operand_at(s.S[mine], from), k > 0);
-      }
-      commit_products();
-      wait_products<1>();
-      take_products(cb);
-
-      unsigned scores[4][4];
-      const float decay[2] = {tokens.decay[t], tokens.decay[t + 8]};
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) scores[k][i] = 0;
-        if (k > quarter) continue;  // later tokens
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const int from = 16 * k + 8 * j + pair;
-          const float2 from_decay = *reinterpret_cast<const float2*>(tokens.decay + from);
-          const float2 dt = *reinterpret_cast<const float2*>(tokens.dt + from);
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            float first = dt.x * power_of_2(decay[e] - from_decay.x) * cb[2 * k + j][2 * e];
-            float second = dt.y * power_of_2(decay[e] - from_decay.y) * cb[2 * k + j][2 * e + 1];
-            if (starts) {
-              const int here = tokens.sequence[t + 8 * e];
-              if (tokens.sequence[from] != here) first = 0.0f;
-              if (tokens.sequence[from + 1] != here) second = 0.0f;
-            }
-            scores[k][2 * j + e] = pack(first, second);
-          }
-        }
-        if (k < quarter) continue;
-#pragma unroll
-        for (int j = 0; j < 2; ++j)
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {  // also later ones among the 16
-            const int later = 8 * j + pair - (row + 8 * e);
-            if (later > 0) scores[k][2 * j + e] = 0;
-            if (later == 0) scores[k][2 * j + e] &= 0xffffu;
-          }
-      }
-      const float carry[2] = {tokens.carry[t], tokens.carry[t + 8]};
-      wait_products<0>();
-      take_products(y);
-#pragma unroll
-      for (int j = 0; j < 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) y[j][e] = carry[e / 2] == 0.0f ? 0.0f : carry[e / 2] * y[j][e];
-      begin_products();
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-        multiply_add_right(y, scores[k], operand_at(xs, 16 * k * ssd_tile));
-      commit_products();
-    }
-
+  // S of the chunk's end from that of its beginning; is under way when this returns.
+  const auto add_chunk = [&](const ssd_tokens& tokens, const bf16* xs, const bf16* Bs) {
     const float carried = tokens.carry[ssd_tile - 1];
     total *= carried;
 #pragma unroll
@@ -310,57 +230,206 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
 #pragma unroll
     for (int k = 0; k < 4; ++k) multiply_add_right(S, left[k], operand_at(Bs, 16 * k * ssd_tile));
     commit_products();
+  };
 
-    if constexpr (!ends) {
-      wait_products<1>();
-      take_products(y);
-      // D x and the gate; then through shared memory, to write whole rows.
-      const unsigned y_place = stored_at(s.y[mine], 16 * quarter);
+  const bool leaves = ends || (both && segment + 1 < segments);  // an end that somebody wants
+  if constexpr (ends || both) {
+    if (segment == 0 && op.initial_states) {
+      each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
+      if (writes) write_part(plan.ends.size[1] - 1);  // the last segment may write it before others
+    }                                                 // have read it
+    if (leaves) {
+      copy(0, states_only);
+      copy(1, states_only);
+      for (int c = 0; c < chunks; ++c) {
+        const int at = c % 3;
+        wait_copies<1>();
+        show_to_products();
+        __syncthreads();  // this chunk is there, and everybody is done with the chunk before
+        copy(c + 2, states_only);
+        add_chunk(s.tokens[at][mine], x_of(at, mine), B_of(at));
+        wait_products<0>();
+        take_products(S);
+      }
+      if (writes) {
+        write_part(segment);
+        if (p_tile == 0 && threadIdx.x % 128 == 0) plan.decay(b, segment, h) = total;
+      }
+    }
+  }
+  int* const flag = plan.flags + blockIdx.x;  // of this block
+  if constexpr (both) {
+    if (leaves) {  // and back to the first chunk
+      wait_copies<0>();
+      raise_flag(flag);  // nobody is at work on a chunk behind it
+      const index_t back = index_t(chunks) * ssd_tile;
+      B_at -= back * op.B.stride[1], C_at -= back * op.C.stride[1];
 #pragma unroll
-      for (int j = 0; j < 8; j += 2) {
-        unsigned x[4], out[4];
-        load_left<8>(x, xs, 16 * quarter, j);
+      for (int i = 0; i < ssd_pair; ++i) x_at[i] -= back * op.x.stride[1];
+      tokens_at -= chunks * tokens_step;
+    }
+  }
+  if constexpr (!ends) {
+    copy(0, with_y);
+    if constexpr (both) {  // the ends of the segments before
+      const index_t apart = gridDim.x / op.x.size[0] / segments;
+      wait_for_flags(flag - segment * apart, int(segment), apart);
+    }
+    if (plan.chunks == 1) {
+      if (op.initial_states)
+        each_state(&op.initial_states(b, h, p0, 0), op.initial_states.stride[2], read);
+    } else if (!plan.joins) {
+      join_parts(segment * plan.pieces, 1);
+    } else if (segment > 0) {
+      join_parts(0, segment * plan.pieces);
+    } else if (op.initial_states) {
+      join_parts(plan.ends.size[1] - 1, 1);
+    } else if (both) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {  // rows t and t + 8 of columns 8 j, then of the next 8
-          const int p = 8 * (j + i / 2) + pair, e = i % 2;
-          const float2 D = *reinterpret_cast<const float2*>(s.D[mine] + p);
-          float v[2] = {multiply_add(D.x, low_of(x[i]), y[j + i / 2][2 * e]),
-                        multiply_add(D.y, high_of(x[i]), y[j + i / 2][2 * e + 1])};
-          if constexpr (Gated::value) {
-            const index_t at = t0 + t + 8 * e;
-            if (p < columns && at < end) {
-              const unsigned z = *reinterpret_cast<const unsigned*>(&op.z(b, at, h, p0 + p));
-              v[0] *= silu_as<bf16>(low_of(z));
-              v[1] *= silu_as<bf16>(high_of(z));
+      for (int j = 0; j < 16; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) S[j][e] = 0.0f;
+    }
+
+    const unsigned state_place = stored_at(s.S[mine], 16 * quarter);
+    const auto share_state = [&] {
+#pragma unroll
+      for (int j = 0; j < 16; j += 2)
+        store_matrices(state_place + j / 8 * (operand_tile * 2), j % 8, pack(S[j][0], S[j][1]),
+                       pack(S[j][2], S[j][3]), pack(S[j + 1][0], S[j + 1][1]),
+                       pack(S[j + 1][2], S[j + 1][3]));
+    };
+    share_state();
+    const int p = int(threadIdx.x) % 128;
+    if (p < ssd_tile) s.D[mine][p] = op.D && p < columns ? op.D(h, p0 + p) : 0.0f;
+
+    for (int c = 0; c < chunks; ++c) {
+      const index_t t0 = begin + index_t(c) * ssd_tile;
+      const int at = c % 2;
+      const ssd_tokens& tokens = s.tokens[at][mine];
+      const bf16 *xs = s.x[at][mine], *Bs = s.B[at];
+      wait_copies<0>();
+      show_to_products();
+      __syncthreads();  // this chunk and S are there, and everybody is done with the chunk before
+      copy(c + 1, with_y);
+
+      float y[8][4];
+      {
+        float cb[8][4];
+        const bf16* Cs = s.C[at];
+        begin_products();
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+          const int from = k / 4 * operand_tile + k % 4 * 16;
+          multiply_shared(cb, operand_at(Cs, from), operand_at(Bs, from), k > 0);
+        }
+        commit_products();
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+          const int from = k / 4 * operand_tile + k % 4 * 16;
+          multiply_shared(y, operand_at(Cs, from), operand_at(s.S[mine], from), k > 0);
+        }
+        commit_products();
+        wait_products<1>();
+        take_products(cb);
+
+        unsigned scores[4][4];
+        const float decay[2] = {tokens.decay[t], tokens.decay[t + 8]};
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) scores[k][i] = 0;
+          if (k > quarter) continue;  // later tokens
+#pragma unroll
+          for (int j = 0; j < 2; ++j) {
+            const int from = 16 * k + 8 * j + pair;
+            const float2 from_decay = *reinterpret_cast<const float2*>(tokens.decay + from);
+            const float2 dt = *reinterpret_cast<const float2*>(tokens.dt + from);
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              float first = dt.x * power_of_2(decay[e] - from_decay.x) * cb[2 * k + j][2 * e];
+              float second = dt.y * power_of_2(decay[e] - from_decay.y) * cb[2 * k + j][2 * e + 1];
+              if (starts) {
+                const int here = tokens.sequence[t + 8 * e];
+                if (tokens.sequence[from] != here) first = 0.0f;
+                if (tokens.sequence[from + 1] != here) second = 0.0f;
+              }
+              scores[k][2 * j + e] = pack(first, second);
             }
           }
-          out[i] = pack(v[0], v[1]);
-        }
-        store_matrices(y_place, j, out[0], out[1], out[2], out[3]);
-      }
-      __syncwarp();
-      V* y_at = &op.y(b, t0 + 16 * quarter + lane / 8, h, p0 + 8 * (lane % 8));
-      const index_t last = end - t0 - 16 * quarter - lane / 8;  // rows before it are there
+          if (k < quarter) continue;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int r = 16 * quarter + 4 * i + lane / 8;
-        const uint4 v = *reinterpret_cast<const uint4*>(s.y[mine] + piece_at<8>(r, lane % 8));
-        if (4 * i < last && 8 * (lane % 8) < columns && writes) *reinterpret_cast<uint4*>(y_at) = v;
-        y_at += 4 * op.y.stride[1];
+          for (int j = 0; j < 2; ++j)
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {  // also later ones among the 16
+              const int later = 8 * j + pair - (row + 8 * e);
+              if (later > 0) scores[k][2 * j + e] = 0;
+              if (later == 0) scores[k][2 * j + e] &= 0xffffu;
+            }
+        }
+        const float carry[2] = {tokens.carry[t], tokens.carry[t + 8]};
+        wait_products<0>();
+        take_products(y);
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            y[j][e] = carry[e / 2] == 0.0f ? 0.0f : carry[e / 2] * y[j][e];
+        begin_products();
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+          multiply_add_right(y, scores[k], operand_at(xs, 16 * k * ssd_tile));
+        commit_products();
       }
-      __syncwarp();
-    }
-    wait_products<0>();
-    take_products(S);
-    if constexpr (!ends) share_state();
-  }
 
-  if (!writes) return;
-  if constexpr (ends) {
-    write_part(segment);
-    if (p_tile == 0 && threadIdx.x % 128 == 0) plan.decay(b, segment, h) = total;
-  } else if (op.final_states && segment + 1 == plan.chunks) {
-    each_state(&op.final_states(b, h, p0, 0), op.final_states.stride[2], write);
+      add_chunk(tokens, xs, Bs);
+
+      {
+        wait_products<1>();
+        take_products(y);
+        // D x and the gate; then through shared memory, to write whole rows.
+        const unsigned y_place = stored_at(s.y[mine], 16 * quarter);
+#pragma unroll
+        for (int j = 0; j < 8; j += 2) {
+          unsigned x[4], out[4];
+          load_left<8>(x, xs, 16 * quarter, j);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {  // rows t and t + 8 of columns 8 j, then of the next 8
+            const int p = 8 * (j + i / 2) + pair, e = i % 2;
+            const float2 D = *reinterpret_cast<const float2*>(s.D[mine] + p);
+            float v[2] = {multiply_add(D.x, low_of(x[i]), y[j + i / 2][2 * e]),
+                          multiply_add(D.y, high_of(x[i]), y[j + i / 2][2 * e + 1])};
+            if constexpr (Gated::value) {
+              const index_t at = t0 + t + 8 * e;
+              if (p < columns && at < end) {
+                const unsigned z = *reinterpret_cast<const unsigned*>(&op.z(b, at, h, p0 + p));
+                v[0] *= silu_as<bf16>(low_of(z));
+                v[1] *= silu_as<bf16>(high_of(z));
+              }
+            }
+            out[i] = pack(v[0], v[1]);
+          }
+          store_matrices(y_place, j, out[0], out[1], out[2], out[3]);
+        }
+        __syncwarp();
+        V* y_at = &op.y(b, t0 + 16 * quarter + lane / 8, h, p0 + 8 * (lane % 8));
+        const index_t last = end - t0 - 16 * quarter - lane / 8;  // rows before it are there
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int r = 16 * quarter + 4 * i + lane / 8;
+          const uint4 v = *reinterpret_cast<const uint4*>(s.y[mine] + piece_at<8>(r, lane % 8));
+          if (4 * i < last && 8 * (lane % 8) < columns && writes)
+            *reinterpret_cast<uint4*>(y_at) = v;
+          y_at += 4 * op.y.stride[1];
+        }
+        __syncwarp();
+      }
+      wait_products<0>();
+      take_products(S);
+      share_state();
+    }
+    if (writes && op.final_states && segment + 1 == plan.chunks)
+      each_state(&op.final_states(b, h, p0, 0), op.final_states.stride[2], write);
   }
 #endif
 }
