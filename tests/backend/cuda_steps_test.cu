@@ -181,10 +181,78 @@ TEST_CASE("cuda: convolution and scan in one op, with the bits of its parts") {
         CHECK(differ(y, y2) == 0);
         CHECK(differ(state, state2) == 0);
         CHECK(differ(window, window2) == 0);
+        if (p > 64) continue;
+
+        // With a gate, from the state that is now in both.
+        const auto z = numbers<bf16, 3>({{batch, length, d}}, 9);
+        const auto gate_weight = numbers<float, 1>({{d}}, 10);
+        tensor<float, 3, memory::device> squares({batch, length, heads});
+        ops::mamba2_scan<E> gated = op;
+        gated.z = z, gated.gate_weight = gate_weight, gated.squares = squares;
+        REQUIRE(prefers(ctx, gated));
+        tensor_of<E, 3> ungated(y.shape());
+        ops::mamba2_scan<E> plain = op;
+        plain.window = window2.view().transposed(1, 2), plain.state = state2, plain.y = ungated;
+        run(ctx, plain);
+        run(ctx, gated);
+        CHECK(differ(state, state2) == 0);
+        const auto v = to_host(ungated.view()), got = to_host(y.view()), zs = to_host(z.view());
+        const auto w = to_host(gate_weight.view());
+        const auto sums = to_host(squares.view());
+        double error = 0, norm = 0, worst = 0;
+        for (index_t i = 0; i < v.count() / p; ++i) {
+          double sum = 0;
+          for (index_t k = i * p; k < (i + 1) * p; ++k) {
+            const double gate = float(zs.data()[k]),
+                         u = float(v.data()[k]) * gate / (1 + std::exp(-gate));
+            const double want = u * w.data()[k % d], e = float(got.data()[k]) - want;
+            sum += u * u, error += e * e, norm += want * want;
+          }
+          worst = std::max(worst, std::abs(sums.data()[i] - sum) / sum);
+        }
+        CHECK(std::sqrt(error / norm) < 0x1p-8);  // two roundings to 8 bits
+        CHECK(worst < 0x1p-6);
       }
   // Where there are no warpgroups nothing is preferred; fewer than 16 tokens never.
   CHECK((done == 0 || done == 2 * 4 * 3));
   if (backend::kernels::has_warpgroups()) CHECK(done > 0);
+}
+
+TEST_CASE("cuda: a prompt is read as in training, norms left to the next block or not") {
+  using E = cuda_bf16;
+  context<backend::cuda> ctx;
+  for (index_t groups : {1, 2})
+    for (index_t intermediate : {0, 96}) {
+      mamba_config c;
+      c.mixer.d_model = 64, c.mixer.headdim = 32, c.mixer.d_state = 96, c.mixer.ngroups = groups;
+      c.n_layer = 3, c.vocab_size = 50, c.d_intermediate = intermediate;
+      mamba_lm<E> m(c);
+      nn::initialise(m, {3, 0, 0});
+      nn::for_each_parameter(m, [](const std::string& path, auto& w) {
+        random_stream r = random_stream{9, 9, 9}.fork(path);
+        if (path.ends_with("norm.weight")) nn::fill(w, [&] { return 1 + 0.3 * r.normal(); });
+      });
+      tensor<std::int32_t, 2> ids({2, 300});
+      random_stream r{8, 0, 0};
+      for (index_t i = 0; i < ids.count(); ++i) ids.data()[i] = std::int32_t(r.below(50));
+      tensor<std::int32_t, 2, memory::device> there(ids.shape());
+      from_host(there.view(), std::as_const(ids).view());
+      auto frame = ctx.scratch.make_frame();
+      auto state = m.make_state(2);
+      const in<E, 3> embedded = m.embed(ctx, std::as_const(there).view());
+      typename mamba_lm<E>::saved saved;
+      const auto want =
+          to_host(nn::to<bf16>(ctx, in<E, 3>(m.forward(ctx, embedded, saved)).slice(1, 299, 1)));
+      const auto got = to_host(m.prefill(ctx, embedded, state));
+      double error = 0, norm = 0;
+      for (index_t i = 0; i < got.count(); ++i) {
+        const double w = float(want.data()[i]), e = got.data()[i] - w;
+        error += e * e, norm += w * w;
+      }
+      INFO("groups ", groups, " MLP ", intermediate);
+      CHECK(std::sqrt(error / norm) < 2e-2);
+      CHECK(norm > 0);
+    }
 }
 
 TEST_CASE_TEMPLATE("cuda: a row of a batch is what it is alone, if rows are independent", E,

@@ -163,6 +163,74 @@ TEST_SUITE("norm_test") {
     verify::check_all<verify::gated_norm_case, E>(large_gated_norms());
   }
 
+  TEST_CASE_TEMPLATE("a branch whose norm was left to the sum", E, MLMAMBA_TEST_ENGINES) {
+    using A = typename E::accum;
+    using V = typename E::value;
+    context_of<E> ctx;
+    random_stream r{12, 0, 0};
+    const auto normal = [&](auto t) {
+      for (index_t i = 0; i < t.count(); ++i)
+        t.data()[i] = std::remove_cvref_t<decltype(t.data()[0])>(real_t<A>(r.normal()));
+      return t;
+    };
+    const auto there = [](const auto& host) {
+      using T = std::remove_cvref_t<decltype(host.data()[0])>;
+      tensor<T, std::remove_cvref_t<decltype(host)>::rank, typename E::memory> t(host.shape());
+      from_host(t.view(), host.view());
+      return t;
+    };
+    for (index_t width : {7, 72, 2560})
+      for (index_t parts : {1, 5, 80})
+        for (bool scaled : {false, true}) {
+          const index_t rows = 9;
+          const auto x = normal(tensor<A, 2>({rows, width}));
+          const auto branch = normal(tensor<V, 2>({rows, width}));
+          const auto gamma = normal(tensor<A, 1>({scaled ? width : 0}));
+          auto squares = normal(tensor<A, 2>({rows, parts}));
+          for (index_t i = 0; i < squares.count(); ++i) squares.data()[i] *= squares.data()[i];
+          const auto x2 = there(x), squares2 = there(squares);
+          const auto branch2 = there(branch);
+          const auto gamma2 = there(gamma);
+          tensor<A, 2, typename E::memory> sum(x.shape());
+          tensor_of<E, 2> y(x.shape());
+          run(ctx, ops::rms_norm<E, A>{
+                       .x = x2,
+                       .y = y,
+                       .epsilon = typename E::real(0.01),
+                       .plus = {.branch = branch2,
+                                .gamma = scaled ? in_accum<E, 1>(gamma2) : in_accum<E, 1>{},
+                                .sum = sum,
+                                .squares = squares2,
+                                .squares_of = typename E::real(parts * 2),
+                                .squares_epsilon = typename E::real(0.02)}});
+          const auto got = to_host(std::as_const(y).view());
+          const auto summed = to_host(std::as_const(sum).view());
+          double error = 0, norm = 0, sum_error = 0;
+          for (index_t t = 0; t < rows; ++t) {
+            double f = 0, mean = 0;
+            for (index_t k = 0; k < parts; ++k) f += double(squares(t, k));
+            f = 1 / std::sqrt(f / double(parts * 2) + double(typename E::real(0.02)));
+            std::vector<double> row;
+            for (index_t d = 0; d < width; ++d) {
+              row.push_back(double(x(t, d)) + f * double(real_t<A>(branch(t, d))) *
+                                                  (scaled ? double(gamma(d)) : 1.0));
+              mean += row.back() * row.back() / double(width);
+              sum_error = std::max(sum_error, std::abs(double(summed(t, d)) - row.back()) /
+                                                  (1 + std::abs(row.back())));
+            }
+            for (index_t d = 0; d < width; ++d) {
+              const double want =
+                  row[std::size_t(d)] / std::sqrt(mean + double(typename E::real(0.01)));
+              const double e = double(real_t<A>(got(t, d))) - want;
+              error += e * e, norm += want * want;
+            }
+          }
+          INFO("width ", width, " parts ", parts, " scaled ", scaled);
+          CHECK(sum_error < 1e-5);
+          CHECK(std::sqrt(error / norm) < (std::is_same_v<V, bf16> ? 0x1p-8 : 1e-5));
+        }
+  }
+
   TEST_CASE_TEMPLATE("a row is the same alone", E, MLMAMBA_TEST_ENGINES) {
     context_of<E> ctx;
     for (index_t width : {5, 70, 300}) {

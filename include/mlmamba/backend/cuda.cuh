@@ -13,6 +13,7 @@
 #include "mlmamba/backend/cuda/elementwise.cuh"
 #include "mlmamba/backend/cuda/embedding.cuh"
 #include "mlmamba/backend/cuda/embedding_backward.cuh"
+#include "mlmamba/backend/cuda/gated_norm.cuh"
 #include "mlmamba/backend/cuda/gemm.cuh"
 #include "mlmamba/backend/cuda/grid.cuh"
 #include "mlmamba/backend/cuda/grid_backward.cuh"

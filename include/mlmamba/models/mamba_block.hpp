@@ -10,6 +10,7 @@
 #include "mlmamba/nn/functional.hpp"
 #include "mlmamba/nn/mlp.hpp"
 #include "mlmamba/nn/norm.hpp"
+#include "mlmamba/ops/mamba2_scan.hpp"
 
 namespace mlmamba {
 
@@ -60,17 +61,36 @@ struct mamba_block {
     out_accum<E, 3> sum{};
     out<E, 3> branch{};
     bool pending = false;
+    nn::left_norm<E> left{};
     ops::residual_sum<E, typename E::accum> take() {
       if (!pending) return {};
       pending = false;
-      return {.branch = rows(branch), .sum = rows(sum)};
+      ops::residual_sum<E, typename E::accum> all{.branch = rows(branch), .sum = rows(sum)};
+      if (left.width == 0) return all;
+      all.squares = rows(in_accum<E, 3>(left.squares));
+      all.squares_of = typename E::real(left.width), all.squares_epsilon = left.epsilon;
+      left.width = 0;
+      return all;
     }
   };
+  /// `like` (B, L, d_model).
+  static stream make_stream(context_of<E>& ctx, in<E, 3> like, const mamba_config& c) {
+    stream x{.sum = nn::to<typename E::accum>(ctx, like), .branch = nn::like(ctx, like)};
+    if constexpr (requires(ops::mamba2_scan<E> op, Mixer<E> m, typename Mixer<E>::state st) {
+                    prefers(ctx, op);
+                    m.prefill(ctx, like, st, x.branch, x.left);
+                  })
+      x.left.squares =
+          ctx.template make_accum<E, 3>({{like.size[0], like.size[1], c.mixer.nheads()}});
+    return x;
+  }
   void prefill(context_of<E>& ctx, stream& x, typename Mixer<E>::state& st) const {
     auto frame = ctx.scratch.make_frame();
     saved s;
     const in<E, 3> u = norm.forward(ctx, x.sum, s.norm, x.take());
-    if constexpr (requires { mixer.prefill(ctx, u, st, x.branch); }) {
+    if constexpr (requires { mixer.prefill(ctx, u, st, x.branch, x.left); }) {
+      mixer.prefill(ctx, u, st, x.branch, x.left);
+    } else if constexpr (requires { mixer.prefill(ctx, u, st, x.branch); }) {
       mixer.prefill(ctx, u, st, x.branch);
     } else {
       nn::assign(ctx, x.branch, mixer.prefill(ctx, u, st));

@@ -185,7 +185,7 @@ struct mamba_lm {
   out_accum<E, 2> prefill(context_of<E>& ctx, in<E, 3> embedded, state& st) const {
     out_accum<E, 2> y = ctx.template make_accum<E, 2>({{embedded.size[0], vocabulary()}});
     auto frame = ctx.scratch.make_frame();
-    typename block::stream x{nn::to<A>(ctx, embedded), nn::like(ctx, embedded)};
+    typename block::stream x = block::make_stream(ctx, embedded, config);
     for (std::size_t i = 0; i < backbone.layers.size(); ++i)
       backbone.layers[i].prefill(ctx, x, st.layers[i]);
     st.position += embedded.size[1];
@@ -240,6 +240,8 @@ struct mamba_lm {
     typename block::stream last{.sum = nn::to<A>(ctx, x.sum.slice(1, at, 1))};
     last.pending = x.pending;
     if (x.pending) last.branch = nn::to<V>(ctx, x.branch.slice(1, at, 1));
+    last.left = x.left;
+    if (x.left.width > 0) last.left.squares = nn::to<A>(ctx, x.left.squares.slice(1, at, 1));
     const in<E, 3> normed = backbone.norm_f.forward(ctx, last.sum, unused, last.take());
     head_product(ctx, rows(normed), y);
   }

@@ -87,6 +87,30 @@ struct mamba2 {
     saved s;
     return whole(ctx, u, s, &st, into);
   }
+  /// The same, but the norm's factors may be left to whoever adds y to something: then `left` says
+  /// which (a residual_sum has them). left.squares (B, L, H) is where the sums go.
+  void prefill(context_of<E>& ctx, in<E, 3> u, state& st, out<E, 3> into,
+               left_norm<E>& left) const {
+    const mixer_config& c = config;
+    const index_t d = c.scanned(), conv = c.conv_dim();
+    left.width = 0;
+    saved s;
+    if (left.squares && norm.weight && c.ngroups == 1 && !c.norm_before_gate && c.d_mlp() == 0 &&
+        !c.bias) {
+      auto frame = ctx.scratch.make_frame();
+      const in<E, 3> p = in_proj.forward(ctx, u, s.in_proj);
+      const out<E, 3> v = ctx.template make<E, 3>({{u.size[0], u.size[1], d}});
+      if (scan.scan_onto(ctx, p.slice(2, d, conv), p.slice(2, d + conv, c.nheads()), v, st,
+                         {p.slice(2, 0, d), norm.weight.value, left.squares})) {
+        out_proj.forward(ctx, v, s.out_proj, into);
+        left.width = d, left.epsilon = typename E::real(c.norm_epsilon);
+        return;
+      }
+      finish(ctx, p, s, &st, into);
+      return;
+    }
+    whole(ctx, u, s, &st, into);
+  }
 
   out<E, 3> step(context_of<E>& ctx, in<E, 3> u, state& st) const {
     typename linear<E>::saved unused;
@@ -177,15 +201,21 @@ struct mamba2 {
   }
 
   out<E, 3> whole(context_of<E>& ctx, in<E, 3> u, saved& s, state* st, out<E, 3> into = {}) const {
+    return finish(ctx, in_proj.forward(ctx, u, s.in_proj), s, st, into);
+  }
+  /// What comes after in_proj.
+  out<E, 3> finish(context_of<E>& ctx, in<E, 3> projected, saved& s, state* st,
+                   out<E, 3> into) const {
     const index_t m = config.d_mlp(), d = config.scanned(), c = config.conv_dim();
-    s.projected = in_proj.forward(ctx, u, s.in_proj);
+    s.projected = projected;
     const in<E, 3> z = s.projected.slice(2, 2 * m, d);
     out<E, 3> y = scan.forward(ctx, s.projected.slice(2, 2 * m + d, c),
                                s.projected.slice(2, 2 * m + d + c, config.nheads()),
                                norm.weight ? in<E, 3>{} : z, s.scan, st);
     s.scanned = y;
-    out<E, 3> v = ctx.template make<E, 3>({{u.size[0], u.size[1], config.d_inner()}});
-    out_accum<E, 2> rstd = ctx.template make_accum<E, 2>({{u.size[0] * u.size[1], config.ngroups}});
+    const index_t b = projected.size[0], l = projected.size[1];
+    out<E, 3> v = ctx.template make<E, 3>({{b, l, config.d_inner()}});
+    out_accum<E, 2> rstd = ctx.template make_accum<E, 2>({{b * l, config.ngroups}});
     s.rstd = rstd;
     combine(ctx, s.projected, rows(y), v, rstd);
     return out_proj.forward(ctx, v, s.out_proj, into);

@@ -9,6 +9,15 @@
 
 namespace mlmamba::nn {
 
+/// A norm of rows that a mixer has left to whoever adds its output to something: the output is to
+/// be multiplied by 1 / sqrt(sum_h squares[b,l,h] / width + epsilon). width 0: nothing was left.
+template <engine E>
+struct left_norm {
+  out_accum<E, 3> squares{};  // (B, L, H); empty: leave nothing
+  index_t width = 0;
+  typename E::real epsilon = 0;
+};
+
 /// What a norm reads: activations, or a residual stream that is kept in accum.
 struct narrow {
   template <class E>

@@ -145,12 +145,17 @@ struct ssd_direction {
     return {d.data, n, config.D_has_hdim ? shape<2>{{p, 1}} : shape<2>{{1, 0}}};
   }
 
- private:
+  /// A gate with the part of its norm that is known before a row is: see ops::mamba2_scan.
+  struct gate {
+    in<E, 3> z{};
+    in_accum<E, 1> weight{};
+    out_accum<E, 3> squares{};
+  };
   /// Continues the state at once, where the backend would rather do that than its parts. False:
   /// nothing was done.
   bool scan_onto([[maybe_unused]] context_of<E>& ctx, [[maybe_unused]] in<E, 3> xBC,
                  [[maybe_unused]] in<E, 3> dt, [[maybe_unused]] out<E, 3> y,
-                 [[maybe_unused]] ssd_state<E>& state) const {
+                 [[maybe_unused]] ssd_state<E>& state, [[maybe_unused]] const gate& g = {}) const {
     if constexpr (requires(const ops::mamba2_scan<E>& op) { prefers(ctx, op); }) {
       const mixer_config& c = config;
       const ops::mamba2_scan<E> op{.xBC = xBC,
@@ -162,6 +167,9 @@ struct ssd_direction {
                                    .A_log = A_log.value,
                                    .dt_bias = dt_bias.value,
                                    .D = skip(in_accum<E, 1>(D.value.view())),
+                                   .z = g.z,
+                                   .gate_weight = g.weight,
+                                   .squares = g.squares,
                                    .y = y,
                                    .groups = c.ngroups,
                                    .dt_min = typename E::real(c.dt_limit_low),
@@ -173,6 +181,8 @@ struct ssd_direction {
     }
     return false;
   }
+
+ private:
   in_accum<E, 1> rate(context_of<E>& ctx) const {
     out_accum<E, 1> r = ctx.template make_accum<E, 1>({{config.nheads()}});
     run(ctx, ops::negative_exp<E>{.x = A_log.value, .y = r});

@@ -10,18 +10,24 @@
 
 namespace mlmamba::ops {
 
-/// Tokens of a sequence through the convolution and the scan of a Mamba-2 mixer, without gate; the
-/// window and the state are continued in place.
+/// Tokens of a sequence through the convolution and the scan of a Mamba-2 mixer; the window and the
+/// state are continued in place.
 ///
-///   (x, B, C) = silu(causal_conv1d(window, xBC))
-///   y         = ssd(state, x, softplus(dt + dt_bias) within its limits, -exp(A_log), B, C, D)
+///   (x, B, C)      = silu(causal_conv1d(window, xBC))
+///   v              = ssd(state, x, softplus(dt + dt_bias) within its limits, -exp(A_log), B, C, D)
+///   y              = v, or with a gate  v silu(z) gate_weight
+///   squares[b,l,h] = the sum over the head's P of (v silu(z))^2
+///
+/// With a gate, y is the gated RMS norm but for a factor of each row, which squares tell: it is
+/// left to whoever reads them (residual_sum).
 ///
 /// Optional  a backend without it lacks nothing: modules run the parts. A backend that has it also
 ///           has prefers(ctx, op), which says whether it is to run instead of them
 /// Shapes    xBC (B, L, d + 2 G N) with d = H P; dt (B, L, H); window (B, d + 2 G N, W - 1);
 ///           conv_weight (d + 2 G N, W); state (B, H, P, N); A_log, dt_bias (H); D (H, P);
-///           y (B, L, d)
-/// Numerics  as causal_conv1d and ssd, which give the same bits
+///           y, z (B, L, d); gate_weight (d); squares (B, L, H)
+/// Numerics  as causal_conv1d and ssd, which give the same bits; with a gate v is not rounded
+/// Empty     z, gate_weight, squares: all or none. conv_bias: 0
 template <engine E>
 struct mamba2_scan {
   static constexpr const char* name = "mamba2_scan";
@@ -29,10 +35,13 @@ struct mamba2_scan {
   in<E, 3> xBC{}, dt{};
   out<E, 3> window{};
   in_accum<E, 2> conv_weight{};
-  in_accum<E, 1> conv_bias{};  // or empty
+  in_accum<E, 1> conv_bias{};
   out_accum<E, 4> state{};
   in_accum<E, 1> A_log{}, dt_bias{};
   in_accum<E, 2> D{};
+  in<E, 3> z{};
+  in_accum<E, 1> gate_weight{};
+  out_accum<E, 3> squares{};
   out<E, 3> y{};
   index_t groups = 1;
   real dt_min = 0, dt_max = std::numeric_limits<real>::infinity();
@@ -58,6 +67,12 @@ struct mamba2_scan {
     check::size(name, "dt_bias", dt_bias, shape<1>{{heads()}});
     check::size(name, "D", D, shape<2>{{heads(), state.size[2]}});
     check::size(name, "y", y, shape<3>{{b, l, scanned()}});
+    check::that(bool(z) == bool(gate_weight) && bool(z) == bool(squares), name,
+                "of z, gate_weight and squares some are missing; give all or none");
+    check::size_if_given(name, "z", z, y.shape());
+    check::size_if_given(name, "gate_weight", gate_weight, shape<1>{{scanned()}});
+    check::size_if_given(name, "squares", squares, shape<3>{{b, l, heads()}});
+    check::unit_stride(name, "z", z);
     check::unit_stride(name, "xBC", xBC);
     check::unit_stride(name, "y", y);
     check::unit_stride(name, "state", state);
@@ -67,7 +82,7 @@ struct mamba2_scan {
            (5.0 * double(state.size[3]) + 4.0) * double(y.count());
   }
   double bytes() const {
-    return check::total_bytes(xBC, dt, window, window, conv_weight, state, state, y);
+    return check::total_bytes(xBC, dt, window, window, conv_weight, state, state, z, y, squares);
   }
 };
 

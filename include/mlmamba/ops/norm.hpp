@@ -11,17 +11,23 @@ namespace mlmamba::ops {
 
 /// What a norm adds to its x first: the end of a residual branch.
 ///
-///   x'[t,d] = x[t,d] + gamma[d] branch[t,d] takes the place of x, and is kept in sum
+///   x'[t,d] = x[t,d] + gamma[d] f[t] branch[t,d] takes the place of x, and is kept in sum
+///   f[t]    = 1 / sqrt(sum_k squares[t,k] / squares_of + squares_epsilon)      (1 without squares)
 ///
-/// Shapes    branch, sum (T, D); gamma (D). sum may be x
+/// With squares, the branch is a product of rows that should have been normalised by their RMS, and
+/// now is itself: rows may be normalised before a product or after it.
+///
+/// Shapes    branch, sum (T, D); gamma (D); squares (T, K). sum may be x
 /// Layout    unit stride over d
 /// Numerics  computed in accum, rounded once to X: the bits are those of add or channel_scale
-/// Empty     branch: there is none of this. gamma: 1
+/// Empty     branch: there is none of this. gamma: 1. squares: f is 1
 template <engine E, class X>
 struct residual_sum {
   in<E, 2> branch{};
   in_accum<E, 1> gamma{};
   view<X, 2, typename E::memory> sum{};
+  in_accum<E, 2> squares{};
+  typename E::real squares_of = 1, squares_epsilon = 0;
 
   MLMAMBA_HD explicit operator bool() const { return bool(branch); }
   void check(const char* name, const shape<2>& x) const {
@@ -29,6 +35,7 @@ struct residual_sum {
     check::size(name, "branch", branch, x);
     check::size_if_given(name, "gamma", gamma, shape<1>{{x.n[1]}});
     check::size(name, "sum", sum, x);
+    check::size_if_given(name, "squares", squares, shape<2>{{x.n[0], check::any}});
     check::unit_stride(name, "branch", branch);
     check::unit_stride(name, "gamma", gamma);
     check::unit_stride(name, "sum", sum);

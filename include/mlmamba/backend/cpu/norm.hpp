@@ -52,11 +52,20 @@ void add_residual(const Op& op, index_t from, index_t to) {
   using V = typename E::value;
   const auto& plus = op.plus;
   const index_t d = op.x.size[1];
+  std::vector<typename E::accum> scale(std::size_t(plus.squares ? d : 0));
   for (index_t t = from; t < to; ++t) {
     const X* x = op.x.data + t * op.x.stride[0];
     const V* branch = plus.branch.data + t * plus.branch.stride[0];
     X* sum = plus.sum.data + t * plus.sum.stride[0];
-    if (plus.gamma) {
+    if (plus.squares) {
+      using A = typename E::accum;
+      A squares = 0;
+      for (index_t k = 0; k < plus.squares.size[1]; ++k) squares += plus.squares(t, k);
+      const A factor = A(1) / std::sqrt(squares / A(plus.squares_of) + A(plus.squares_epsilon));
+      for (index_t k = 0; k < d; ++k)
+        scale[std::size_t(k)] = plus.gamma ? plus.gamma(k) * factor : factor;
+      channel_scale_kernel<X, V>()(branch, scale.data(), x, sum, d);
+    } else if (plus.gamma) {
       channel_scale_kernel<X, V>()(branch, plus.gamma.data, x, sum, d);
     } else if constexpr (std::is_same_v<X, V>) {
       simd::cpu_kernels<simd::elementwise_entries<V>>().add(x, branch, sum, 1, d);

@@ -10,6 +10,7 @@
 
 #include "mlmamba/backend/cuda/causal_conv1d.cuh"
 #include "mlmamba/backend/cuda/gemm.cuh"
+#include "mlmamba/backend/cuda/gated_norm.cuh"
 #include "mlmamba/backend/cuda/norm.cuh"
 #include "mlmamba/backend/cuda/ssd_step.cuh"
 #include "mlmamba/backend/cuda/weight_stream.cuh"

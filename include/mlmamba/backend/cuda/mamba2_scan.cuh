@@ -54,6 +54,7 @@ ops::ssd<E> scan_of(const ops::mamba2_scan<E>& op, in<E, 3> convolved) {
   scan.dt_bias = op.dt_bias;
   scan.dt_softplus = true, scan.dt_min = op.dt_min, scan.dt_max = op.dt_max;
   scan.chunk_size = op.chunk_size;
+  if (op.z) scan.z = op.z.split(2, p);
   scan.y = op.y.split(2, p);
   scan.initial_states = op.state, scan.final_states = op.state;
   return scan;
@@ -69,6 +70,7 @@ bool prefers(const context<cuda>&, const ops::mamba2_scan<E>& op) {
     return op.xBC.size[0] > 0 && length >= 16 && n > 64 && n <= 128 && n % 8 == 0 && p % 8 == 0 &&
            (op.chunk_size == 0 || op.chunk_size >= kernels::ssd_tile) &&
            kernels::in_pieces(op.y.split(2, p)) &&
+           (!op.z || (p <= kernels::ssd_tile && kernels::in_pieces(op.z.split(2, p)))) &&
            kernels::conv_in_pieces(kernels::convolution_of(op, {})) && kernels::has_warpgroups();
   } else {
     return false;
@@ -85,7 +87,8 @@ void execute(context<cuda>& ctx, const ops::mamba2_scan<E>& op) {
     auto frame = ctx.scratch.make_frame();
     const auto convolved = ctx.template make<E, 3>(op.xBC.shape());
     const ops::ssd<E> scan = scan_of(op, convolved);
-    const ssd_plan<E> pairs = plan_ssd_pairs(ctx, scan);
+    ssd_plan<E> pairs = plan_ssd_pairs(ctx, scan);
+    pairs.gate_weight = op.gate_weight, pairs.squares = op.squares;
     mamba2_scan_plan<E> plan{plan_conv_walk(ctx, convolution_of(op, convolved)),
                              ssd_tokens_of(pairs)};
     plan.token_blocks = blocks_for(plan.tokens.blocks(), 1);

@@ -28,7 +28,14 @@ __global__ void __launch_bounds__(block_threads) row_norm_kernel(const Op op) {
     if constexpr (threads == warp_size) return warp_sum(v);
     return block_sum(v, shared);
   };
-  A x[per][count], sum = 0;
+  A x[per][count], sum = 0, factor = 1;
+  if (op.plus.squares) {
+    A squares = 0;
+    for (index_t k = lane_index(); k < op.plus.squares.size[1]; k += warp_size)
+      squares += op.plus.squares(t, k);
+    factor =
+        A(1) / math::sqrt(warp_sum(squares) / A(op.plus.squares_of) + A(op.plus.squares_epsilon));
+  }
 #pragma unroll
   for (int k = 0; k < per; ++k) {
     if (place(k) >= width) break;
@@ -38,7 +45,7 @@ __global__ void __launch_bounds__(block_threads) row_norm_kernel(const Op op) {
       read_piece(branch, &op.plus.branch(t, place(k)));
       if (op.plus.gamma) read_piece(gamma, &op.plus.gamma(place(k)));
 #pragma unroll
-      for (int j = 0; j < count; ++j) x[k][j] = A(X(branch[j] * gamma[j] + x[k][j]));
+      for (int j = 0; j < count; ++j) x[k][j] = A(X(branch[j] * (gamma[j] * factor) + x[k][j]));
       write_piece(&op.plus.sum(t, place(k)), x[k]);
     }
 #pragma unroll

@@ -119,7 +119,8 @@ void launch_ssd_pairs(context<cuda>& ctx, const ssd_plan<E>& plan) {
                 ends = (plan.chunks - 1) * plan.pieces;
   const auto launch = [&](auto work, auto starts, auto gated, index_t segments) {
     using Work = decltype(work);
-    constexpr int bytes = int(sizeof(ssd_pair_memory<std::is_same_v<Work, ssd_ends>>)) + 1024;
+    using memory = ssd_pair_memory<std::is_same_v<Work, ssd_ends>, decltype(gated)::value != 0>;
+    constexpr int bytes = int(sizeof(memory)) + 1024;  // to align it
     const auto kernel = ssd_pair_kernel<Work, decltype(starts), decltype(gated), E>;
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                plan.name);
@@ -128,6 +129,7 @@ void launch_ssd_pairs(context<cuda>& ctx, const ssd_plan<E>& plan) {
   };
   const constant<0> no;
   const constant<1> yes;
+  const constant<2> with_squares;
   const auto launch_all = [&](auto starts, auto gated) {
     if (plan.flags) return launch(ssd_both{}, starts, gated, plan.chunks);
     if (ends > 0) launch(ssd_ends{}, starts, no, ends);
@@ -137,7 +139,9 @@ void launch_ssd_pairs(context<cuda>& ctx, const ssd_plan<E>& plan) {
                    plan);
     launch(ssd_y{}, starts, gated, plan.chunks);
   };
-  if (plan.op.seq_idx) {
+  if (plan.squares) {
+    launch_all(no, with_squares);
+  } else if (plan.op.seq_idx) {
     plan.op.z ? launch_all(yes, yes) : launch_all(yes, no);
   } else {
     plan.op.z ? launch_all(no, yes) : launch_all(no, no);

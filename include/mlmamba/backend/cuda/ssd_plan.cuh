@@ -30,6 +30,8 @@ struct ssd_plan {
   bool joins = false;
   // (B, chunks, blocks of a chunk): whose end is there; only if one launch does everything
   int* flags = nullptr;
+  view<const typename E::accum, 1, memory::device> gate_weight{};  // (H P): see ops::mamba2_scan
+  view<typename E::accum, 3, memory::device> squares{};            // (B, L, H)
   index_t flag_count = 0;
 };
 

@@ -21,28 +21,30 @@ struct ssd_both {
 
 /// Arrays [turns] are the chunk at work and the next ones; what only y needs is left out with
 /// `Ends`, whose chunks take less time than their way from memory: there are two ahead.
-template <bool Ends>
+template <bool Ends, bool Gated>
 struct ssd_pair_memory {
   static constexpr int turns = Ends ? 3 : 2;
   static constexpr int wide = Ends ? 8 : 2 * operand_tile, square = Ends ? 8 : operand_tile;
   alignas(1024) bf16 B[turns][2 * operand_tile], x[turns][ssd_pair][operand_tile];
   alignas(1024) bf16 C[turns][wide], S[ssd_pair][wide], y[ssd_pair][square];
   alignas(16) ssd_tokens tokens[3][ssd_pair];
-  float D[ssd_pair][ssd_tile];
+  alignas(1024) bf16 z[Gated ? 2 : 1][ssd_pair][Gated ? operand_tile : 8];
+  float D[ssd_pair][ssd_tile], weight[ssd_pair][ssd_tile];
 };
 
 /// A block has two heads of a group, 64 rows p of their states and one segment of the sequence, in
-/// chunks of 64 tokens (see ssd_tile_kernel). `Work`: ssd_y and so on.
+/// chunks of 64 tokens (see ssd_tile_kernel). `Work`: ssd_y and so on. `Gated`: 1: by z, 2: and
+/// with weight and squares as ops::mamba2_scan has them.
 template <class Work, class Starts, class Gated, class E>
 __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_ends> ? 2 : 1)
     ssd_pair_kernel(const ssd_plan<E> plan) {
 #if defined(MLMAMBA_WARPGROUPS)
   using V = typename E::value;
   constexpr bool ends = std::is_same_v<Work, ssd_ends>, both = std::is_same_v<Work, ssd_both>;
-  constexpr bool starts = Starts::value != 0;
+  constexpr bool starts = Starts::value != 0, gated = Gated::value != 0;
   extern __shared__ __align__(128) unsigned char raw[];
-  auto& s =
-      *reinterpret_cast<ssd_pair_memory<ends>*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+  auto& s = *reinterpret_cast<ssd_pair_memory<ends, gated>*>(
+      raw + (1024 - shared_address(raw) % 1024) % 1024);
 
   const ops::ssd<E>& op = plan.op;
   const index_t length = op.x.size[1], heads = op.x.size[2], groups = op.B.size[2];
@@ -130,6 +132,12 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
         for (int i = 0; i < ssd_pair; ++i)
           copy_tile<ssd_pair_threads, 8>(x_of(at, i), &op.x(b, t, head(i), p0), op.x.stride[1],
                                          rows, columns);
+      }
+      if constexpr (y_too && gated) {
+#pragma unroll
+        for (int i = 0; i < ssd_pair; ++i)
+          copy_tile<ssd_pair_threads, 8>(s.z[at][i], &op.z(b, t, head(i), p0), op.z.stride[1], rows,
+                                         columns);
       }
       if (copies_tokens) copy_piece(s.tokens[at][mine].decay + 4 * token_piece, tokens_at, true);
       B_at += ssd_tile * op.B.stride[1], C_at += ssd_tile * op.C.stride[1];
@@ -301,7 +309,11 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
     };
     share_state();
     const int p = int(threadIdx.x) % 128;
-    if (p < ssd_tile) s.D[mine][p] = op.D && p < columns ? op.D(h, p0 + p) : 0.0f;
+    if (p < ssd_tile) {
+      s.D[mine][p] = op.D && p < columns ? op.D(h, p0 + p) : 0.0f;
+      if constexpr (Gated::value == 2)
+        s.weight[mine][p] = p < columns ? plan.gate_weight(h * width + p0 + p) : 0.0f;
+    }
 
     for (int c = 0; c < chunks; ++c) {
       const index_t t0 = begin + index_t(c) * ssd_tile;
@@ -389,27 +401,38 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
         take_products(y);
         // D x and the gate; then through shared memory, to write whole rows.
         const unsigned y_place = stored_at(s.y[mine], 16 * quarter);
+        float squares[2] = {};
 #pragma unroll
         for (int j = 0; j < 8; j += 2) {
-          unsigned x[4], out[4];
+          unsigned x[4], z[4], out[4];
           load_left<8>(x, xs, 16 * quarter, j);
+          if constexpr (gated) load_left<8>(z, s.z[at][mine], 16 * quarter, j);
 #pragma unroll
           for (int i = 0; i < 4; ++i) {  // rows t and t + 8 of columns 8 j, then of the next 8
             const int p = 8 * (j + i / 2) + pair, e = i % 2;
             const float2 D = *reinterpret_cast<const float2*>(s.D[mine] + p);
             float v[2] = {multiply_add(D.x, low_of(x[i]), y[j + i / 2][2 * e]),
                           multiply_add(D.y, high_of(x[i]), y[j + i / 2][2 * e + 1])};
-            if constexpr (Gated::value) {
-              const index_t at = t0 + t + 8 * e;
-              if (p < columns && at < end) {
-                const unsigned z = *reinterpret_cast<const unsigned*>(&op.z(b, at, h, p0 + p));
-                v[0] *= silu_as<bf16>(low_of(z));
-                v[1] *= silu_as<bf16>(high_of(z));
-              }
+            if constexpr (gated) {
+              v[0] *= silu_as<bf16>(low_of(z[i]));
+              v[1] *= silu_as<bf16>(high_of(z[i]));
+            }
+            if constexpr (Gated::value == 2) {
+              squares[e] += v[0] * v[0] + v[1] * v[1];
+              const float2 weight = *reinterpret_cast<const float2*>(s.weight[mine] + p);
+              v[0] *= weight.x, v[1] *= weight.y;
             }
             out[i] = pack(v[0], v[1]);
           }
           store_matrices(y_place, j, out[0], out[1], out[2], out[3]);
+        }
+        if constexpr (Gated::value == 2) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const float sum = warp_sum<4>(squares[e]);
+            const index_t at = t0 + t + 8 * e;
+            if (lane % 4 == 0 && at < end && writes) plan.squares(b, at, h) = sum;
+          }
         }
         __syncwarp();
         V* y_at = &op.y(b, t0 + 16 * quarter + lane / 8, h, p0 + 8 * (lane % 8));

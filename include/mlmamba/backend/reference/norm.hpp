@@ -16,10 +16,19 @@ template <class Op>
 Op after_sum(Op op) {
   using X = typename decltype(op.plus.sum)::value_type;
   using A = std::remove_cvref_t<decltype(op.weight(0))>;
-  for (index_t t = 0; t < op.x.size[0]; ++t)
-    for (index_t d = 0; d < op.x.size[1]; ++d)
-      op.plus.sum(t, d) =
-          X(A(op.x(t, d)) + A(op.plus.branch(t, d)) * (op.plus.gamma ? op.plus.gamma(d) : A(1)));
+  const auto& plus = op.plus;
+  for (index_t t = 0; t < op.x.size[0]; ++t) {
+    A factor = 1;
+    if (plus.squares) {
+      A sum = 0;
+      for (index_t k = 0; k < plus.squares.size[1]; ++k) sum += plus.squares(t, k);
+      factor = A(1) / math::sqrt(sum / A(plus.squares_of) + A(plus.squares_epsilon));
+    }
+    for (index_t d = 0; d < op.x.size[1]; ++d) {
+      const A gamma = plus.gamma ? plus.gamma(d) * factor : factor;
+      plus.sum(t, d) = X(A(op.x(t, d)) + A(plus.branch(t, d)) * gamma);
+    }
+  }
   op.x = op.plus.sum, op.plus = {};
   return op;
 }

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Copies of whole runs of bytes into shared memory in the background (Hopper's bulk copies), and
+// the barriers that tell when they have arrived.
+#pragma once
+
+#include <cstdint>
+
+#include "mlmamba/backend/cuda/mma.cuh"
+
+namespace mlmamba::backend::kernels {
+
+/// In shared memory. Turns of waiting are counted from 0; `odd`: of this one.
+struct alignas(8) copy_barrier {
+  std::uint64_t state;
+};
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+
+__device__ inline void open_barrier(copy_barrier& b) {
+  asm volatile("mbarrier.init.shared.b64 [%0], 1;\n" ::"r"(shared_address(&b)) : "memory");
+}
+/// By all threads, before __syncthreads.
+__device__ inline void barriers_are_open() {
+  asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+}
+/// By one thread, before it copies so many bytes.
+__device__ inline void expect_copies(copy_barrier& b, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;\n" ::"r"(shared_address(&b)),
+               "r"(bytes)
+               : "memory");
+}
+/// Addresses and bytes are multiples of 16.
+__device__ inline void copy_bulk(void* to, const void* from, unsigned bytes, copy_barrier& b) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::
+          "r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(&b))
+      : "memory");
+}
+__device__ inline void wait_for_copies(copy_barrier& b, unsigned odd) {
+  unsigned there;
+  do {
+    asm volatile(
+        "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n}\n"
+        : "=r"(there)
+        : "r"(shared_address(&b)), "r"(odd)
+        : "memory");
+  } while (!there);
+}
+
+#endif
+
+}  // namespace mlmamba::backend::kernels
