@@ -102,6 +102,7 @@ template <class B, class V, class A>
 inline constexpr bool packs_weights<on<B, V, A, packed>> = true;
 
 using reference_f32 = on<backend::reference, float>;
+using reference_f16 = on<backend::reference, f16>;
 using exact = on<backend::reference, double>;
 using cpu_f32 = on<backend::cpu, float>;
 using cpu_bf16 = on<backend::cpu, bf16>;
@@ -109,6 +110,7 @@ using cpu_packed = on<backend::cpu, float, float, packed>;
 using cpu_f64 = on<backend::cpu, double>;
 using cuda_f32 = on<backend::cuda, float>;
 using cuda_bf16 = on<backend::cuda, bf16>;
+using cuda_f16 = on<backend::cuda, f16>;
 
 /// `rebind_t<Module<E>, F>` is `Module<F>`: the same composition on another engine.
 template <class M, class E>

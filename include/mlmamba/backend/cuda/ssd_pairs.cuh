@@ -22,7 +22,9 @@ void launch_ssd_pairs(context<cuda>& ctx, ssd_plan<E> plan, index_t pieces) {
   const index_t blocks = n[0] * groups * pairs * ((n[3] + ssd_tile - 1) / ssd_tile);
   launch_ssd_steps<E>(ctx, plan.op, plan.tokens);
   const auto launch = [&](auto kernel, auto ends, const ssd_plan<E>& p, index_t segments) {
-    constexpr int bytes = int(sizeof(ssd_pair_memory<decltype(ends)::value != 0>)) + 1024;  // align
+    constexpr int bytes =
+        int(sizeof(ssd_pair_memory<typename E::value, decltype(ends)::value != 0>)) +
+        1024;  // align
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                p.name);
     launch_early(ctx, p.name, kernel, blocks_for(blocks * segments, 1), ssd_pair_threads, bytes, p);

@@ -15,12 +15,12 @@ inline constexpr int ssd_pair_threads = ssd_pair * 128;
 
 /// Arrays [turns] are the chunk at work and the next ones; what only y needs is left out with
 /// `Ends`, whose chunks take less time than their way from memory: there are two ahead.
-template <bool Ends>
+template <class V, bool Ends>
 struct ssd_pair_memory {
   static constexpr int turns = Ends ? 3 : 2;
   static constexpr int wide = Ends ? 8 : 2 * operand_tile, square = Ends ? 8 : operand_tile;
-  alignas(1024) bf16 B[turns][2 * operand_tile], x[turns][ssd_pair][operand_tile];
-  alignas(1024) bf16 C[turns][wide], S[ssd_pair][wide], y[ssd_pair][square];
+  alignas(1024) V B[turns][2 * operand_tile], x[turns][ssd_pair][operand_tile];
+  alignas(1024) V C[turns][wide], S[ssd_pair][wide], y[ssd_pair][square];
   alignas(16) ssd_tokens tokens[turns][ssd_pair];
   float D[ssd_pair][ssd_tile];
 };
@@ -34,10 +34,10 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
   using V = typename E::value;
   constexpr bool ends = Ends_::value != 0;
   constexpr bool starts = Starts::value != 0;
-  constexpr int turns = ssd_pair_memory<ends>::turns;
+  constexpr int turns = ssd_pair_memory<V, ends>::turns;
   extern __shared__ __align__(128) unsigned char raw[];
-  auto& s =
-      *reinterpret_cast<ssd_pair_memory<ends>*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+  auto& s = *reinterpret_cast<ssd_pair_memory<V, ends>*>(raw + (1024 - shared_address(raw) % 1024) %
+                                                                   1024);
 
   const ops::ssd<E>& op = plan.op;
   const index_t length = op.x.size[1], heads = op.x.size[2], groups = op.B.size[2];
@@ -69,8 +69,8 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
   const int copied_row = int(threadIdx.x) / 8, copied_piece = int(threadIdx.x) % 8;
   const int copied_to = piece_at<8>(copied_row, copied_piece);
   constexpr int half_tile = 32 * ssd_tile;  // a thread has rows r and r + 32
-  const bf16 *B_at = &op.B(b, begin + copied_row, g, 8 * copied_piece),
-             *C_at = &op.C(b, begin + copied_row, g, 8 * copied_piece), *x_at[ssd_pair];
+  const V *B_at = &op.B(b, begin + copied_row, g, 8 * copied_piece),
+          *C_at = &op.C(b, begin + copied_row, g, 8 * copied_piece), *x_at[ssd_pair];
 #pragma unroll
   for (int i = 0; i < ssd_pair; ++i)
     x_at[i] = &op.x(b, begin + copied_row, head(i), p0 + 8 * copied_piece);
@@ -87,11 +87,11 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           const index_t down = index_t(r) * 32;
-          bf16* const to = s.B[at] + copied_to + r * half_tile;
+          V* const to = s.B[at] + copied_to + r * half_tile;
           copy_piece(to, B_at + down * op.B.stride[1], true);
           copy_piece(to + operand_tile, B_at + down * op.B.stride[1] + 64, true);
           if constexpr (!ends) {
-            bf16* const to = s.C[at] + copied_to + r * half_tile;
+            V* const to = s.C[at] + copied_to + r * half_tile;
             copy_piece(to, C_at + down * op.C.stride[1], true);
             copy_piece(to + operand_tile, C_at + down * op.C.stride[1] + 64, true);
           }
@@ -188,9 +188,9 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
   const auto share_state = [&] {
 #pragma unroll
     for (int j = 0; j < 16; j += 2)
-      store_matrices(state_place + j / 8 * (operand_tile * 2), j % 8, pack(S[j][0], S[j][1]),
-                     pack(S[j][2], S[j][3]), pack(S[j + 1][0], S[j + 1][1]),
-                     pack(S[j + 1][2], S[j + 1][3]));
+      store_matrices(state_place + j / 8 * (operand_tile * 2), j % 8, pack<V>(S[j][0], S[j][1]),
+                     pack<V>(S[j][2], S[j][3]), pack<V>(S[j + 1][0], S[j + 1][1]),
+                     pack<V>(S[j + 1][2], S[j + 1][3]));
   };
   if constexpr (!ends) {
     share_state();
@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
     const index_t t0 = begin + index_t(c) * ssd_tile;
     const int at = c % turns;
     const ssd_tokens& tokens = s.tokens[at][mine];
-    const bf16 *xs = s.x[at][mine], *Bs = s.B[at];
+    const V *xs = s.x[at][mine], *Bs = s.B[at];
     wait_copies<turns - 2>();
     show_to_products();
     __syncthreads();  // this chunk and S are there, and everybody is done with the chunk before
@@ -212,18 +212,18 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
     float y[8][4];
     if constexpr (!ends) {
       float cb[8][4];
-      const bf16* Cs = s.C[at];
+      const V* Cs = s.C[at];
       begin_products();
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
         const int from = k / 4 * operand_tile + k % 4 * 16;
-        multiply_shared(cb, operand_at(Cs, from), operand_at(Bs, from), k > 0);
+        multiply_shared<V>(cb, operand_at(Cs, from), operand_at(Bs, from), k > 0);
       }
       commit_products();
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
         const int from = k / 4 * operand_tile + k % 4 * 16;
-        multiply_shared(y, operand_at(Cs, from), operand_at(s.S[mine], from), k > 0);
+        multiply_shared<V>(y, operand_at(Cs, from), operand_at(s.S[mine], from), k > 0);
       }
       commit_products();
       wait_products<1>();
@@ -250,7 +250,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
               if (tokens.sequence[from] != here) first = 0.0f;
               if (tokens.sequence[from + 1] != here) second = 0.0f;
             }
-            scores[k][2 * j + e] = pack(first, second);
+            scores[k][2 * j + e] = pack<V>(first, second);
           }
         }
         if (k < quarter) continue;
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
       begin_products();
 #pragma unroll
       for (int k = 0; k < 4; ++k)
-        multiply_add_right(y, scores[k], operand_at(xs, 16 * k * ssd_tile));
+        multiply_add_right<V>(y, scores[k], operand_at(xs, 16 * k * ssd_tile));
       commit_products();
     }
 
@@ -298,12 +298,13 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float2 weight = e < 2 ? near : far;
-        left[k][e] = pack(weight.x * low_of(left[k][e]), weight.y * high_of(left[k][e]));
+        left[k][e] = pack<V>(weight.x * low_of<V>(left[k][e]), weight.y * high_of<V>(left[k][e]));
       }
     }
     begin_products();
 #pragma unroll
-    for (int k = 0; k < 4; ++k) multiply_add_right(S, left[k], operand_at(Bs, 16 * k * ssd_tile));
+    for (int k = 0; k < 4; ++k)
+      multiply_add_right<V>(S, left[k], operand_at(Bs, 16 * k * ssd_tile));
     commit_products();
 
     if constexpr (!ends) {
@@ -319,17 +320,17 @@ __global__ void __launch_bounds__(ssd_pair_threads, Ends_::value ? 2 : 1)
         for (int i = 0; i < 4; ++i) {  // rows t and t + 8 of columns 8 j, then of the next 8
           const int p = 8 * (j + i / 2) + pair, e = i % 2;
           const float2 D = *reinterpret_cast<const float2*>(s.D[mine] + p);
-          float v[2] = {multiply_add(D.x, low_of(x[i]), y[j + i / 2][2 * e]),
-                        multiply_add(D.y, high_of(x[i]), y[j + i / 2][2 * e + 1])};
+          float v[2] = {multiply_add(D.x, low_of<V>(x[i]), y[j + i / 2][2 * e]),
+                        multiply_add(D.y, high_of<V>(x[i]), y[j + i / 2][2 * e + 1])};
           if constexpr (Gated::value) {
             const index_t at = t0 + t + 8 * e;
             if (p < columns && at < end) {
               const unsigned z = *reinterpret_cast<const unsigned*>(&op.z(b, at, h, p0 + p));
-              v[0] *= silu_as<bf16>(low_of(z));
-              v[1] *= silu_as<bf16>(high_of(z));
+              v[0] *= silu_as<V>(low_of<V>(z));
+              v[1] *= silu_as<V>(high_of<V>(z));
             }
           }
-          out[i] = pack(v[0], v[1]);
+          out[i] = pack<V>(v[0], v[1]);
         }
         store_matrices(y_place, j, out[0], out[1], out[2], out[3]);
       }
