@@ -74,6 +74,8 @@ struct cuda {
 /// With `packed` for Weight the matrices of linear maps are packed_matrix, prepared once, in
 /// formats chosen when they are loaded (f32, bf16, int8, 4 bits); other ones are stored as value.
 /// Such a module can't be trained.
+/// With f16 for Value what exceeds 65504 is infinite and gradients below 6e-8 are zero: it is meant
+/// for inference (loss scaling is not here), on CUDA or the reference; the CPU's kernels have none.
 struct packed {};
 template <class Backend, class Value, class Accum = accum_t<Value>, class Weight = Value>
 struct on {
