@@ -108,7 +108,9 @@ fixtures() {
     cuda_f16) usual=2.5e-3 more=1.25e-2 ;;
   esac
   if [ -n "$more" ]; then
-    mapfile -t files < <(ls tests/golden/*.safetensors | grep -E "$sensitive" | grep -v ml_mamba_train_step)
+    local without=ml_mamba_train_step  # f16 holds no steps of e^-17 either: its smallest number is 6e-8
+    [ "$1" != cuda_f16 ] || without+='|ssd_tiny_steps'
+    mapfile -t files < <(ls tests/golden/*.safetensors | grep -E "$sensitive" | grep -vE "$without")
     "$programs/check_fixture_cuda" --engine "$1" --tolerance "$more" "${files[@]}" > "$log/$1" 2>&1 || status=$?
     mapfile -t files < <(ls tests/golden/*.safetensors | grep -vE "$sensitive")
   fi
