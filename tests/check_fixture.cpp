@@ -3,7 +3,8 @@
 //
 // Runs fixture files: "here are inputs, here is the right answer".
 //
-//   check_fixture [--engine cpu_f32|cpu_bf16|reference|cuda_f32|cuda_bf16] [--tolerance R] FILE...
+//   check_fixture [--engine cpu_f32|cpu_bf16|reference|cuda_f32|cuda_bf16|cuda_f16] [--tolerance R]
+//   FILE...
 //
 // Prints one line for every out.* array, then the sum. Exit status: 0 if all pass, 1 if one fails,
 // 2 if a file can't be read or its op is not known. A tolerance given here comes before that of a
@@ -25,15 +26,16 @@ namespace {
 struct engine_entry {
   const char* name;
   check_fixture::results (*run)(check_fixture::fixture&);
-  bool bf16;
+  double tolerance;  // 0: as for f32
 };
 constexpr engine_entry engines[] = {
-    {"cpu_f32", check_fixture::run_on_cpu_f32, false},
-    {"cpu_bf16", check_fixture::run_on_cpu_bf16, true},
-    {"reference", check_fixture::run_on_reference, false},
+    {"cpu_f32", check_fixture::run_on_cpu_f32, 0},
+    {"cpu_bf16", check_fixture::run_on_cpu_bf16, 2e-2},
+    {"reference", check_fixture::run_on_reference, 0},
 #if defined(MLMAMBA_CHECK_FIXTURE_CUDA)
-    {"cuda_f32", check_fixture::run_on_cuda_f32, false},
-    {"cuda_bf16", check_fixture::run_on_cuda_bf16, true},
+    {"cuda_f32", check_fixture::run_on_cuda_f32, 0},
+    {"cuda_bf16", check_fixture::run_on_cuda_bf16, 2e-2},
+    {"cuda_f16", check_fixture::run_on_cuda_f16, 2.5e-3},
 #endif
 };
 
@@ -110,7 +112,7 @@ int main(int argc, char** argv) {
   if (files.empty()) return usage("no file; wanted is at least one");
 
   check_fixture::tolerances t;
-  if (engine->bf16) t.output = t.gradient = 2e-2;
+  if (engine->tolerance > 0) t.output = t.gradient = engine->tolerance;
   if (tolerance > 0) {
     t.output = t.gradient = tolerance;
     t.explicit_wins = true;

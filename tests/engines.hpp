@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// The engines that typed tests run on: the CUDA ones exactly when a CUDA compiler reads this.
+// The engines that typed tests run on: the CUDA ones exactly when a CUDA compiler reads this, f16
+// where the build is asked for it (CMake: MLMAMBA_TEST_F16), since each takes long to compile. One
+// alone, by hand: -DMLMAMBA_TEST_ENGINES=mlmamba::cuda_f16
 #pragma once
 
 #include <doctest/doctest.h>
 
 #if defined(__CUDACC__)
 #include "mlmamba/cuda.cuh"
+#endif
+#if defined(MLMAMBA_TEST_ENGINES)
+#elif defined(__CUDACC__) && defined(MLMAMBA_TEST_F16)
+#define MLMAMBA_TEST_ENGINES mlmamba::cuda_f32, mlmamba::cuda_bf16, mlmamba::cuda_f16
+#elif defined(__CUDACC__)
 #define MLMAMBA_TEST_ENGINES mlmamba::cuda_f32, mlmamba::cuda_bf16
 #else
 #define MLMAMBA_TEST_ENGINES \

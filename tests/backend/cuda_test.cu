@@ -20,8 +20,6 @@
 using namespace mlmamba;
 using namespace mlmamba::verify;
 
-#define MLMAMBA_EVERY_CUDA_ENGINE cuda_f32, cuda_bf16
-
 namespace {
 
 /// A stream under capture turns waits and allocations into errors. Runs the case, captures a second
@@ -67,7 +65,7 @@ bool graph_replays(context<backend::cuda>& ctx, C&& c) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("cuda: ops neither wait nor allocate, so graphs replay them", E,
-                   MLMAMBA_EVERY_CUDA_ENGINE) {
+                   MLMAMBA_TEST_ENGINES) {
   context<backend::cuda> ctx;
   CHECK(graph_replays(
       ctx, gemm_case<E>({.m = 33, .n = 48, .k = 64, .bias = true, .act = activation::gelu})));
@@ -95,7 +93,7 @@ void repeats(const Options& o) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("cuda: gradients of many rows, twice with the same bits", E,
-                   MLMAMBA_EVERY_CUDA_ENGINE) {
+                   MLMAMBA_TEST_ENGINES) {
   repeats<ssd_case, E>(ssd_options{.batch = 3,
                                    .length = 150,
                                    .heads = 12,
@@ -130,8 +128,7 @@ TEST_CASE_TEMPLATE("cuda: gradients of many rows, twice with the same bits", E,
   repeats<cross_entropy_case, E>(cross_entropy_options{.rows = 300, .vocabulary = 4099});
 }
 
-TEST_CASE_TEMPLATE("cuda: ssd of Mamba-2's shape, over several segments", E,
-                   MLMAMBA_EVERY_CUDA_ENGINE) {
+TEST_CASE_TEMPLATE("cuda: ssd of Mamba-2's shape, over several segments", E, MLMAMBA_TEST_ENGINES) {
   // Heads are multiples of 8, or slices would not be aligned.
   const ssd_options o{.batch = 1,
                       .length = 900,
@@ -154,7 +151,7 @@ TEST_CASE_TEMPLATE("cuda: ssd of Mamba-2's shape, over several segments", E,
 }
 
 TEST_CASE_TEMPLATE("cuda: products of few rows: each row as alone, and near those of many", E,
-                   MLMAMBA_EVERY_CUDA_ENGINE) {
+                   MLMAMBA_TEST_ENGINES) {
   context<backend::cuda> ctx;
   using V = typename E::value;
   for (auto [n, k] : {std::pair<index_t, index_t>{64, 64}, {33, 8}, {10576, 2560}, {77, 5128}}) {
@@ -185,7 +182,9 @@ TEST_CASE_TEMPLATE("cuda: products of few rows: each row as alone, and near thos
         }
         const double want = v / (1 + std::exp(-v));
         const double bound = size * 1.2e-7 * (double(k) / 32 + 8) * 1.1 +
-                             std::abs(want) * (std::is_same_v<V, bf16> ? 4e-3 : 1e-6);
+                             std::abs(want) * (std::is_same_v<V, bf16>  ? 4e-3
+                                               : std::is_same_v<V, f16> ? 5e-4
+                                                                        : 1e-6);
         wrong += !(std::abs(double(float(y[3](i, j))) - want) <= bound) ? 1 : 0;
       }
     INFO("n ", n, " k ", k);
@@ -195,7 +194,7 @@ TEST_CASE_TEMPLATE("cuda: products of few rows: each row as alone, and near thos
 }
 
 TEST_CASE_TEMPLATE("cuda: a row of a product does not depend on how many there are", E,
-                   MLMAMBA_EVERY_CUDA_ENGINE) {
+                   MLMAMBA_TEST_ENGINES) {
   context<backend::cuda> ctx(cuda_options{.independent_rows = true});
   using V = typename E::value;
   constexpr index_t most = 600;
@@ -224,11 +223,41 @@ TEST_CASE_TEMPLATE("cuda: a row of a product does not depend on how many there a
   }
 }
 
+TEST_CASE_TEMPLATE("cuda: 16-bit numbers are rounded and widened as on the host", V, bf16, f16) {
+  context<backend::cuda> ctx;
+  constexpr index_t all = 65536;
+  tensor<V, 1> narrow({all});
+  for (index_t i = 0; i < all; ++i) narrow(i).bits = std::uint16_t(i);
+  tensor<V, 1, memory::device> there({all});
+  from_host(there.view(), std::as_const(narrow).view());
+  tensor<float, 1, memory::device> wide({all});
+  run(ctx, ops::copy<backend::cuda, float, V, 1>{.x = there, .y = wide});
+  const auto widened = to_host(std::as_const(wide).view());
+  index_t wrong = 0;
+  const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+  for (index_t i = 0; i < all; ++i) wrong += !same(widened(i), narrow(i));
+  CHECK(wrong == 0);
+  // Each number, the middle to the next one (a tie), and what lies around that.
+  tensor<float, 1> x({4 * all});
+  for (index_t i = 0; i < all; ++i) {
+    const float a = narrow(i), b = narrow((i + 1) % all), middle = (a + b) / 2;
+    x(4 * i) = a, x(4 * i + 1) = middle;
+    x(4 * i + 2) = std::nextafter(middle, a), x(4 * i + 3) = std::nextafter(middle, b);
+  }
+  tensor<float, 1, memory::device> from({4 * all});
+  from_host(from.view(), std::as_const(x).view());
+  tensor<V, 1, memory::device> to({4 * all});
+  run(ctx, ops::copy<backend::cuda, V, float, 1>{.x = from, .y = to});
+  const auto rounded = to_host(std::as_const(to).view());
+  for (index_t i = 0; i < 4 * all; ++i) wrong += !same(rounded(i), V(x(i)));
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("cuda: products of mixed types, transposed, broadcast and strided operands") {
   context<backend::cuda> ctx;
   const auto check = [&]<class Y, class W, class X>(Y, W, X, index_t m, index_t n, index_t k,
                                                     int layout) {
-    using E = cuda_bf16;
+    using E = on<backend::cuda, std::conditional_t<is_16_bit<W>, W, bf16>>;
     auto x = numbers<X, 2>({{m, k}}, 1), xt = numbers<X, 2>({{k, m}}, 1);
     auto w = numbers<W, 2>({{n, k}}, 2), wt = numbers<W, 2>({{k, n}}, 2);
     const auto bias = numbers<float, 1>({{n}}, 3);
@@ -257,8 +286,7 @@ TEST_CASE("cuda: products of mixed types, transposed, broadcast and strided oper
         error += (double(got(i, j)) - sum) * (double(got(i, j)) - sum);
         norm += sum * sum;
       }
-    const double limit =
-        std::is_same_v<Y, float> ? tolerance<cuda_f32>(double(k)) : tolerance<cuda_bf16>(double(k));
+    const double limit = tolerance<on<backend::cuda, Y>>(double(k));
     INFO("m ", m, " n ", n, " k ", k, " layout ", layout);
     CHECK(std::sqrt(error) <= limit * std::sqrt(norm));
   };
@@ -274,10 +302,12 @@ TEST_CASE("cuda: products of mixed types, transposed, broadcast and strided oper
       check(float(), bf16(0.f), bf16(0.f), m, n, k, layout);
       check(bf16(0.f), bf16(0.f), float(), m, n, k, layout);
       check(bf16(0.f), float(), bf16(0.f), m, n, k, layout);
+      check(f16(0.f), f16(0.f), f16(0.f), m, n, k, layout);
+      check(float(), f16(0.f), f16(0.f), m, n, k, layout);
     }
 }
 
-TEST_CASE_TEMPLATE("cuda: states and heads of any size", E, MLMAMBA_EVERY_CUDA_ENGINE) {
+TEST_CASE_TEMPLATE("cuda: states and heads of any size", E, MLMAMBA_TEST_ENGINES) {
   context<backend::cuda> ctx;
   const auto fine = [](const difference& d) {
     INFO(d.where, " relative ", d.relative, " tolerance ", d.tolerance);

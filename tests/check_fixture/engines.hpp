@@ -13,5 +13,6 @@ results run_on_cpu_bf16(fixture& f);
 results run_on_reference(fixture& f);
 results run_on_cuda_f32(fixture& f);   // in the CUDA build only
 results run_on_cuda_bf16(fixture& f);  // in the CUDA build only
+results run_on_cuda_f16(fixture& f);   // in the CUDA build only
 
 }  // namespace mlmamba::check_fixture

@@ -57,6 +57,40 @@ TEST_CASE("f16 keeps every value it can hold and rounds the others to nearest ev
   CHECK(float(f16(1e-9f)) == 0.0f);
 }
 
+TEST_CASE("f16 is the float counted in its own units, over all exponents and signs") {
+  // In double the count is exact, and nearbyint rounds ties to even.
+  const auto want = [](float x) {
+    const double size = std::abs(double(x));
+    const int e = size == 0 ? -14 : std::max(std::ilogb(size), -14);
+    const double unit = std::ldexp(1.0, e - 10);
+    const double v = std::nearbyint(size / unit) * unit;
+    return std::copysign(v >= 65536 ? double(INFINITY) : v, double(x));
+  };
+  std::uint32_t wrong = 0;
+  for (std::uint64_t bits = 0; bits <= 0xffffffffu; bits += 0x3ff) {  // 4.2 million
+    const float x = std::bit_cast<float>(std::uint32_t(bits));
+    if (std::isnan(x) || std::isinf(x)) continue;
+    const float got = f16(x);
+    if (double(got) != want(x) || std::signbit(got) != std::signbit(x)) ++wrong;
+  }
+  CHECK(wrong == 0);
+  CHECK(f16(INFINITY).bits == 0x7c00);
+  CHECK(f16(-INFINITY).bits == 0xfc00);
+  CHECK(f16(-0.0f).bits == 0x8000);
+}
+
+TEST_CASE("arithmetic of 16-bit numbers is that of floats, rounded once") {
+  const f16 one = 1.0f, little = 0x1p-11f;  // half a unit of 1
+  CHECK(one + little == 1.0f + 0x1p-11f);
+  CHECK(f16(one + little).bits == one.bits);
+  CHECK(float(f16(one + little + little)) == 1.0f + 0x1p-10f);
+  CHECK(std::is_same_v<decltype(one * little), float>);
+  CHECK(std::is_same_v<accum_t<f16>, float>);
+  CHECK(float(f16(60000.0f) * f16(2.0f)) == 120000.0f);
+  CHECK(is_16_bit<f16> == is_16_bit<bf16>);
+  CHECK(!is_16_bit<float>);
+}
+
 TEST_CASE("activation_derivative is the complex-step derivative of apply_activation") {
   for (activation a : {activation::none, activation::silu, activation::gelu, activation::gelu_tanh,
                        activation::quick_gelu, activation::relu}) {

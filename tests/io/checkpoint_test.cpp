@@ -87,6 +87,14 @@ TEST_SUITE("checkpoint_test") {
           float(bf16(model.backbone.embedding.weight.value.data()[3])));
     CHECK(narrow.backbone.layers[0].norm.weight.value.data()[1] ==
           model.backbone.layers[0].norm.weight.value.data()[1]);  // vectors stay wide
+    const auto half = files.load<mamba_lm<reference_f16>>();
+    CHECK(float(half.backbone.embedding.weight.value.data()[3]) ==
+          float(f16(model.backbone.embedding.weight.value.data()[3])));
+    save_model(half, folder / "half");
+    const checkpoint half_files{folder / "half"};
+    CHECK(safetensors_set::open(folder / "half").at("backbone.embedding.weight").type ==
+          dtype::f16);
+    CHECK(all_values(half_files.load<mamba_lm<reference_f16>>()) == all_values(half));
     const auto wide = files.load<mamba_lm<exact>>();
     CHECK(wide.backbone.norm_f.weight.value.data()[1] ==
           double(model.backbone.norm_f.weight.value.data()[1]));

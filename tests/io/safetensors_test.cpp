@@ -104,8 +104,14 @@ TEST_SUITE("safetensors_test") {
     const auto e = entry_of<double>("d", {4}, d);
     const auto as_float = read_values<float>(e);
     for (std::size_t k = 0; k < 4; ++k) CHECK(as_float[k] == static_cast<float>(d[k]));
-    CHECK(float(read_values<f16>(e)[3]) == 65504.0f);
-    CHECK(std::isinf(float(read_values<f16>(e)[2])));
+    CHECK(message_of<io_error>([&] { read_values<f16>(e); }) ==
+          "\"d\"[2] is -3e+38; F16 holds at most 65504 (BF16 and F32 hold it)");
+    const std::vector<double> h{65504.0, 65519.9, -INFINITY, 1e-9};
+    const auto half = read_values<f16>(entry_of<double>("h", {4}, h));
+    CHECK(float(half[0]) == 65504.0f);
+    CHECK(float(half[1]) == 65504.0f);  // rounds to it
+    CHECK(std::isinf(float(half[2])));  // as it was
+    CHECK(float(half[3]) == 0.0f);
     CHECK_THROWS_AS(read_values<std::int32_t>(e), io_error);
     const std::vector<std::int64_t> i{-1, 300, 1};
     const auto n = entry_of<std::int64_t>("i", {3}, i);

@@ -147,7 +147,9 @@ TEST_CASE_TEMPLATE("ssd: steps of zero keep the state, huge ones forget it", E,
                    MLMAMBA_TEST_ENGINES) {
   context_of<E> ctx;
   const ssd_options o{.length = 130, .initial = true, .final = true, .softplus = false};
-  for (double dt : {0.0, 1e4}) {
+  // f16 ends at 65504, and results are in proportion to the step.
+  const double huge = std::is_same_v<typename E::value, f16> ? 1e3 : 1e4;
+  for (double dt : {0.0, huge}) {
     ssd_case<E> c(o);
     randomise(c, c, 5);
     auto fused = to_host(c.zxbcdt.view());

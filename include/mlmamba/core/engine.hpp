@@ -74,6 +74,8 @@ struct cuda {
 /// With `packed` for Weight the matrices of linear maps are packed_matrix, prepared once, in
 /// formats chosen when they are loaded (f32, bf16, int8, 4 bits); other ones are stored as value.
 /// Such a module can't be trained.
+/// With f16 for Value what exceeds 65504 is infinite and gradients below 6e-8 are zero: it is meant
+/// for inference (loss scaling is not here), on CUDA or the reference; the CPU's kernels have none.
 struct packed {};
 template <class Backend, class Value, class Accum = accum_t<Value>, class Weight = Value>
 struct on {
@@ -102,6 +104,7 @@ template <class B, class V, class A>
 inline constexpr bool packs_weights<on<B, V, A, packed>> = true;
 
 using reference_f32 = on<backend::reference, float>;
+using reference_f16 = on<backend::reference, f16>;
 using exact = on<backend::reference, double>;
 using cpu_f32 = on<backend::cpu, float>;
 using cpu_bf16 = on<backend::cpu, bf16>;
@@ -109,6 +112,7 @@ using cpu_packed = on<backend::cpu, float, float, packed>;
 using cpu_f64 = on<backend::cpu, double>;
 using cuda_f32 = on<backend::cuda, float>;
 using cuda_bf16 = on<backend::cuda, bf16>;
+using cuda_f16 = on<backend::cuda, f16>;
 
 /// `rebind_t<Module<E>, F>` is `Module<F>`: the same composition on another engine.
 template <class M, class E>

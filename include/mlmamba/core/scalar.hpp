@@ -60,13 +60,19 @@ struct bf16 {
 };
 static_assert(sizeof(bf16) == 2 && std::is_trivially_copyable_v<bf16>);
 
-/// IEEE half precision: 5 bits of exponent, 11 of precision. Conversion rounds to nearest even.
+/// IEEE half precision: 5 bits of exponent, 11 of precision. Conversion rounds to nearest even;
+/// from 65520 on it gives infinity, and below 2^-14 it keeps multiples of 2^-24.
 struct f16 {
   std::uint16_t bits;
 
   f16() = default;
   MLMAMBA_HD f16(float x) : bits(round(x)) {}
   MLMAMBA_HD operator float() const {
+#if defined(__CUDA_ARCH__)
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(bits));
+    return wide;
+#endif
     const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16, e = (bits >> 10) & 31u;
     const std::uint32_t m = bits & 0x3ffu;
     if (e == 31) return detail::float_from_bits(sign | 0x7f800000u | (m << 13));
@@ -78,6 +84,11 @@ struct f16 {
   }
 
   MLMAMBA_HD static std::uint16_t round(float x) {
+#if defined(__CUDA_ARCH__)
+    std::uint16_t to_nearest;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(to_nearest) : "f"(x));
+    return to_nearest;
+#endif
     const std::uint32_t b = detail::float_bits(x), sign = (b >> 16) & 0x8000u;
     const std::uint32_t a = b & 0x7fffffffu;
     if (a > 0x7f800000u) return std::uint16_t(sign | 0x7e00u);
@@ -93,6 +104,9 @@ struct f16 {
   }
 };
 static_assert(sizeof(f16) == 2 && std::is_trivially_copyable_v<f16>);
+
+template <class T>
+inline constexpr bool is_16_bit = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
 
 /// The type in which sums of `T` are kept, and the real type below it.
 template <class T>

@@ -4,6 +4,7 @@
 // Values of a file's array as the type a program wants: in place where possible, else converted.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -78,6 +79,10 @@ void convert_values(const safetensors_entry& entry, std::span<To> to) {
         to[i] = static_cast<To>(raw);
       } else if constexpr (std::is_same_v<To, bf16> || std::is_same_v<To, f16>) {
         to[i] = To(static_cast<float>(raw));
+        if constexpr (std::is_same_v<To, f16>)
+          if (std::isinf(float(to[i])) && !std::isinf(static_cast<double>(raw)))
+            fail<io_error>("\"", entry.name, "\"[", i, "] is ", static_cast<double>(raw),
+                           "; F16 holds at most 65504 (BF16 and F32 hold it)");
       } else {
         to[i] = static_cast<To>(raw);
       }
@@ -90,7 +95,8 @@ void convert_values(const safetensors_entry& entry, std::span<To> to) {
 /// Copies the array into `to`, converting.
 ///
 /// Numerics  narrowing floats rounds to nearest even (double to bf16 or f16 by way of float);
-///           integers to floats round likewise; integers must fit; floats never become integers
+///           integers to floats round likewise; integers must fit, and what becomes f16 must not
+///           round beyond 65504; floats never become integers
 /// Errors    shape_error if `to` has another count; io_error for a conversion that is not defined
 template <class T>
 void read_values(const safetensors_entry& entry, std::span<T> to) {

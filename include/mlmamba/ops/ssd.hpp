@@ -28,8 +28,9 @@ namespace mlmamba::ops {
 /// Numerics  dt', cumulative sums, exponentials and states in accum; decays are exp of differences
 ///           that are never positive, or products of two such; softplus is the identity above 20;
 ///           dt_max may be infinite. On the CPU numbers below the smallest normal one (1.2e-38 in
-///           float) count as zero, in states too. On tensor cores (GPUs, bf16) states and decayed
-///           scores are rounded to bf16 as operands, sums are not; where the sequence is split
+///           float) count as zero, in states too. On tensor cores (GPUs, bf16 or f16) states and
+///           decayed scores are rounded to values as operands, sums are not (in f16 beyond 65504
+///           they are infinite, below 6e-5 they have fewer bits); where the sequence is split
 ///           depends on batch and heads; an infinity or NaN also reaches earlier tokens of its 64
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros
 /// Errors    shape_error; H not a multiple of G; dt_min > dt_max; chunk_size < 0

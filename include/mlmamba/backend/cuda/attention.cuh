@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Softmax attention on a GPU: tiles on tensor cores in bf16; else one warp per query, keys and
-// values in blocks of 32.
+// Softmax attention on a GPU: tiles on tensor cores in bf16 and f16; else one warp per query, keys
+// and values in blocks of 32.
 #pragma once
 
 #include "mlmamba/backend/cuda/attention_warpgroups.cuh"
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(block_threads) attention_kernel(const ops::att
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::attention<E>& op) {
-  if constexpr (std::is_same_v<typename E::value, bf16>) {
+  if constexpr (is_16_bit<typename E::value>) {
     if (kernels::fits_attention_tiles(op)) {
       if (!kernels::attention_by_warpgroups(ctx, op)) kernels::attention_by_tiles(ctx, op);
       return;

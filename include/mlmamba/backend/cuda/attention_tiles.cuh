@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Softmax attention in bf16 on tensor cores: 16 or 32 queries a warp, keys in blocks of 64; scores
-// never leave registers.
+// Softmax attention in bf16 or f16 on tensor cores: 16 or 32 queries a warp, keys in blocks of 64;
+// scores never leave registers.
 #pragma once
 
 #include "mlmamba/backend/cuda/mma.cuh"
@@ -18,16 +18,16 @@ struct attention_tile {
   static constexpr int tiles = Width <= 80 ? 2 : 1;
   static constexpr int warps = 4, queries = 16 * tiles * warps, keys = 64;
   static constexpr int pieces = Width / 8, row = pieces + 1, depth = Width / 16;
-  static constexpr int elements = keys * row * 8;                 // of K or V
-  static constexpr unsigned bytes = 4 * elements * sizeof(bf16);  // of both, twice; Q before them
+  static constexpr int elements = keys * row * 8;      // of K or V
+  static constexpr unsigned bytes = 4 * elements * 2;  // of both, twice; Q before them
   static_assert(queries <= 4 * keys);
 };
 
 /// `Rows` rows of a head from `first` in the background; zeros where there is nothing.
-template <class T, int Rows, class E>
-__device__ void load_rows(bf16* to, const in<E, 4>& from, index_t b, index_t h, index_t first) {
+template <class T, int Rows, class E, class V = typename E::value>
+__device__ void load_rows(V* to, const in<E, 4>& from, index_t b, index_t h, index_t first) {
   const int there = int(from.size[3] / 8);
-  const bf16* base = from.data + b * from.stride[0] + h * from.stride[2];
+  const V* base = from.data + b * from.stride[0] + h * from.stride[2];
   for (int e = int(threadIdx.x); e < Rows * T::pieces; e += warp_size * T::warps) {
     const int r = e / T::pieces, c = e % T::pieces;
     const bool inside = first + r < from.size[1] && c < there;
@@ -39,9 +39,10 @@ __device__ void load_rows(bf16* to, const in<E, 4>& from, index_t b, index_t h, 
 template <class W, class E>
 __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attention<E> op) {
   using T = attention_tile<W::value>;
+  using V = typename E::value;
   extern __shared__ __align__(16) unsigned char shared[];
-  bf16* const ks = reinterpret_cast<bf16*>(shared);  // K, K, V, V
-  bf16* const vs = ks + 2 * T::elements;
+  V* const ks = reinterpret_cast<V*>(shared);  // K, K, V, V
+  V* const vs = ks + 2 * T::elements;
 
   const index_t length = op.q.size[1], heads = op.q.size[2], sources = op.k.size[1];
   index_t b = blockIdx.x;
@@ -95,7 +96,7 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
     fetch(j0 + T::keys, slot ^ 1);
     wait_copies<1>();
     __syncthreads();
-    const bf16 *k = ks + slot * T::elements, *v = vs + slot * T::elements;
+    const V *k = ks + slot * T::elements, *v = vs + slot * T::elements;
 
     float s[T::tiles][8][4] = {};
 #pragma unroll
@@ -106,8 +107,8 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
         load_right_transposed<T::row>(f, k, 16 * j, 2 * d);
 #pragma unroll
         for (int u = 0; u < T::tiles; ++u) {
-          multiply_tile(s[u][2 * j], q[u][d], f[0], f[1]);
-          multiply_tile(s[u][2 * j + 1], q[u][d], f[2], f[3]);
+          multiply_tile<V>(s[u][2 * j], q[u][d], f[0], f[1]);
+          multiply_tile<V>(s[u][2 * j + 1], q[u][d], f[2], f[3]);
         }
       }
 
@@ -153,7 +154,7 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const float(&two)[4] = s[u][2 * j + i / 2];
-          p[u][i] = pack(two[2 * (i % 2)], two[2 * (i % 2) + 1]);
+          p[u][i] = pack<V>(two[2 * (i % 2)], two[2 * (i % 2) + 1]);
         }
 #pragma unroll
       for (int d = 0; d < T::depth; ++d) {
@@ -161,8 +162,8 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
         load_right<T::row>(f, v, 16 * j, 2 * d);
 #pragma unroll
         for (int u = 0; u < T::tiles; ++u) {
-          multiply_tile(y[u][2 * d], p[u], f[0], f[1]);
-          multiply_tile(y[u][2 * d + 1], p[u], f[2], f[3]);
+          multiply_tile<V>(y[u][2 * d], p[u], f[0], f[1]);
+          multiply_tile<V>(y[u][2 * d + 1], p[u], f[2], f[3]);
         }
       }
     }
@@ -180,13 +181,13 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
       const bool sees_any = seen[u][r] > 0;
       if (i >= length) continue;
       const float by = sees_any ? 1 / all : 0.0f;
-      bf16* to = op.y.data + b * op.y.stride[0] + i * op.y.stride[1] + h * op.y.stride[2];
+      V* to = op.y.data + b * op.y.stride[0] + i * op.y.stride[1] + h * op.y.stride[2];
 #pragma unroll
       for (int c = 0; c < 2 * T::depth; ++c) {
         const int at = 8 * c + 2 * (lane % 4);
         if (at < int(op.q.size[3]))
           *reinterpret_cast<unsigned*>(to + at) =
-              pack(y[u][c][2 * r] * by, y[u][c][2 * r + 1] * by);
+              pack<V>(y[u][c][2 * r] * by, y[u][c][2 * r + 1] * by);
       }
       if (op.log_sum_exp && lane % 4 == 0)
         op.log_sum_exp(b, h, i) =

@@ -21,7 +21,7 @@ struct attention_group {
   static constexpr int tiles = whole + columns, v_tile = whole, v_tail = tiles - 1;
   template <int Groups>
   static constexpr unsigned bytes() {  // Q and the stages
-    return (Groups * columns + stages * tiles) * operand_tile * sizeof(bf16);
+    return (Groups * columns + stages * tiles) * operand_tile * 2;
   }
   /// Where columns 16 step to 16 step + 15 of K begin.
   __device__ static constexpr int k_columns(int step) {
@@ -35,11 +35,12 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
     attention_warpgroups_kernel(const ops::attention<E> op) {
 #if defined(MLMAMBA_WARPGROUPS)
   using T = attention_group<W::value>;
+  using V = typename E::value;
   constexpr int groups = Groups::value, threads = 128 * groups, queries = 64 * groups;
   constexpr int at_once = threads / 8;  // rows that are copied side by side, 8 pieces each
   extern __shared__ __align__(128) unsigned char raw[];
-  bf16* const qs = reinterpret_cast<bf16*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
-  bf16* const stages = qs + groups * T::columns * operand_tile;
+  V* const qs = reinterpret_cast<V*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+  V* const stages = qs + groups * T::columns * operand_tile;
 
   const index_t length = op.q.size[1], heads = op.q.size[2], sources = op.k.size[1];
   index_t b = blockIdx.x;
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
     return v.data + b * v.stride[0] + j * v.stride[1] + h * v.stride[2] + piece * 8;
   };
   // 64 or more rows of 64 columns
-  const auto copy = [&](bf16* to, const bf16* from, index_t stride, int all, int rows, int column) {
+  const auto copy = [&](V* to, const V* from, index_t stride, int all, int rows, int column) {
 #pragma unroll
     for (int i = 0; i < all / at_once; ++i) {
       const bool inside = r0 + i * at_once < rows && column + c0 < there;
@@ -74,14 +75,14 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
   const int tail_row = int(threadIdx.x) / 4, tail_piece = int(threadIdx.x) % 4;
   const bool tail_of_v = tail_piece < 2, tail_inside = 8 + tail_piece % 2 < there;
   const in<E, 4>& tail_source = tail_of_v ? op.v : op.k;
-  const bf16 *k_from = row_of(op.k, r0 < sources ? r0 : 0, c0 < there ? c0 : 0),
-             *v_from = row_of(op.v, r0 < sources ? r0 : 0, c0 < there ? c0 : 0),
-             *tail_from = row_of(tail_source, tail_row < sources ? tail_row : 0,
-                                 tail_inside ? 8 + tail_piece % 2 : 0);
+  const V *k_from = row_of(op.k, r0 < sources ? r0 : 0, c0 < there ? c0 : 0),
+          *v_from = row_of(op.v, r0 < sources ? r0 : 0, c0 < there ? c0 : 0),
+          *tail_from = row_of(tail_source, tail_row < sources ? tail_row : 0,
+                              tail_inside ? 8 + tail_piece % 2 : 0);
   index_t next = 0;  // key to be copied
   const auto fetch = [&](int stage) {
     if (next < wanted) {
-      bf16* const to = stages + stage * T::tiles * operand_tile;
+      V* const to = stages + stage * T::tiles * operand_tile;
       const int rows = sources - next < T::keys ? int(sources - next) : T::keys;
 #pragma unroll
       for (int w = 0; w < T::whole; ++w) {
@@ -101,7 +102,7 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
       // what is past the last row is not copied, but pointers stay inside
       next += T::keys;
       if (next < sources) {
-        const auto down = [&](const bf16*& from, index_t stride, int r) {
+        const auto down = [&](const V*& from, index_t stride, int r) {
           if (next + r < sources) from += T::keys * stride;
         };
         down(k_from, op.k.stride[1], r0), down(v_from, op.v.stride[1], r0);
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
   };
 
   const int q_rows = length - first < queries ? int(length - first) : queries;
-  const bf16* const q_from = row_of(op.q, first + (r0 < q_rows ? r0 : 0), c0 < there ? c0 : 0);
+  const V* const q_from = row_of(op.q, first + (r0 < q_rows ? r0 : 0), c0 < there ? c0 : 0);
 #pragma unroll
   for (int w = 0; w < T::columns; ++w)
     if (8 * w + c0 < W::value / 8)
@@ -125,8 +126,8 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
   const float scale = float(op.scale) * 1.4426950408889634f;  // exponentials are of base 2
   int stage = 0;
   for (index_t j0 = 0; j0 < wanted; j0 += T::keys) {
-    const bf16* const k = stages + stage * T::tiles * operand_tile;
-    const bf16* const v = k + T::v_tile * operand_tile;
+    const V* const k = stages + stage * T::tiles * operand_tile;
+    const V* const v = k + T::v_tile * operand_tile;
     wait_copies<1>();
     show_to_products();
     __syncthreads();  // this block of keys is there; everybody is done with the one before
@@ -137,8 +138,8 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
     begin_products();
 #pragma unroll
     for (int d = 0; d < T::depth; ++d)
-      multiply_shared(s, operand_at(qs + (d / 4 * groups + mine) * operand_tile, d % 4 * 16),
-                      operand_at(k, T::k_columns(d)), d > 0);
+      multiply_shared<V>(s, operand_at(qs + (d / 4 * groups + mine) * operand_tile, d % 4 * 16),
+                         operand_at(k, T::k_columns(d)), d > 0);
     commit_products();
     wait_products<0>();
     take_products(s);
@@ -173,7 +174,7 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
         const float low = power_of_2(multiply_add(s[j][2 * r], scale, -base)),
                     high = power_of_2(multiply_add(s[j][2 * r + 1], scale, -base));
         part += low + high;
-        p[j / 2][2 * (j % 2) + r] = pack(low, high);
+        p[j / 2][2 * (j % 2) + r] = pack<V>(low, high);
       }
       sum[r] = multiply_add(sum[r], rescale, part);
 #pragma unroll
@@ -181,7 +182,7 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
     }
     begin_products();
 #pragma unroll
-    for (int j = 0; j < 4; ++j) multiply_add_right(y, p[j], operand_at(v, 16 * j * 64));
+    for (int j = 0; j < 4; ++j) multiply_add_right<V>(y, p[j], operand_at(v, 16 * j * 64));
     commit_products();
     wait_products<0>();  // other warpgroups work meanwhile
     take_products(y);
@@ -196,13 +197,13 @@ __global__ void __launch_bounds__(128 * Groups::value, W::value == 128 ? 1 : 4 /
     if (i >= length) continue;
     const bool sees_any = seen[r] > 0;
     const float inverse = sees_any ? 1.0f / all : 0.0f;
-    bf16* const to = &op.y(b, i, h, 0);
+    V* const to = &op.y(b, i, h, 0);
 #pragma unroll
     for (int c = 0; c < 2 * T::depth; ++c) {
       const int column = 8 * c + 2 * (lane % 4);
       if (column < 8 * there)
         *reinterpret_cast<unsigned*>(to + column) =
-            pack(y[c][2 * r] * inverse, y[c][2 * r + 1] * inverse);
+            pack<V>(y[c][2 * r] * inverse, y[c][2 * r + 1] * inverse);
     }
     if (op.log_sum_exp && lane % 4 == 0)
       op.log_sum_exp(b, h, i) = sees_any ? largest[r] * 0.6931471805599453f + logf(all) : -INFINITY;

@@ -284,8 +284,7 @@ void execute(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
   if constexpr (std::is_same_v<X, W> && kernels::cublas_knows<X> &&
                 (std::is_same_v<Y, X> ||
                  std::is_same_v<Y, float>)&&std::is_same_v<typename E::accum, float>) {
-    if constexpr (std::is_same_v<X, float> || std::is_same_v<X, bf16>)
-      if (!ctx.independent_rows && kernels::gemm_of_few_rows(ctx, op)) return;
+    if (!ctx.independent_rows && kernels::gemm_of_few_rows(ctx, op)) return;
     if (kernels::gemm_by_cublas(ctx, op)) return;
   }
   kernels::launch_gemm(ctx, op);

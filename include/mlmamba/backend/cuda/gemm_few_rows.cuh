@@ -4,14 +4,14 @@
 // Products of a few rows, as decoding has them: w is read once, at the speed of memory.
 #pragma once
 
-#include "mlmamba/backend/cuda/launch.cuh"
+#include "mlmamba/backend/cuda/pieces.cuh"
 #include "mlmamba/ops/gemm.hpp"
 
 namespace mlmamba::backend::kernels {
 
 inline constexpr index_t most_few_rows = 4;
 
-/// 16 bytes of f32 or bf16, as floats.
+/// 16 bytes of f32, bf16 or f16, as floats.
 template <class T>
 struct sixteen_bytes {
   static constexpr int count = 16 / sizeof(T);
@@ -23,9 +23,9 @@ struct sixteen_bytes {
     for (int i = 0; i < 4; ++i) {
       if constexpr (sizeof(T) == 4) {
         v[i] = __uint_as_float(word[i]);
-      } else {  // a bf16 is the upper half of a float
-        v[2 * i] = __uint_as_float(word[i] << 16);
-        v[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+      } else {
+        v[2 * i] = low_of<T>(word[i]);
+        v[2 * i + 1] = high_of<T>(word[i]);
       }
     }
   }

@@ -246,7 +246,7 @@ void run_block_step_parts(context<cuda>& ctx, const ops::mamba2_block_step<E, W>
 template <class E, class W>
 bool prefers(const context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op) {
   using V = typename E::value;
-  if constexpr (std::is_same_v<V, W> && (std::is_same_v<V, float> || std::is_same_v<V, bf16>)) {
+  if constexpr (std::is_same_v<V, W> && (std::is_same_v<V, float> || is_16_bit<V>)) {
     return !ctx.independent_rows && op.residual.size[0] >= 1;
   } else {
     return false;

@@ -65,7 +65,7 @@ ops::ssd<E> scan_of(const ops::mamba2_scan<E>& op, in<E, 3> convolved) {
 /// Where the scan goes by pairs of heads.
 template <class E>
 bool prefers(const context<cuda>&, const ops::mamba2_scan<E>& op) {
-  if constexpr (std::is_same_v<typename E::value, bf16>) {
+  if constexpr (is_16_bit<typename E::value>) {
     const index_t length = op.xBC.size[1], p = op.state.size[2], n = op.state.size[3];
     return op.xBC.size[0] > 0 && length >= 16 && n > 64 && n <= 128 && n % 8 == 0 && p % 8 == 0 &&
            (op.chunk_size == 0 || op.chunk_size >= kernels::ssd_tile) &&
@@ -80,7 +80,7 @@ bool prefers(const context<cuda>&, const ops::mamba2_scan<E>& op) {
 template <class E>
 void execute(context<cuda>& ctx, const ops::mamba2_scan<E>& op) {
   using namespace kernels;
-  if constexpr (std::is_same_v<typename E::value, bf16>) {
+  if constexpr (is_16_bit<typename E::value>) {
     if (!prefers(ctx, op))
       fail<shape_error>("cuda: mamba2_scan: operands are ", to_string(op.xBC), " and ",
                         to_string(op.state), "; what prefers() takes is wanted");
@@ -97,7 +97,7 @@ void execute(context<cuda>& ctx, const ops::mamba2_scan<E>& op) {
                  0, plan);
     launch_ssd_pairs(ctx, pairs);
   } else {
-    fail<shape_error>("cuda: mamba2_scan: only of bf16");
+    fail<shape_error>("cuda: mamba2_scan: only of bf16 and f16");
   }
 }
 

@@ -53,6 +53,27 @@ bool in_pieces(const view<T, R, memory::device>& v, int count = 16 / int(sizeof(
   return yes;
 }
 
+/// The halves of a word of two V, as floats.
+template <class V>
+__device__ float low_of(unsigned v) {
+  static_assert(is_16_bit<V>);
+  if constexpr (std::is_same_v<V, f16>) {
+    f16 low;
+    low.bits = std::uint16_t(v);
+    return low;
+  } else {  // a bf16 is the upper half of a float
+    return __uint_as_float(v << 16);
+  }
+}
+template <class V>
+__device__ float high_of(unsigned v) {
+  if constexpr (std::is_same_v<V, f16>) {
+    return low_of<f16>(v >> 16);
+  } else {
+    return __uint_as_float(v & 0xffff0000u);
+  }
+}
+
 /// 2^x and 1 / x, one instruction each; results below the smallest normal number are zero.
 __device__ inline float power_of_2(float x) {
   float y;
@@ -82,7 +103,7 @@ __device__ inline float quick_normal(float x) {
 /// x / (1 + exp(-x)), in the precision that a result of type V keeps.
 template <class V, class A>
 __device__ A silu_as(A x) {
-  if constexpr (std::is_same_v<V, bf16> && std::is_same_v<A, float>) {
+  if constexpr (is_16_bit<V> && std::is_same_v<A, float>) {
     return x * quick_sigmoid(x);
   } else {
     return apply_activation(activation::silu, x);
@@ -91,11 +112,12 @@ __device__ A silu_as(A x) {
 /// The same of any activation.
 template <class V, class A>
 __device__ A activation_as(activation a, A x) {
-  if constexpr (std::is_same_v<V, bf16> && std::is_same_v<A, float>) {
+  if constexpr (is_16_bit<V> && std::is_same_v<A, float>) {
     switch (a) {
       case activation::silu:
         return x * quick_sigmoid(x);
       case activation::gelu:
+        if constexpr (std::is_same_v<V, f16>) break;  // would see the error far below zero
         return x * quick_normal(x);
       case activation::gelu_tanh:  // (1 + tanh u) / 2 = sigmoid(2 u)
         return x * quick_sigmoid(1.5957691216f * multiply_add(0.044715f * x, x * x, x));
@@ -111,7 +133,7 @@ __device__ A activation_as(activation a, A x) {
 /// Its derivative.
 template <class V, class A>
 __device__ A silu_slope_as(A x) {
-  if constexpr (std::is_same_v<V, bf16> && std::is_same_v<A, float>) {
+  if constexpr (is_16_bit<V> && std::is_same_v<A, float>) {
     const float s = quick_sigmoid(x);
     return s * (1.0f + x * (1.0f - s));
   } else {

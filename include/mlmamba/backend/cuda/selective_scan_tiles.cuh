@@ -21,7 +21,7 @@ inline constexpr int scan_kept = 8;   ///< tokens from one kept state to the nex
 /// 2^x for exponents that are never positive, in the precision that results of type V keep.
 template <class V>
 __device__ float decay_of_2(float x) {
-  if constexpr (std::is_same_v<V, bf16>) {
+  if constexpr (is_16_bit<V>) {
     return power_of_2(x);
   } else {
     return exp2f(x);
@@ -30,7 +30,7 @@ __device__ float decay_of_2(float x) {
 /// softplus and its derivative, in the precision that results of type V keep.
 template <class V>
 __device__ float fast_softplus(float x) {
-  if constexpr (std::is_same_v<V, bf16>) {
+  if constexpr (is_16_bit<V>) {
     const float e = power_of_2(1.44269504f * x);
     // For small e the series of log(1 + e), since the logarithm's error is absolute.
     const float y =
@@ -42,7 +42,7 @@ __device__ float fast_softplus(float x) {
 }
 template <class V>
 __device__ float fast_softplus_slope(float x) {
-  if constexpr (std::is_same_v<V, bf16>) {
+  if constexpr (is_16_bit<V>) {
     return x > 20.0f ? 1.0f : quick_sigmoid(x);
   } else {
     return math::softplus_derivative(x);

@@ -155,8 +155,7 @@ void launch_ssd_scan(context<cuda>& ctx, ssd_plan<E> plan) {
 /// Does ssd_tile_kernel do this op? Others are done by plain kernels.
 template <class E>
 bool ssd_has_tiles(const ops::ssd<E>& op) {
-  if constexpr (!std::is_same_v<typename E::value, bf16> ||
-                !std::is_same_v<typename E::accum, float>) {
+  if constexpr (!is_16_bit<typename E::value> || !std::is_same_v<typename E::accum, float>) {
     return false;
   } else {
     return op.algorithm != ops::scan_algorithm::sequential && op.x.size[1] >= 16 &&
@@ -173,7 +172,8 @@ void launch_ssd_tiles(context<cuda>& ctx, ssd_plan<E> plan) {
   launch_ssd_tokens<constant<2 * N16::value>, E>(ctx, plan.op, plan.tokens, plan.scores);
   const auto launch = [&](auto ends, index_t segments) {
     using Ends = decltype(ends);
-    constexpr int bytes = int(sizeof(ssd_tile_memory<N16::value, Ends::value != 0>));
+    constexpr int bytes =
+        int(sizeof(ssd_tile_memory<typename E::value, N16::value, Ends::value != 0>));
     const auto kernel = ssd_tile_kernel<N16, Ends, E>;
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                plan.name);
@@ -234,7 +234,7 @@ void execute(context<cuda>& ctx, const ops::ssd<E>& op) {
   const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
                 n = op.state_size();
   if (b == 0 || h == 0 || p == 0) return;
-  if constexpr (std::is_same_v<typename E::value, bf16>) {
+  if constexpr (is_16_bit<typename E::value>) {
     if (kernels::ssd_has_tiles(op)) return kernels::run_ssd_tiles(ctx, op);
   }
   constexpr index_t usual_chunk = 128;

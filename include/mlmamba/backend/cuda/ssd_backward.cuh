@@ -153,8 +153,8 @@ void run_ssd_backward_tiles(context<cuda>& ctx, const ops::ssd_backward<E>& op) 
   const auto make = [&](index_t count) {
     return ctx.scratch.template make<float>(shape<1>{{count}}).data;
   };
-  plan.states = ctx.scratch.template make<bf16>(shape<1>{{b * c * h * p * n}}).data;
-  plan.adjoints = ctx.scratch.template make<bf16>(shape<1>{{b * c * h * p * n}}).data;
+  plan.states = ctx.scratch.template make<typename E::value>(shape<1>{{b * c * h * p * n}}).data;
+  plan.adjoints = ctx.scratch.template make<typename E::value>(shape<1>{{b * c * h * p * n}}).data;
   plan.scores = make(b * c * g * ssd_scores_size);
   plan.tokens = make(b * c * h * ssd_tokens_size(op));
   plan.dB = ctx.scratch.template make<float>(shape<4>{{b, l, g * plan.sets, n}});
@@ -178,7 +178,7 @@ void run_ssd_backward_tiles(context<cuda>& ctx, const ops::ssd_backward<E>& op) 
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::ssd_backward<E>& op) {
-  if constexpr (std::is_same_v<typename E::value, bf16>) {
+  if constexpr (is_16_bit<typename E::value>) {
     if (op.x.count() > 0 && kernels::ssd_has_tiles(op))
       return kernels::run_ssd_backward_tiles(ctx, op);
   }

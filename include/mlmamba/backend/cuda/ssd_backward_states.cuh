@@ -9,13 +9,13 @@
 namespace mlmamba::backend::kernels {
 
 /// The backward in launches like those of ssd_backward_plan, with states and adjoints rounded to
-/// bf16 as the operands that they are, and dB and dC summed over the heads of a block.
+/// values as the operands that they are, and dB and dC summed over the heads of a block.
 template <class E>
 struct ssd_backward_tiles_plan {
   static constexpr const char* name = ops::ssd_backward<E>::name;
   ops::ssd_backward<E> op;
   index_t chunks, set_heads, sets;              // heads of a block; sets of them in a group
-  bf16 *states, *adjoints;                      // (B, chunks, H, P, N)
+  typename E::value *states, *adjoints;         // (B, chunks, H, P, N)
   float *scores, *tokens;                       // ssd_tokens.cuh
   view<float, 4, memory::device> dB, dC;        // (B, L, G sets, N)
   view<float, 3, memory::device> dA, ddt_bias;  // (B, chunks, H)
@@ -35,8 +35,9 @@ inline constexpr int ssd_backward_threads = 256;
 template <class N16_, class E>
 __global__ void __launch_bounds__(ssd_tile_threads)
     ssd_summary_tiles_kernel(const ssd_backward_tiles_plan<E> plan) {
+  using V = typename E::value;
   constexpr int N16 = N16_::value, Pieces = 2 * N16, XPieces = ssd_tile / 8;
-  __shared__ __align__(128) bf16 xs[ssd_tile * ssd_tile], Bs[ssd_tile * 16 * N16];
+  __shared__ __align__(128) V xs[ssd_tile * ssd_tile], Bs[ssd_tile * 16 * N16];
   __shared__ float weights[ssd_tile];
   const auto& op = plan.op;
   index_t b = blockIdx.x;
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(ssd_tile_threads)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float2 w = e < 2 ? near : far;
-        left[i][e] = pack(w.x * low_of(left[i][e]), w.y * high_of(left[i][e]));
+        left[i][e] = pack<V>(w.x * low_of<V>(left[i][e]), w.y * high_of<V>(left[i][e]));
       }
     }
 #pragma unroll
@@ -77,12 +78,12 @@ __global__ void __launch_bounds__(ssd_tile_threads)
       load_right<Pieces>(right, Bs, 16 * k, n0 / 8 + j);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        multiply_tile(S[i][j], left[i], right[0], right[1]);
-        multiply_tile(S[i][j + 1], left[i], right[2], right[3]);
+        multiply_tile<V>(S[i][j], left[i], right[0], right[1]);
+        multiply_tile<V>(S[i][j + 1], left[i], right[2], right[3]);
       }
     }
   }
-  bf16* to = (adjoint ? plan.adjoints : plan.states) + plan.state_at(b, c, h);
+  V* to = (adjoint ? plan.adjoints : plan.states) + plan.state_at(b, c, h);
 #pragma unroll
   for (int i = 0; i < 2; ++i)
 #pragma unroll
@@ -92,7 +93,7 @@ __global__ void __launch_bounds__(ssd_tile_threads)
         const int p = p0 + 16 * i + row + 8 * e, n = n0 + 8 * j + pair;
         if (p < width && n < states)
           *reinterpret_cast<unsigned*>(to + p * states + n) =
-              pack(S[i][j][2 * e], S[i][j][2 * e + 1]);
+              pack<V>(S[i][j][2 * e], S[i][j][2 * e + 1]);
       }
 }
 
@@ -100,6 +101,7 @@ __global__ void __launch_bounds__(ssd_tile_threads)
 /// states that leave them.
 template <class E>
 __global__ void ssd_join_tiles_kernel(const ssd_backward_tiles_plan<E> plan) {
+  using V = typename E::value;
   const auto& op = plan.op;
   const index_t heads = op.x.size[2], width = op.x.size[3], states = op.B.size[3];
   index_t b = thread_index();
@@ -111,15 +113,15 @@ __global__ void ssd_join_tiles_kernel(const ssd_backward_tiles_plan<E> plan) {
   const float* decays = plan.tokens_at(b, 0, h) + 2 * ssd_tile + ssd_tile - 1;
   // Several chunks are read before the first is written: the compiler can't know that they differ.
   constexpr int ahead = 8;
-  const auto walk = [&](bf16* first, index_t begin, index_t by, float(&S)[8]) {
+  const auto walk = [&](V* first, index_t begin, index_t by, float(&S)[8]) {
     for (index_t c0 = 0; c0 < plan.chunks; c0 += ahead) {
-      piece<bf16> left[ahead];
+      piece<V> left[ahead];
       float decay[ahead];
 #pragma unroll
       for (int k = 0; k < ahead; ++k) {
         if (c0 + k >= plan.chunks) break;
         const index_t c = begin + by * (c0 + k);
-        left[k] = *reinterpret_cast<const piece<bf16>*>(first + c * step);
+        left[k] = *reinterpret_cast<const piece<V>*>(first + c * step);
         decay[k] = decays[c * heads_on];
       }
 #pragma unroll

@@ -9,10 +9,11 @@
 namespace mlmamba::backend::kernels {
 
 /// Arrays [2] and [3] belong to heads in turn.
+template <class V>
 struct ssd_gradient_memory {
-  alignas(1024) bf16 B[2 * operand_tile], C[2 * operand_tile];
-  alignas(1024) bf16 S[2][2 * operand_tile], G[2][2 * operand_tile];
-  alignas(1024) bf16 x[2][operand_tile], dy[2][operand_tile], dx[operand_tile];
+  alignas(1024) V B[2 * operand_tile], C[2 * operand_tile];
+  alignas(1024) V S[2][2 * operand_tile], G[2][2 * operand_tile];
+  alignas(1024) V x[2][operand_tile], dy[2][operand_tile], dx[operand_tile];
   alignas(16) ssd_tokens tokens[3];
   alignas(16) float D[2][ssd_tile];
   // Of each token: sums over the pairs that read it or that it reads, and beyond the chunk.
@@ -20,7 +21,9 @@ struct ssd_gradient_memory {
   float after[2][ssd_tile], xu[2][ssd_tile];
   float dD[2][4][ssd_tile], through[2][ssd_backward_threads / warp_size];
 };
-inline constexpr int ssd_gradient_bytes = int(sizeof(ssd_gradient_memory)) + 1024;  // to align it
+template <class V>
+inline constexpr int ssd_gradient_bytes = int(sizeof(ssd_gradient_memory<V>)) +
+                                          1024;  // to align it
 
 #if defined(MLMAMBA_WARPGROUPS)
 
@@ -28,8 +31,9 @@ inline constexpr int ssd_gradient_bytes = int(sizeof(ssd_gradient_memory)) + 102
 /// 2 lane + 1. `raw_dt`: what dt and its bias were.
 template <class E>
 __device__ void ssd_step_gradients(const ssd_backward_tiles_plan<E>& plan,
-                                   const ssd_gradient_memory& s, const ssd_tokens& tokens, int at,
-                                   const float (&raw_dt)[2], index_t b, index_t c, index_t h) {
+                                   const ssd_gradient_memory<typename E::value>& s,
+                                   const ssd_tokens& tokens, int at, const float (&raw_dt)[2],
+                                   index_t b, index_t c, index_t h) {
   const auto& op = plan.op;
   const int lane = lane_index();
   const index_t t0 = c * ssd_tile, length = op.x.size[1];

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Backward of SSD on tensor cores: bf16 operands, float sums, chunks of 64 tokens.
+// Backward of SSD on tensor cores: bf16 or f16 operands, float sums, chunks of 64 tokens.
 #pragma once
 
 #include "mlmamba/backend/cuda/ssd_backward_warpgroups.cuh"
 
 namespace mlmamba::backend::kernels {
 
-template <int N16>
+template <class V, int N16>
 struct ssd_backward_memory {
   static constexpr int tile = ssd_tile * 16 * N16;
-  alignas(128) bf16 x[ssd_tile * ssd_tile], dy[ssd_tile * ssd_tile];
-  alignas(128) bf16 cb[ssd_tile * ssd_tile], xv[ssd_tile * ssd_tile];
-  alignas(128) bf16 B[tile], C[tile], S[tile], G[tile];
+  alignas(128) V x[ssd_tile * ssd_tile], dy[ssd_tile * ssd_tile];
+  alignas(128) V cb[ssd_tile * ssd_tile], xv[ssd_tile * ssd_tile];
+  alignas(128) V B[tile], C[tile], S[tile], G[tile];
   alignas(16) ssd_tokens tokens;
   float D[ssd_tile];
   // Sums over half a row, or over a quarter of a column.
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(ssd_backward_threads)
   using V = typename E::value;
   constexpr int N16 = N16_::value, Pieces = 2 * N16, XPieces = ssd_tile / 8;
   extern __shared__ __align__(128) unsigned char raw[];
-  auto& s = *reinterpret_cast<ssd_backward_memory<N16>*>(raw);
+  auto& s = *reinterpret_cast<ssd_backward_memory<V, N16>*>(raw);
   const auto& op = plan.op;
   const index_t length = op.x.size[1], heads = op.x.size[2], groups = op.B.size[2];
   const int width = int(op.x.size[3]), states = int(op.B.size[3]);
@@ -85,8 +85,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 #pragma unroll
         for (int j = 0; j < 4; j += 2) {
           load_right_transposed<XPieces>(right, s.x, 32 * half + 8 * j, k);
-          multiply_tile(xv[j], left, right[0], right[1]);
-          multiply_tile(xv[j + 1], left, right[2], right[3]);
+          multiply_tile<V>(xv[j], left, right[0], right[1]);
+          multiply_tile<V>(xv[j + 1], left, right[2], right[3]);
         }
       }
       float row_sum[2] = {};
@@ -109,8 +109,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           const int place = piece_at<XPieces>(t + 8 * e, 4 * half + j) + pair;
-          *reinterpret_cast<unsigned*>(s.cb + place) = pack(cb[j][2 * e], cb[j][2 * e + 1]);
-          *reinterpret_cast<unsigned*>(s.xv + place) = pack(xv[j][2 * e], xv[j][2 * e + 1]);
+          *reinterpret_cast<unsigned*>(s.cb + place) = pack<V>(cb[j][2 * e], cb[j][2 * e + 1]);
+          *reinterpret_cast<unsigned*>(s.xv + place) = pack<V>(xv[j][2 * e], xv[j][2 * e + 1]);
 #pragma unroll
           for (int o = 4; o < warp_size; o *= 2)
             column_sum[e] += __shfl_xor_sync(all_lanes, column_sum[e], o);
@@ -145,8 +145,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 #pragma unroll
         for (int j = 0; j < 4; j += 2) {
           load_right_transposed<Pieces>(right, s.G, 32 * half + 8 * j, k);
-          multiply_tile(u[j], left, right[0], right[1]);
-          multiply_tile(u[j + 1], left, right[2], right[3]);
+          multiply_tile<V>(u[j], left, right[0], right[1]);
+          multiply_tile<V>(u[j + 1], left, right[2], right[3]);
         }
       }
 #pragma unroll
@@ -157,8 +157,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 #pragma unroll
         for (int j = 0; j < 4; j += 2) {
           load_right<XPieces>(right, s.dy, 16 * k, 4 * half + j);
-          multiply_tile(near[j], left, right[0], right[1]);
-          multiply_tile(near[j + 1], left, right[2], right[3]);
+          multiply_tile<V>(near[j], left, right[0], right[1]);
+          multiply_tile<V>(near[j + 1], left, right[2], right[3]);
         }
       }
       float after[2] = {}, inside[2] = {};
@@ -176,13 +176,14 @@ __global__ void __launch_bounds__(ssd_backward_threads)
           const unsigned x = *reinterpret_cast<const unsigned*>(s.x + place);
           const unsigned dy = *reinterpret_cast<const unsigned*>(s.dy + place);
           const float far0 = to_end * u[j][2 * e], far1 = to_end * u[j][2 * e + 1];
-          after[e] = multiply_add(low_of(x), far0, multiply_add(high_of(x), far1, after[e]));
-          inside[e] = multiply_add(low_of(x), near[j][2 * e],
-                                   multiply_add(high_of(x), near[j][2 * e + 1], inside[e]));
-          const float dx0 = multiply_add(s.D[p], low_of(dy), dt * (far0 + near[j][2 * e]));
-          const float dx1 = multiply_add(s.D[p + 1], high_of(dy), dt * (far1 + near[j][2 * e + 1]));
+          after[e] = multiply_add(low_of<V>(x), far0, multiply_add(high_of<V>(x), far1, after[e]));
+          inside[e] = multiply_add(low_of<V>(x), near[j][2 * e],
+                                   multiply_add(high_of<V>(x), near[j][2 * e + 1], inside[e]));
+          const float dx0 = multiply_add(s.D[p], low_of<V>(dy), dt * (far0 + near[j][2 * e]));
+          const float dx1 =
+              multiply_add(s.D[p + 1], high_of<V>(dy), dt * (far1 + near[j][2 * e + 1]));
           if (i < rows && p < width)
-            *reinterpret_cast<unsigned*>(&op.dx(b, t0 + i, h, p)) = pack(dx0, dx1);
+            *reinterpret_cast<unsigned*>(&op.dx(b, t0 + i, h, p)) = pack<V>(dx0, dx1);
         }
         after[e] = warp_sum<4>(after[e]), inside[e] = warp_sum<4>(inside[e]);
         if (pair == 0) s.to_after[half][i] = after[e], s.xu[half][i] = after[e] + inside[e];
@@ -197,8 +198,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 #pragma unroll
         for (int j = 0; j < N16; j += 2) {
           load_right<Pieces>(right, s.S, 8 * k, N16 * half + j);
-          multiply_tile(v[j], left, right[0], right[1]);
-          multiply_tile(v[j + 1], left, right[2], right[3]);
+          multiply_tile<V>(v[j], left, right[0], right[1]);
+          multiply_tile<V>(v[j + 1], left, right[2], right[3]);
         }
       }
       float before[2] = {};
@@ -211,7 +212,7 @@ __global__ void __launch_bounds__(ssd_backward_threads)
           const unsigned C =
               *reinterpret_cast<const unsigned*>(s.C + piece_at<Pieces>(i, N16 * half + j) + pair);
           const float v0 = carry * v[j][2 * e], v1 = carry * v[j][2 * e + 1];
-          before[e] = multiply_add(low_of(C), v0, multiply_add(high_of(C), v1, before[e]));
+          before[e] = multiply_add(low_of<V>(C), v0, multiply_add(high_of<V>(C), v1, before[e]));
           dC[j][2 * e] += v0, dC[j][2 * e + 1] += v1;
         }
         before[e] = warp_sum<4>(before[e]);
@@ -225,8 +226,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 #pragma unroll
         for (int j = 0; j < N16; j += 2) {
           load_right<Pieces>(right, s.B, 16 * k, N16 * half + j);
-          multiply_tile(dC[j], left, right[0], right[1]);
-          multiply_tile(dC[j + 1], left, right[2], right[3]);
+          multiply_tile<V>(dC[j], left, right[0], right[1]);
+          multiply_tile<V>(dC[j + 1], left, right[2], right[3]);
         }
       }
     }
@@ -239,8 +240,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 #pragma unroll
         for (int j = 0; j < N16; j += 2) {
           load_right<Pieces>(right, s.G, 8 * k, N16 * half + j);
-          multiply_tile(v[j], left, right[0], right[1]);
-          multiply_tile(v[j + 1], left, right[2], right[3]);
+          multiply_tile<V>(v[j], left, right[0], right[1]);
+          multiply_tile<V>(v[j + 1], left, right[2], right[3]);
         }
       }
 #pragma unroll
@@ -257,8 +258,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 #pragma unroll
         for (int j = 0; j < N16; j += 2) {
           load_right<Pieces>(right, s.C, 16 * k, N16 * half + j);
-          multiply_tile(dB[j], left, right[0], right[1]);
-          multiply_tile(dB[j + 1], left, right[2], right[3]);
+          multiply_tile<V>(dB[j], left, right[0], right[1]);
+          multiply_tile<V>(dB[j + 1], left, right[2], right[3]);
         }
       }
     }
@@ -335,8 +336,7 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 /// Do these kernels do this op?
 template <class E>
 bool ssd_has_tiles(const ops::ssd_backward<E>& op) {
-  if constexpr (!std::is_same_v<typename E::value, bf16> ||
-                !std::is_same_v<typename E::accum, float>) {
+  if constexpr (!is_16_bit<typename E::value> || !std::is_same_v<typename E::accum, float>) {
     return false;
   } else {
     return op.x.size[1] >= 16 && op.x.size[3] <= ssd_tile && op.state_size() <= 128 &&
@@ -361,7 +361,7 @@ void launch_ssd_backward_tiles(context<cuda>& ctx, const ssd_backward_tiles_plan
       <<<blocks_for(b * c * h * 2, 1), ssd_tile_threads, 0, ctx.stream>>>(plan);
   launched(plan.name);
   launch_elements(ctx, ssd_join_tiles_kernel<E>, b * h * op.x.size[3] * (op.B.size[3] / 8), plan);
-  constexpr int bytes = int(sizeof(ssd_backward_memory<N16::value>));
+  constexpr int bytes = int(sizeof(ssd_backward_memory<typename E::value, N16::value>));
   const auto kernel = ssd_chunk_tiles_kernel<N16, E>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
              plan.name);

@@ -11,12 +11,14 @@
 namespace mlmamba::backend::kernels {
 
 /// Arrays [2] are the chunk at work and the next one.
+template <class V>
 struct ssd_walk_memory {
-  alignas(1024) bf16 B[2][2 * operand_tile], x[2][ssd_pair][operand_tile];
-  alignas(1024) bf16 S[ssd_pair][2 * operand_tile];
+  alignas(1024) V B[2][2 * operand_tile], x[2][ssd_pair][operand_tile];
+  alignas(1024) V S[ssd_pair][2 * operand_tile];
   alignas(16) ssd_tokens tokens[2][ssd_pair];
 };
-inline constexpr int ssd_walk_bytes = int(sizeof(ssd_walk_memory)) + 1024;  // to align it
+template <class V>
+inline constexpr int ssd_walk_bytes = int(sizeof(ssd_walk_memory<V>)) + 1024;  // to align it
 
 /// A block has two heads of a group, and walks forwards with their states (of x and B), or
 /// backwards with the adjoints (of dy and C).
@@ -24,8 +26,10 @@ template <class E>
 __global__ void __launch_bounds__(ssd_pair_threads, 2)
     ssd_walk_kernel(const ssd_backward_tiles_plan<E> plan) {
 #if defined(MLMAMBA_WARPGROUPS)
+  using V = typename E::value;
   extern __shared__ __align__(128) unsigned char raw[];
-  auto& s = *reinterpret_cast<ssd_walk_memory*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+  auto& s =
+      *reinterpret_cast<ssd_walk_memory<V>*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
   const auto& op = plan.op;
   const index_t length = op.x.size[1], heads = op.x.size[2], groups = op.B.size[2];
   const int width = int(op.x.size[3]), states = int(op.B.size[3]);
@@ -84,7 +88,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, 2)
   if (first)
     each_state(&first(b, h, 0, 0), first.stride[2], [](float& v, const float& m) { v = m; });
   const unsigned place = stored_at(s.S[mine], 16 * quarter);
-  bf16* const to = adjoint ? plan.adjoints : plan.states;
+  V* const to = adjoint ? plan.adjoints : plan.states;
 
   for (int turn = 0; turn < chunks; ++turn) {
     const int at = turn & 1;
@@ -104,14 +108,14 @@ __global__ void __launch_bounds__(ssd_pair_threads, 2)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float2 weight = e < 2 ? near : far;
-        left[k][e] = pack(weight.x * low_of(left[k][e]), weight.y * high_of(left[k][e]));
+        left[k][e] = pack<V>(weight.x * low_of<V>(left[k][e]), weight.y * high_of<V>(left[k][e]));
       }
     }
 #pragma unroll
     for (int j = 0; j < 16; j += 2)
-      store_matrices(place + j / 8 * (operand_tile * 2), j % 8, pack(S[j][0], S[j][1]),
-                     pack(S[j][2], S[j][3]), pack(S[j + 1][0], S[j + 1][1]),
-                     pack(S[j + 1][2], S[j + 1][3]));
+      store_matrices(place + j / 8 * (operand_tile * 2), j % 8, pack<V>(S[j][0], S[j][1]),
+                     pack<V>(S[j][2], S[j][3]), pack<V>(S[j + 1][0], S[j + 1][1]),
+                     pack<V>(S[j + 1][2], S[j + 1][3]));
     const float carried = tokens.carry[ssd_tile - 1];
 #pragma unroll
     for (int j = 0; j < 16; ++j)
@@ -126,14 +130,14 @@ __global__ void __launch_bounds__(ssd_pair_threads, 2)
     begin_products();
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      multiply_add_right(S, left[k], operand_at(s.B[at], 16 * k * ssd_tile));
+      multiply_add_right<V>(S, left[k], operand_at(s.B[at], 16 * k * ssd_tile));
     commit_products();
 
     // What was before the chunk goes out, in whole rows, meanwhile.
     __syncwarp();
-    bf16* out = to + plan.state_at(b, chunk_of(turn), h) + (16 * quarter + lane / 16) * states +
-                8 * (lane % 16);
-    const bf16* staged = s.S[mine] + lane / 8 % 2 * operand_tile;
+    V* out = to + plan.state_at(b, chunk_of(turn), h) + (16 * quarter + lane / 16) * states +
+             8 * (lane % 16);
+    const V* staged = s.S[mine] + lane / 8 % 2 * operand_tile;
 #pragma unroll
     for (int i = 0; i < 8; ++i, out += 2 * states) {
       const int p = 16 * quarter + 2 * i + lane / 16;
@@ -155,10 +159,10 @@ void launch_ssd_walk(context<cuda>& ctx, const ssd_backward_tiles_plan<E>& plan)
   const auto& op = plan.op;
   const index_t pairs = (op.heads() / op.groups() + ssd_pair - 1) / ssd_pair;
   const auto kernel = ssd_walk_kernel<E>;
-  cuda_check(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, ssd_walk_bytes),
-      plan.name);
-  kernel<<<blocks_for(op.x.size[0] * op.groups() * pairs * 2, 1), ssd_pair_threads, ssd_walk_bytes,
+  constexpr int bytes = ssd_walk_bytes<typename E::value>;
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+             plan.name);
+  kernel<<<blocks_for(op.x.size[0] * op.groups() * pairs * 2, 1), ssd_pair_threads, bytes,
            ctx.stream>>>(plan);
   launched(plan.name);
 }

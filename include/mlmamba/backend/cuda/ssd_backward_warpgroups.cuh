@@ -14,11 +14,12 @@ template <class Starts, class E>
 __global__ void __launch_bounds__(ssd_backward_threads, 1)
     ssd_gradient_kernel(const ssd_backward_tiles_plan<E> plan) {
 #if defined(MLMAMBA_WARPGROUPS)
+  using V = typename E::value;
   constexpr bool starts = Starts::value != 0;
   constexpr int threads = ssd_backward_threads;
   extern __shared__ __align__(128) unsigned char raw[];
   auto& s =
-      *reinterpret_cast<ssd_gradient_memory*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+      *reinterpret_cast<ssd_gradient_memory<V>*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
   const auto& op = plan.op;
   const index_t length = op.x.size[1], heads = op.x.size[2], groups = op.B.size[2];
   const int width = int(op.x.size[3]), states = int(op.B.size[3]);
@@ -35,7 +36,7 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
   const int quarter = warp & 3, t = 16 * quarter + row;
   const bool reads = warp < 4;  // dC; else dB and dx
 
-  const auto copy_wide = [&](bf16* to, const bf16* from, index_t stride, int rows) {
+  const auto copy_wide = [&](V* to, const V* from, index_t stride, int rows) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int here = states - 64 * i;
@@ -87,10 +88,10 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
     if (turn == count) break;
     const index_t h = first + turn;
     const ssd_tokens& tokens = s.tokens[turn % 3];
-    const bf16 *xs = s.x[at], *dys = s.dy[at];
-    const bf16 *mine = reads ? s.C : s.B, *others = reads ? s.B : s.C;
-    const bf16 *left_tile = reads ? dys : xs, *right_tile = reads ? xs : dys;
-    const bf16* state = reads ? s.S[at] : s.G[at];
+    const V *xs = s.x[at], *dys = s.dy[at];
+    const V *mine = reads ? s.C : s.B, *others = reads ? s.B : s.C;
+    const V *left_tile = reads ? dys : xs, *right_tile = reads ? xs : dys;
+    const V* state = reads ? s.S[at] : s.G[at];
 
     float dots[8][4];  // dy x^T, or its transpose
     begin_products();
@@ -98,12 +99,13 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
         const int from = k / 4 * operand_tile + k % 4 * 16;
-        multiply_shared(cb, operand_at(mine, from), operand_at(others, from), k > 0);
+        multiply_shared<V>(cb, operand_at(mine, from), operand_at(others, from), k > 0);
       }
     }
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      multiply_shared(dots, operand_at(left_tile, 16 * k), operand_at(right_tile, 16 * k), k > 0);
+      multiply_shared<V>(dots, operand_at(left_tile, 16 * k), operand_at(right_tile, 16 * k),
+                         k > 0);
     commit_products();
 
     {  // paths through the whole chunk
@@ -158,8 +160,8 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
               x[o] = counts ? dot * power : 0.0f;
               path_sum[e] = multiply_add(w[o], dot, path_sum[e]);
             }
-            xv[k][2 * j + e] = pack(x[0], x[1]);
-            decayed[k][2 * j + e] = pack(w[0], w[1]);
+            xv[k][2 * j + e] = pack<V>(x[0], x[1]);
+            decayed[k][2 * j + e] = pack<V>(w[0], w[1]);
           }
         }
       }
@@ -181,12 +183,12 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
         const int from = k / 4 * operand_tile + k % 4 * 16;
-        multiply_shared(u, operand_at(s.B, from), operand_at(s.G[at], from), k > 0);
+        multiply_shared<V>(u, operand_at(s.B, from), operand_at(s.G[at], from), k > 0);
       }
       begin_products();
 #pragma unroll
       for (int k = 0; k < 4; ++k)
-        multiply_add_right(near, decayed[k], operand_at(dys, 16 * k * ssd_tile));
+        multiply_add_right<V>(near, decayed[k], operand_at(dys, 16 * k * ssd_tile));
       commit_products();
       wait_products<0>();
       take_products(u);
@@ -209,14 +211,14 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
           const float2 D = *reinterpret_cast<const float2*>(s.D[at] + 8 * n + pair);
           const float far0 = to_end[e] * u[n][2 * e], far1 = to_end[e] * u[n][2 * e + 1];
           const float near0 = near[n][2 * e], near1 = near[n][2 * e + 1];
-          const float x0 = low_of(x[i]), x1 = high_of(x[i]), dy0 = low_of(dy[i]),
-                      dy1 = high_of(dy[i]);
+          const float x0 = low_of<V>(x[i]), x1 = high_of<V>(x[i]), dy0 = low_of<V>(dy[i]),
+                      dy1 = high_of<V>(dy[i]);
           after[e] = multiply_add(x0, far0, multiply_add(x1, far1, after[e]));
           inside[e] = multiply_add(x0, near0, multiply_add(x1, near1, inside[e]));
           skip[2 * n] = e == 0 ? x0 * dy0 : multiply_add(x0, dy0, skip[2 * n]);
           skip[2 * n + 1] = e == 0 ? x1 * dy1 : multiply_add(x1, dy1, skip[2 * n + 1]);
-          out[i] = pack(multiply_add(D.x, dy0, dt[e] * (far0 + near0)),
-                        multiply_add(D.y, dy1, dt[e] * (far1 + near1)));
+          out[i] = pack<V>(multiply_add(D.x, dy0, dt[e] * (far0 + near0)),
+                           multiply_add(D.y, dy1, dt[e] * (far1 + near1)));
         }
         store_matrices(place, j, out[0], out[1], out[2], out[3]);
       }
@@ -249,13 +251,13 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
     begin_products();
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      multiply_shared_right(far, operand_at(left_tile, 16 * k),
-                            operand_at(state, 16 * k * ssd_tile), k > 0);
+      multiply_shared_right<V>(far, operand_at(left_tile, 16 * k),
+                               operand_at(state, 16 * k * ssd_tile), k > 0);
     commit_products();
     begin_products();
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      multiply_add_right(sums, xv[k], operand_at(others, 16 * k * ssd_tile));
+      multiply_add_right<V>(sums, xv[k], operand_at(others, 16 * k * ssd_tile));
     commit_products();
     const float* factors = reads ? tokens.carry : tokens.weight;
     const float factor[2] = {factors[t], factors[t + 8]};
@@ -273,7 +275,8 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
         const float v0 = factor[e] * far[n][2 * e], v1 = factor[e] * far[n][2 * e + 1];
         sums[n][2 * e] += v0, sums[n][2 * e + 1] += v1;
         if (reads)
-          before[e] = multiply_add(low_of(C[i]), v0, multiply_add(high_of(C[i]), v1, before[e]));
+          before[e] =
+              multiply_add(low_of<V>(C[i]), v0, multiply_add(high_of<V>(C[i]), v1, before[e]));
       }
     }
     if (reads) {
@@ -300,12 +303,12 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
 template <class E>
 void launch_ssd_gradients(context<cuda>& ctx, const ssd_backward_tiles_plan<E>& plan) {
   const auto& op = plan.op;
+  constexpr int bytes = ssd_gradient_bytes<typename E::value>;
   const auto launch = [&](auto kernel) {
-    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    ssd_gradient_bytes),
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                plan.name);
     kernel<<<blocks_for(op.x.size[0] * plan.chunks * op.groups() * plan.sets, 1),
-             ssd_backward_threads, ssd_gradient_bytes, ctx.stream>>>(plan);
+             ssd_backward_threads, bytes, ctx.stream>>>(plan);
     launched(plan.name);
   };
   if (op.seq_idx) {

@@ -119,7 +119,8 @@ void launch_ssd_pairs(context<cuda>& ctx, const ssd_plan<E>& plan) {
                 ends = (plan.chunks - 1) * plan.pieces;
   const auto launch = [&](auto work, auto starts, auto gated, index_t segments) {
     using Work = decltype(work);
-    using memory = ssd_pair_memory<std::is_same_v<Work, ssd_ends>, decltype(gated)::value != 0>;
+    using memory = ssd_pair_memory<typename E::value, std::is_same_v<Work, ssd_ends>,
+                                   decltype(gated)::value != 0>;
     constexpr int bytes = int(sizeof(memory)) + 1024;  // to align it
     const auto kernel = ssd_pair_kernel<Work, decltype(starts), decltype(gated), E>;
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),

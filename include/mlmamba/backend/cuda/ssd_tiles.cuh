@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// SSD forward on tensor cores: bf16 operands, float sums; a block walks over a segment of the
-// sequence with one head's state in registers.
+// SSD forward on tensor cores: operands in bf16 or f16, float sums; a block walks over a segment of
+// the sequence with one head's state in registers.
 #pragma once
 
 #include "mlmamba/backend/cuda/ssd_tokens.cuh"
@@ -12,15 +12,15 @@ namespace mlmamba::backend::kernels {
 /// Shared memory of a block; what only y needs is left out when only states are computed.
 inline constexpr int ssd_block_threads = 256;
 
-template <int N16, bool Ends>
+template <class V, int N16, bool Ends>
 struct ssd_tile_memory {
   static constexpr int tile = ssd_tile * 16 * N16;
-  alignas(128) bf16 x[2][ssd_tile * ssd_tile];
-  alignas(128) bf16 B[tile];
-  alignas(128) bf16 C[2][Ends ? 8 : tile];
+  alignas(128) V x[2][ssd_tile * ssd_tile];
+  alignas(128) V B[tile];
+  alignas(128) V C[2][Ends ? 8 : tile];
   alignas(128) float scores[Ends ? 4 : ssd_scores_size];
-  alignas(128) bf16 S[Ends ? 8 : tile];
-  alignas(16) bf16 y[Ends ? 1 : 8][Ends ? 8 : 16 * (ssd_tile / 2 + 8)];
+  alignas(128) V S[Ends ? 8 : tile];
+  alignas(16) V y[Ends ? 1 : 8][Ends ? 8 : 16 * (ssd_tile / 2 + 8)];
   alignas(16) ssd_tokens tokens[2];
   float D[Ends ? 1 : ssd_tile];
 };
@@ -34,11 +34,12 @@ struct ssd_tile_memory {
 /// S stays in registers in float; its rounded copy and the weighted scores are operands.
 template <class N16_, class Ends_, class E>
 __global__ void __launch_bounds__(ssd_block_threads, 2) ssd_tile_kernel(const ssd_plan<E> plan) {
+  using V = typename E::value;
   constexpr int N16 = N16_::value, Pieces = 2 * N16, XPieces = ssd_tile / 8;
   constexpr int staged_row = ssd_tile / 2 + 8;  // of y: 16 bytes more, for the banks
   constexpr bool ends = Ends_::value != 0;
   extern __shared__ __align__(128) unsigned char raw[];
-  auto& s = *reinterpret_cast<ssd_tile_memory<N16, ends>*>(raw);
+  auto& s = *reinterpret_cast<ssd_tile_memory<V, N16, ends>*>(raw);
 
   const ops::ssd<E>& op = plan.op;
   const index_t length = op.x.size[1], heads = op.x.size[2];
@@ -133,7 +134,7 @@ __global__ void __launch_bounds__(ssd_block_threads, 2) ssd_tile_kernel(const ss
       for (int e = 0; e < 2; ++e)
         *reinterpret_cast<unsigned*>(
             s.S + piece_at<Pieces>(state_p + row + 8 * e, state_n / 8 + j) + pair) =
-            pack(S[j][2 * e], S[j][2 * e + 1]);
+            pack<V>(S[j][2 * e], S[j][2 * e + 1]);
   };
   if constexpr (!ends) {
     share_state();
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(ssd_block_threads, 2) ssd_tile_kernel(const ss
   for (int c = 0; c < chunks; ++c) {
     const index_t t0 = begin + index_t(c) * ssd_tile;
     const ssd_tokens& tokens = s.tokens[c & 1];
-    const bf16* xs = s.x[c & 1];
+    const V* xs = s.x[c & 1];
     if constexpr (!ends) {
       const int t = 16 * quarter + row;
       wait_copies<1>();
@@ -160,8 +161,8 @@ __global__ void __launch_bounds__(ssd_block_threads, 2) ssd_tile_kernel(const ss
 #pragma unroll
         for (int j = 0; j < 4; j += 2) {
           load_right_transposed<Pieces>(right, s.S, 32 * half + 8 * j, k);
-          multiply_tile(y[j], left, right[0], right[1]);
-          multiply_tile(y[j + 1], left, right[2], right[3]);
+          multiply_tile<V>(y[j], left, right[0], right[1]);
+          multiply_tile<V>(y[j + 1], left, right[2], right[3]);
         }
       }
       const float decay[2] = {tokens.decay[t], tokens.decay[t + 8]};
@@ -191,18 +192,19 @@ __global__ void __launch_bounds__(ssd_block_threads, 2) ssd_tile_kernel(const ss
               if (tokens.sequence[at + 1] != here) second = 0.0f;
             }
             first *= e == 0 ? scores.x : scores.z, second *= e == 0 ? scores.y : scores.w;
-            left[2 * j + e] = pack(at <= t + 8 * e ? first : 0.0f, at < t + 8 * e ? second : 0.0f);
+            left[2 * j + e] =
+                pack<V>(at <= t + 8 * e ? first : 0.0f, at < t + 8 * e ? second : 0.0f);
           }
         }
 #pragma unroll
         for (int j = 0; j < 4; j += 2) {
           load_right<XPieces>(right, xs, 16 * k, 4 * half + j);
-          multiply_tile(y[j], left, right[0], right[1]);
-          multiply_tile(y[j + 1], left, right[2], right[3]);
+          multiply_tile<V>(y[j], left, right[0], right[1]);
+          multiply_tile<V>(y[j + 1], left, right[2], right[3]);
         }
       }
 
-      bf16* staged = s.y[warp];
+      V* staged = s.y[warp];
 #pragma unroll
       for (int j = 0; j < 4; ++j)
 #pragma unroll
@@ -212,15 +214,15 @@ __global__ void __launch_bounds__(ssd_block_threads, 2) ssd_tile_kernel(const ss
           const unsigned x =
               *reinterpret_cast<const unsigned*>(xs + piece_at<XPieces>(at, 4 * half + j) + pair);
           const float2 D = *reinterpret_cast<const float2*>(s.D + p);
-          v[0] = multiply_add(D.x, low_of(x), v[0]);
-          v[1] = multiply_add(D.y, high_of(x), v[1]);
+          v[0] = multiply_add(D.x, low_of<V>(x), v[0]);
+          v[1] = multiply_add(D.y, high_of<V>(x), v[1]);
           if (op.z && p < columns && t0 + at < end) {
             const unsigned z = *reinterpret_cast<const unsigned*>(&op.z(b, t0 + at, h, p0 + p));
-            v[0] *= silu_as<bf16>(low_of(z));
-            v[1] *= silu_as<bf16>(high_of(z));
+            v[0] *= silu_as<V>(low_of<V>(z));
+            v[1] *= silu_as<V>(high_of<V>(z));
           }
           *reinterpret_cast<unsigned*>(staged + (row + 8 * e) * staged_row + 8 * j + pair) =
-              pack(v[0], v[1]);
+              pack<V>(v[0], v[1]);
         }
       __syncwarp();
 #pragma unroll
@@ -257,13 +259,13 @@ __global__ void __launch_bounds__(ssd_block_threads, 2) ssd_tile_kernel(const ss
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float2 weight = e < 2 ? near : far;
-        left[e] = pack(weight.x * low_of(left[e]), weight.y * high_of(left[e]));
+        left[e] = pack<V>(weight.x * low_of<V>(left[e]), weight.y * high_of<V>(left[e]));
       }
 #pragma unroll
       for (int j = 0; j < N16; j += 2) {
         load_right<Pieces>(right, s.B, 16 * k, state_n / 8 + j);
-        multiply_tile(S[j], left, right[0], right[1]);
-        multiply_tile(S[j + 1], left, right[2], right[3]);
+        multiply_tile<V>(S[j], left, right[0], right[1]);
+        multiply_tile<V>(S[j + 1], left, right[2], right[3]);
       }
     }
     if constexpr (!ends) share_state();

@@ -126,21 +126,22 @@ __global__ void __launch_bounds__(block_threads) ssd_tokens_kernel(const ssd_tok
 
 /// C B^T of the tokens of each chunk, once for all heads of a group, in the order in which the
 /// lanes of ssd_tile_kernel want it.
+template <class V>
 struct ssd_scores_plan {
   static constexpr const char* name = "ssd";
-  view<const bf16, 4, memory::device> B, C;
+  view<const V, 4, memory::device> B, C;
   float* scores;  // (B, chunks of 64, G, 64 x 64)
 };
 
 inline constexpr index_t ssd_scores_size = index_t(ssd_tile) * ssd_tile;
 
-/// 64 rows of bf16 into a tile, by all threads of a block; zeros behind `rows` and `columns`.
-template <int Threads, int Pieces>
-__device__ void copy_tile(bf16* to, const bf16* from, index_t stride, int rows, int columns) {
+/// 64 rows into a tile, by all threads of a block; zeros behind `rows` and `columns`.
+template <int Threads, int Pieces, class V>
+__device__ void copy_tile(V* to, const V* from, index_t stride, int rows, int columns) {
   constexpr int step = Threads / Pieces;
   const int first = int(threadIdx.x) / Pieces, c = int(threadIdx.x) % Pieces;
   const bool column = 8 * c < columns;
-  const bf16* at = column ? from + first * stride + 8 * c : from;
+  const V* at = column ? from + first * stride + 8 * c : from;
 #pragma unroll
   for (int r = 0; r < ssd_tile; r += step) {
     const bool there = column && first + r < rows;
@@ -149,10 +150,11 @@ __device__ void copy_tile(bf16* to, const bf16* from, index_t stride, int rows, 
   }
 }
 
-template <class Pieces_>
-__global__ void __launch_bounds__(ssd_tile_threads) ssd_scores_kernel(const ssd_scores_plan plan) {
+template <class Pieces_, class V>
+__global__ void __launch_bounds__(ssd_tile_threads)
+    ssd_scores_kernel(const ssd_scores_plan<V> plan) {
   constexpr int Pieces = Pieces_::value;
-  __shared__ __align__(128) bf16 Bs[ssd_tile * Pieces * 8], Cs[ssd_tile * Pieces * 8];
+  __shared__ __align__(128) V Bs[ssd_tile * Pieces * 8], Cs[ssd_tile * Pieces * 8];
   const index_t length = plan.B.size[1], groups = plan.B.size[2];
   const index_t chunks = (length + ssd_tile - 1) / ssd_tile;
   index_t b = blockIdx.x;
@@ -175,8 +177,8 @@ __global__ void __launch_bounds__(ssd_tile_threads) ssd_scores_kernel(const ssd_
     for (int j = 0; j < 4; ++j) {
       if (j > warp) continue;  // later tokens
       load_right_transposed<Pieces>(right, Bs, 16 * j, k);
-      multiply_tile(d[2 * j], left, right[0], right[1]);
-      multiply_tile(d[2 * j + 1], left, right[2], right[3]);
+      multiply_tile<V>(d[2 * j], left, right[0], right[1]);
+      multiply_tile<V>(d[2 * j + 1], left, right[2], right[3]);
     }
   }
   float* to = plan.scores + ((b * chunks + c) * groups + g) * ssd_scores_size + warp * 1024;
@@ -200,9 +202,10 @@ void launch_ssd_tokens(context<cuda>& ctx, const ops::ssd_inputs<E>& op, float* 
                        float* scores) {
   launch_ssd_steps(ctx, ssd_tokens_plan<E>{op, tokens});
   const index_t chunks = (op.x.size[1] + ssd_tile - 1) / ssd_tile;
-  ssd_scores_kernel<Pieces>
+  using V = typename E::value;
+  ssd_scores_kernel<Pieces, V>
       <<<blocks_for(op.x.size[0] * chunks * op.groups(), 1), ssd_tile_threads, 0, ctx.stream>>>(
-          ssd_scores_plan{op.B, op.C, scores});
+          ssd_scores_plan<V>{op.B, op.C, scores});
   launched("ssd");
 }
 

@@ -16,19 +16,18 @@ inline constexpr int ssd_pair_threads = ssd_pair * 128;
 /// What a launch by pairs of heads does.
 struct ssd_y {};     ///< y, from the states that enter segments
 struct ssd_ends {};  ///< the states that leave segments, from zero
-struct ssd_both {
-};  ///< the one, then the other; the segments of a sequence are a cluster of blocks
+struct ssd_both {};  ///< ends, then y: a segment waits for the ends of those before it
 
 /// Arrays [turns] are the chunk at work and the next ones; what only y needs is left out with
 /// `Ends`, whose chunks take less time than their way from memory: there are two ahead.
-template <bool Ends, bool Gated>
+template <class V, bool Ends, bool Gated>
 struct ssd_pair_memory {
   static constexpr int turns = Ends ? 3 : 2;
   static constexpr int wide = Ends ? 8 : 2 * operand_tile, square = Ends ? 8 : operand_tile;
-  alignas(1024) bf16 B[turns][2 * operand_tile], x[turns][ssd_pair][operand_tile];
-  alignas(1024) bf16 C[turns][wide], S[ssd_pair][wide], y[ssd_pair][square];
+  alignas(1024) V B[turns][2 * operand_tile], x[turns][ssd_pair][operand_tile];
+  alignas(1024) V C[turns][wide], S[ssd_pair][wide], y[ssd_pair][square];
   alignas(16) ssd_tokens tokens[3][ssd_pair];
-  alignas(1024) bf16 z[Gated ? 2 : 1][ssd_pair][Gated ? operand_tile : 8];
+  alignas(1024) V z[Gated ? 2 : 1][ssd_pair][Gated ? operand_tile : 8];
   float D[ssd_pair][ssd_tile], weight[ssd_pair][ssd_tile];
 };
 
@@ -43,7 +42,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
   constexpr bool ends = std::is_same_v<Work, ssd_ends>, both = std::is_same_v<Work, ssd_both>;
   constexpr bool starts = Starts::value != 0, gated = Gated::value != 0;
   extern __shared__ __align__(128) unsigned char raw[];
-  auto& s = *reinterpret_cast<ssd_pair_memory<ends, gated>*>(
+  auto& s = *reinterpret_cast<ssd_pair_memory<V, ends, gated>*>(
       raw + (1024 - shared_address(raw) % 1024) % 1024);
 
   const ops::ssd<E>& op = plan.op;
@@ -80,8 +79,8 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
   const int copied_row = int(threadIdx.x) / 8, copied_piece = int(threadIdx.x) % 8;
   const int copied_to = piece_at<8>(copied_row, copied_piece);
   constexpr int half_tile = 32 * ssd_tile;  // a thread has rows r and r + 32
-  const bf16 *B_at = &op.B(b, begin + copied_row, g, 8 * copied_piece),
-             *C_at = &op.C(b, begin + copied_row, g, 8 * copied_piece), *x_at[ssd_pair];
+  const V *B_at = &op.B(b, begin + copied_row, g, 8 * copied_piece),
+          *C_at = &op.C(b, begin + copied_row, g, 8 * copied_piece), *x_at[ssd_pair];
 #pragma unroll
   for (int i = 0; i < ssd_pair; ++i)
     x_at[i] = &op.x(b, begin + copied_row, head(i), p0 + 8 * copied_piece);
@@ -100,16 +99,16 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
     if (c < chunks) {
       const index_t t = begin + index_t(c) * ssd_tile;
       const int rows = end - t < ssd_tile ? int(end - t) : ssd_tile, at = c % (y_too ? 2 : 3);
-      bf16 *const Bs = B_of(at), *const Cs = s.C[y_too ? at : 0];
+      V *const Bs = B_of(at), *const Cs = s.C[y_too ? at : 0];
       if (whole && rows == ssd_tile) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           const index_t down = index_t(r) * 32;
-          bf16* const to = Bs + copied_to + r * half_tile;
+          V* const to = Bs + copied_to + r * half_tile;
           copy_piece(to, B_at + down * op.B.stride[1], true);
           copy_piece(to + operand_tile, B_at + down * op.B.stride[1] + 64, true);
           if constexpr (y_too) {
-            bf16* const to = Cs + copied_to + r * half_tile;
+            V* const to = Cs + copied_to + r * half_tile;
             copy_piece(to, C_at + down * op.C.stride[1], true);
             copy_piece(to + operand_tile, C_at + down * op.C.stride[1] + 64, true);
           }
@@ -209,7 +208,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
   };
   float total = 1;  // the decay over the segment
   // S of the chunk's end from that of its beginning; is under way when this returns.
-  const auto add_chunk = [&](const ssd_tokens& tokens, const bf16* xs, const bf16* Bs) {
+  const auto add_chunk = [&](const ssd_tokens& tokens, const V* xs, const V* Bs) {
     const float carried = tokens.carry[ssd_tile - 1];
     total *= carried;
 #pragma unroll
@@ -231,12 +230,13 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float2 weight = e < 2 ? near : far;
-        left[k][e] = pack(weight.x * low_of(left[k][e]), weight.y * high_of(left[k][e]));
+        left[k][e] = pack<V>(weight.x * low_of<V>(left[k][e]), weight.y * high_of<V>(left[k][e]));
       }
     }
     begin_products();
 #pragma unroll
-    for (int k = 0; k < 4; ++k) multiply_add_right(S, left[k], operand_at(Bs, 16 * k * ssd_tile));
+    for (int k = 0; k < 4; ++k)
+      multiply_add_right<V>(S, left[k], operand_at(Bs, 16 * k * ssd_tile));
     commit_products();
   };
 
@@ -303,9 +303,9 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
     const auto share_state = [&] {
 #pragma unroll
       for (int j = 0; j < 16; j += 2)
-        store_matrices(state_place + j / 8 * (operand_tile * 2), j % 8, pack(S[j][0], S[j][1]),
-                       pack(S[j][2], S[j][3]), pack(S[j + 1][0], S[j + 1][1]),
-                       pack(S[j + 1][2], S[j + 1][3]));
+        store_matrices(state_place + j / 8 * (operand_tile * 2), j % 8, pack<V>(S[j][0], S[j][1]),
+                       pack<V>(S[j][2], S[j][3]), pack<V>(S[j + 1][0], S[j + 1][1]),
+                       pack<V>(S[j + 1][2], S[j + 1][3]));
     };
     share_state();
     const int p = int(threadIdx.x) % 128;
@@ -319,7 +319,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
       const index_t t0 = begin + index_t(c) * ssd_tile;
       const int at = c % 2;
       const ssd_tokens& tokens = s.tokens[at][mine];
-      const bf16 *xs = s.x[at][mine], *Bs = s.B[at];
+      const V *xs = s.x[at][mine], *Bs = s.B[at];
       wait_copies<0>();
       show_to_products();
       __syncthreads();  // this chunk and S are there, and everybody is done with the chunk before
@@ -328,18 +328,18 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
       float y[8][4];
       {
         float cb[8][4];
-        const bf16* Cs = s.C[at];
+        const V* Cs = s.C[at];
         begin_products();
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
           const int from = k / 4 * operand_tile + k % 4 * 16;
-          multiply_shared(cb, operand_at(Cs, from), operand_at(Bs, from), k > 0);
+          multiply_shared<V>(cb, operand_at(Cs, from), operand_at(Bs, from), k > 0);
         }
         commit_products();
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
           const int from = k / 4 * operand_tile + k % 4 * 16;
-          multiply_shared(y, operand_at(Cs, from), operand_at(s.S[mine], from), k > 0);
+          multiply_shared<V>(y, operand_at(Cs, from), operand_at(s.S[mine], from), k > 0);
         }
         commit_products();
         wait_products<1>();
@@ -366,7 +366,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
                 if (tokens.sequence[from] != here) first = 0.0f;
                 if (tokens.sequence[from + 1] != here) second = 0.0f;
               }
-              scores[k][2 * j + e] = pack(first, second);
+              scores[k][2 * j + e] = pack<V>(first, second);
             }
           }
           if (k < quarter) continue;
@@ -390,7 +390,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
         begin_products();
 #pragma unroll
         for (int k = 0; k < 4; ++k)
-          multiply_add_right(y, scores[k], operand_at(xs, 16 * k * ssd_tile));
+          multiply_add_right<V>(y, scores[k], operand_at(xs, 16 * k * ssd_tile));
         commit_products();
       }
 
@@ -411,18 +411,18 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
           for (int i = 0; i < 4; ++i) {  // rows t and t + 8 of columns 8 j, then of the next 8
             const int p = 8 * (j + i / 2) + pair, e = i % 2;
             const float2 D = *reinterpret_cast<const float2*>(s.D[mine] + p);
-            float v[2] = {multiply_add(D.x, low_of(x[i]), y[j + i / 2][2 * e]),
-                          multiply_add(D.y, high_of(x[i]), y[j + i / 2][2 * e + 1])};
+            float v[2] = {multiply_add(D.x, low_of<V>(x[i]), y[j + i / 2][2 * e]),
+                          multiply_add(D.y, high_of<V>(x[i]), y[j + i / 2][2 * e + 1])};
             if constexpr (gated) {
-              v[0] *= silu_as<bf16>(low_of(z[i]));
-              v[1] *= silu_as<bf16>(high_of(z[i]));
+              v[0] *= silu_as<V>(low_of<V>(z[i]));
+              v[1] *= silu_as<V>(high_of<V>(z[i]));
             }
             if constexpr (Gated::value == 2) {
               squares[e] += v[0] * v[0] + v[1] * v[1];
               const float2 weight = *reinterpret_cast<const float2*>(s.weight[mine] + p);
               v[0] *= weight.x, v[1] *= weight.y;
             }
-            out[i] = pack(v[0], v[1]);
+            out[i] = pack<V>(v[0], v[1]);
           }
           store_matrices(y_place, j, out[0], out[1], out[2], out[3]);
         }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Tensor cores, four warps at a time (Hopper, sm_90a): products of bf16 tiles in shared memory or
-// registers, that run in the background. Other builds have empty functions and don't launch them.
+// Tensor cores, four warps at a time (Hopper, sm_90a): products of tiles of bf16 or f16 in shared
+// memory or registers, that run in the background. Other builds have empty functions and don't
+// launch them.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +31,8 @@ inline bool has_warpgroups() {
   return a.sharedSizeBytes > 0;
 }
 
-/// Elements of a tile that is 64 rows of 64 bf16: what an operand in shared memory is made of. Its
-/// 16-byte pieces are swizzled as mma.cuh does it (piece_at<8>), and it begins at a multiple of
+/// Elements of a tile of 64 rows and 64 columns: what an operand in shared memory is made of.
+/// Its 16-byte pieces are swizzled as mma.cuh does it (piece_at<8>), and it begins at a multiple of
 /// 1024 bytes.
 inline constexpr int operand_tile = 64 * 64;
 
@@ -47,7 +48,8 @@ __device__ inline void store_matrices(unsigned place, int piece, unsigned a, uns
                : "memory");
 }
 /// Where this lane's row of the 16 from `row` on is in a tile of 8 pieces in a row.
-__device__ inline unsigned stored_at(const bf16* tile, int row) {
+template <class V>
+__device__ unsigned stored_at(const V* tile, int row) {
   const int lane = lane_index(), r = row + (lane & 15);
   return shared_address(tile) + unsigned(r * 128 + (((lane >> 4) ^ (r & 7)) << 4));
 }
@@ -55,8 +57,9 @@ __device__ inline unsigned stored_at(const bf16* tile, int row) {
 /// Describes an operand. Depth along a row: `at` is at the first of 16 columns. Depth along the
 /// rows ("transposed"): at the first of 16 rows; wider than 64 goes on in the next tile. `further`:
 /// that many elements behind `at`, a constant.
-__device__ inline std::uint64_t operand_at(const bf16* at, int further = 0) {
-  constexpr unsigned next_tile = operand_tile * sizeof(bf16) / 16, next_rows = 1024 / 16,
+template <class V>
+__device__ std::uint64_t operand_at(const V* at, int further = 0) {
+  constexpr unsigned next_tile = operand_tile * sizeof(V) / 16, next_rows = 1024 / 16,
                      swizzled_by_128 = 1;
   const unsigned low = (shared_address(at) >> 4 | next_tile << 16) + unsigned(further / 8);
   return std::uint64_t(next_rows | swizzled_by_128 << 30) << 32 | low;
@@ -90,72 +93,74 @@ __device__ void take_products(float (&d)[N][4]) {
 #define MLMAMBA_32(d)                                                             \
   MLMAMBA_FOUR(d, 0), MLMAMBA_FOUR(d, 1), MLMAMBA_FOUR(d, 2), MLMAMBA_FOUR(d, 3), \
       MLMAMBA_FOUR(d, 4), MLMAMBA_FOUR(d, 5), MLMAMBA_FOUR(d, 6), MLMAMBA_FOUR(d, 7)
+#define MLMAMBA_64(d)                                                                              \
+  MLMAMBA_32(d), MLMAMBA_FOUR(d, 8), MLMAMBA_FOUR(d, 9), MLMAMBA_FOUR(d, 10), MLMAMBA_FOUR(d, 11), \
+      MLMAMBA_FOUR(d, 12), MLMAMBA_FOUR(d, 13), MLMAMBA_FOUR(d, 14), MLMAMBA_FOUR(d, 15)
+// The numbers of these operands, for results of 64, 80 and 128 columns.
+#define MLMAMBA_TO_64                                                                      \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, " \
+  "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define MLMAMBA_TO_80 MLMAMBA_TO_64 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define MLMAMBA_TO_128                                                                      \
+  MLMAMBA_TO_80                                                                             \
+  ", %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, " \
+  "%57, %58, %59, %60, %61, %62, %63"
+// The product as V has it. `before` and `after` are around the instruction, then come operands.
+#define MLMAMBA_MULTIPLY(V, before, size, after, ...)                                              \
+  static_assert(is_16_bit<V>);                                                                     \
+  if constexpr (std::is_same_v<V, f16>) {                                                          \
+    asm volatile(before "wgmma.mma_async.sync.aligned." size ".f32.f16.f16 " after __VA_ARGS__);   \
+  } else {                                                                                         \
+    asm volatile(before "wgmma.mma_async.sync.aligned." size ".f32.bf16.bf16 " after __VA_ARGS__); \
+  }
 
 /// d (64 x 64) = a b, or += if `add`; both operands in shared memory, depth 16 along their rows.
 /// The fragment d[j] is that of multiply_tile for rows 16 w + .. of warp w and columns 8 j + ..
-__device__ inline void multiply_shared(float (&d)[8][4], std::uint64_t a, std::uint64_t b,
-                                       bool add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-      "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, p, 1, 1, 0, 0;\n}\n"
-      : MLMAMBA_32(d)
-      : "l"(a), "l"(b), "r"(int(add)));
+template <class V>
+__device__ void multiply_shared(float (&d)[8][4], std::uint64_t a, std::uint64_t b, bool add) {
+  MLMAMBA_MULTIPLY(V, "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n", "m64n64k16",
+                   MLMAMBA_TO_64 "}, %32, %33, p, 1, 1, 0, 0;\n}\n",
+                   : MLMAMBA_32(d)
+                   : "l"(a), "l"(b), "r"(int(add)))
 }
 /// d (64 x 64) += a b; a as of multiply_tile, b's depth along the rows of its tile.
-__device__ inline void multiply_add_right(float (&d)[8][4], const unsigned (&a)[4],
-                                          std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-      "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, 1, "
-      "1, 1, 1;\n"
-      : MLMAMBA_32(d)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+template <class V>
+__device__ void multiply_add_right(float (&d)[8][4], const unsigned (&a)[4], std::uint64_t b) {
+  MLMAMBA_MULTIPLY(V, "", "m64n64k16", MLMAMBA_TO_64 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;\n",
+                   : MLMAMBA_32(d)
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 }
 /// The same, 64 x 80.
-__device__ inline void multiply_add_right(float (&d)[10][4], const unsigned (&a)[4],
-                                          std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-      "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "
-      "%38, %39}, {%40, %41, %42, %43}, %44, 1, 1, 1, 1;\n"
-      : MLMAMBA_32(d), MLMAMBA_FOUR(d, 8), MLMAMBA_FOUR(d, 9)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+template <class V>
+__device__ void multiply_add_right(float (&d)[10][4], const unsigned (&a)[4], std::uint64_t b) {
+  MLMAMBA_MULTIPLY(V, "", "m64n80k16", MLMAMBA_TO_80 "}, {%40, %41, %42, %43}, %44, 1, 1, 1, 1;\n",
+                   : MLMAMBA_32(d), MLMAMBA_FOUR(d, 8), MLMAMBA_FOUR(d, 9)
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 }
 /// The same, 64 x 128.
-__device__ inline void multiply_add_right(float (&d)[16][4], const unsigned (&a)[4],
-                                          std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-      "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "
-      "%38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, "
-      "%56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"
-      : MLMAMBA_32(d), MLMAMBA_FOUR(d, 8), MLMAMBA_FOUR(d, 9), MLMAMBA_FOUR(d, 10),
-        MLMAMBA_FOUR(d, 11), MLMAMBA_FOUR(d, 12), MLMAMBA_FOUR(d, 13), MLMAMBA_FOUR(d, 14),
-        MLMAMBA_FOUR(d, 15)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+template <class V>
+__device__ void multiply_add_right(float (&d)[16][4], const unsigned (&a)[4], std::uint64_t b) {
+  MLMAMBA_MULTIPLY(V, "", "m64n128k16",
+                   MLMAMBA_TO_128 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n",
+                   : MLMAMBA_64(d)
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 }
 
 /// d (64 x 128) = a b, or += if `add`; a in shared memory, b's depth along the rows of its tiles.
-__device__ inline void multiply_shared_right(float (&d)[16][4], std::uint64_t a, std::uint64_t b,
-                                             bool add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-      "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "
-      "%38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, "
-      "%56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, p, 1, 1, 0, 1;\n}\n"
-      : MLMAMBA_32(d), MLMAMBA_FOUR(d, 8), MLMAMBA_FOUR(d, 9), MLMAMBA_FOUR(d, 10),
-        MLMAMBA_FOUR(d, 11), MLMAMBA_FOUR(d, 12), MLMAMBA_FOUR(d, 13), MLMAMBA_FOUR(d, 14),
-        MLMAMBA_FOUR(d, 15)
-      : "l"(a), "l"(b), "r"(int(add)));
+template <class V>
+__device__ void multiply_shared_right(float (&d)[16][4], std::uint64_t a, std::uint64_t b,
+                                      bool add) {
+  MLMAMBA_MULTIPLY(V, "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n", "m64n128k16",
+                   MLMAMBA_TO_128 "}, %64, %65, p, 1, 1, 0, 1;\n}\n",
+                   : MLMAMBA_64(d)
+                   : "l"(a), "l"(b), "r"(int(add)))
 }
 
+#undef MLMAMBA_MULTIPLY
+#undef MLMAMBA_TO_128
+#undef MLMAMBA_TO_80
+#undef MLMAMBA_TO_64
+#undef MLMAMBA_64
 #undef MLMAMBA_32
 #undef MLMAMBA_FOUR
 
