@@ -2,35 +2,39 @@
 # SPDX-License-Identifier: MIT
 # Copyright the mlmamba authors
 #
-# Mamba-2 on this machine, ours beside llama.cpp's, in turns: medians of tokens per second.
-#   compare.py --llama-bench PROGRAM --files FOLDER --ours FOLDER [--model 130m] [--threads 1,2]
+# Mamba-2 (and Mamba-1) on this machine, ours beside llama.cpp's, in turns: medians of tokens per second.
+#   compare.py --llama-bench PROGRAM --files FOLDER --ours FOLDER [--model 130m|370m|2.7b|mamba1-130m] [--threads 1,2]
 #              [--formats f32,bf16,int8,int4] [--prompts 512] [--rounds 3] [--no-decode]
+#              [--quick] [--prefix COMMAND]
 # --files has MODEL-FORMAT.gguf of make_gguf.py (f32, bf16, q8_0, q4_0), --ours has
 # benchmark_models_prefill and benchmark_models_decode. llama-bench: a Release build with
 # GGML_NATIVE. Decoding: 48 tokens behind a prompt of 512; ours: 24 steps, greedy choice included.
+# --quick: the peer once instead of twice, and 16 tokens behind nothing, for models that take minutes.
+# --prefix: what runs each program, such as "taskset -c 0,1".
 import argparse
 import json
 import os
 import statistics
 import subprocess
 
+NAME = {"130m": "mamba2_130m", "370m": "mamba2_370m", "2.7b": "mamba2_2.7b", "mamba1-130m": "mamba_130m"}
 PEER = {"f32": "f32", "bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}
 
 
-def output(command):
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
+def output(a, command):
+    return json.loads(subprocess.run(a.prefix.split() + command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
 
 
 def peer(a, form, threads, options):
     file = os.path.join(a.files, f"{a.model}-{PEER[form]}.gguf")
-    row = output([a.llama_bench, "-m", file, "-t", str(threads), "-r", "2", "-o", "json", *options])
+    row = output(a, [a.llama_bench, "-m", file, "-t", str(threads), "-r", "1" if a.quick else "2", "-o", "json", *options])
     return max(row[0]["samples_ts"])
 
 
 def ours(a, what, form, threads, first, counter):
-    name = f"^mamba2_{a.model}_{what}/packed_{form}/{first}/layers:0/threads:{threads}/"
-    found = output([os.path.join(a.ours, "benchmark_models_" + what), "--benchmark_filter=" + name.replace(".", "[.]"),
-                    "--benchmark_min_time=0.5", "--benchmark_format=json"])["benchmarks"]
+    name = f"^{NAME[a.model]}_{what}/packed_{form}/{first}/layers:0/threads:{threads}/"
+    found = output(a, [os.path.join(a.ours, "benchmark_models_" + what), "--benchmark_filter=" + name.replace(".", "[.]"),
+                    "--benchmark_min_time=0.3", "--benchmark_format=json"])["benchmarks"]
     return found[0][counter]
 
 
@@ -38,12 +42,14 @@ def main():
     p = argparse.ArgumentParser()
     for option in ("--llama-bench", "--files", "--ours"):
         p.add_argument(option, required=True)
-    p.add_argument("--model", default="130m", choices=["130m", "370m", "2.7b"])
+    p.add_argument("--model", default="130m", choices=list(NAME))
     p.add_argument("--formats", default="f32,bf16,int8,int4")
     p.add_argument("--threads", default="1,2")
     p.add_argument("--prompts", default="512")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--no-decode", action="store_true")
+    p.add_argument("--quick", action="store_true")
+    p.add_argument("--prefix", default="")
     a = p.parse_args()
     print("| model, weights, threads | what | ours, tokens/s | llama.cpp | ratio (lowest to highest) |\n|---|---|---|---|---|")
     for form in a.formats.split(","):
@@ -55,7 +61,7 @@ def main():
                     mine = ours(a, "prefill", form, threads, f"L:{length}", "tokens/s")
                     pairs.setdefault("prompt of " + length, []).append((mine, theirs))
                 if not a.no_decode:
-                    theirs = peer(a, form, threads, ["-p", "0", "-n", "48", "-d", "512"])
+                    theirs = peer(a, form, threads, ["-p", "0", "-n", "16"] if a.quick else ["-p", "0", "-n", "48", "-d", "512"])
                     mine = ours(a, "decode", form, threads, "B:1", "tokens/s alone")
                     pairs.setdefault("decode", []).append((mine, theirs))
             for what, values in pairs.items():

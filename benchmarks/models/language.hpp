@@ -21,15 +21,16 @@ using traced_packed = on<backend::traced<backend::cpu>, float, float, packed>;
 
 /// A model of these sizes with seeded random weights, the same in each layer (but in memory of its
 /// own). The last one is kept: a benchmark function is called for every repetition.
-template <engine E>
-const mamba_lm<E>& model_of(const mamba_config& c, weight_format format = {}) {
-  static std::unique_ptr<mamba_lm<E>> model;
+template <class M>
+const M& model_of(const mamba_config& c, weight_format format = {}) {
+  using E = typename M::engine_type;
+  static std::unique_ptr<M> model;
   if (!model || model->config.n_layer != c.n_layer || model->d_model() != c.mixer.d_model ||
       !(model->head_format() == format)) {
     model.reset();
     mamba_config one = c;
     one.n_layer = 1;
-    model = std::make_unique<mamba_lm<E>>(one);
+    model = std::make_unique<M>(one);
     nn::choose_formats(*model, {format, {}});
     if constexpr (packs_weights<E>) model->head.format = format;
     nn::initialise(*model, {7, 0, 0});
@@ -41,8 +42,9 @@ const mamba_lm<E>& model_of(const mamba_config& c, weight_format format = {}) {
   return *model;
 }
 
-/// Registers f<E>(state, config, scheme) as `<model>_<what>/<engine>`, for engines with weights as
-/// they are, and prepared ones in each format, and the published sizes.
+/// Registers f<model type>(state, config, scheme) as `<model>_<what>/<engine>`, for engines with
+/// weights as they are, and prepared ones in each format, and published sizes of Mamba-2; and a
+/// Mamba-1 with prepared weights.
 template <template <class> class F, class Apply>
 void register_models(const std::string& what, Apply apply) {
   auto add = [&](const std::string& model, const mamba_config& c, const char* engine, auto f,
@@ -52,16 +54,21 @@ void register_models(const std::string& what, Apply apply) {
               ->UseManualTime(),
           model);
   };
+  constexpr weight_scheme schemes[] = {weight_scheme::f32, weight_scheme::bf16, weight_scheme::int8,
+                                       weight_scheme::int4};
   const std::pair<const char*, mamba_config> models[] = {{"mamba2_130m", preset::mamba2_130m},
                                                          {"mamba2_370m", preset::mamba2_370m},
                                                          {"mamba2_2.7b", preset::mamba2_2_7b}};
   for (const auto& [name, c] : models) {
-    add(name, c, "cpu_f32", F<traced_cpu<float>>{}, weight_scheme::f32);
-    add(name, c, "cpu_bf16", F<traced_cpu<bf16>>{}, weight_scheme::bf16);
-    for (auto s :
-         {weight_scheme::f32, weight_scheme::bf16, weight_scheme::int8, weight_scheme::int4})
-      add(name, c, (std::string("packed_") + to_string(s)).c_str(), F<traced_packed>{}, s);
+    add(name, c, "cpu_f32", F<mamba_lm<traced_cpu<float>>>{}, weight_scheme::f32);
+    add(name, c, "cpu_bf16", F<mamba_lm<traced_cpu<bf16>>>{}, weight_scheme::bf16);
+    for (auto s : schemes)
+      add(name, c, (std::string("packed_") + to_string(s)).c_str(), F<mamba_lm<traced_packed>>{},
+          s);
   }
+  for (auto s : schemes)
+    add("mamba_130m", preset::mamba_130m, (std::string("packed_") + to_string(s)).c_str(),
+        F<mamba_lm<traced_packed, nn::mamba1>>{}, s);
 }
 
 /// What a step reads of the parameters. A head that is tied to the embedding is a packed copy of it
@@ -102,8 +109,8 @@ inline tensor<std::int32_t, 2> columns(const tensor<std::int32_t, 2>& ids, index
 /// steps? The chain of L layers may differ by the square root of L of what one op's roundings do;
 /// and if x is rounded to 8 bits, where a last bit may move a number by a step and that the next
 /// ones, by as much as all that rounding does: a tenth.
-template <engine E>
-verify::difference prefill_equals_steps(context_of<E>& ctx, const mamba_lm<E>& m,
+template <class M, engine E = typename M::engine_type>
+verify::difference prefill_equals_steps(context_of<E>& ctx, const M& m,
                                         const tensor<std::int32_t, 2>& ids, index_t steps) {
   const index_t read = ids.size(1) - steps, half = read / 2;
   auto values = [](const auto& logits) {
@@ -141,11 +148,12 @@ template <class Context>
 void report_shares(benchmark::State& state, const Context& ctx, double seconds) {
   if (std::getenv("MLMAMBA_TRACE")) std::fputs(ctx.table(seconds).c_str(), stderr);
   std::map<std::string, double> share;
-  for (const char* family : {"gemm", "ssd", "causal_conv1d", "norm", "other"}) share[family] = 0;
+  for (const char* family : {"gemm", "ssd", "selective_scan", "causal_conv1d", "norm", "other"})
+    share[family] = 0;
   double all = 0;
   for (const auto& [name, total] : ctx.totals) {
     const char* family = "other";
-    for (const char* f : {"gemm", "ssd", "causal_conv1d", "norm"})
+    for (const char* f : {"gemm", "ssd", "selective_scan", "causal_conv1d", "norm"})
       if (name.find(f) != std::string::npos) family = f;
     share[family] += total.seconds;
     all += total.seconds;

@@ -4,8 +4,8 @@
 // How near is reading a prompt to the speed of arithmetic, and which ops take the time? `of FMA` is
 // the useful work of all ops per second over that of multiply-adds in registers in the same run (in
 // bf16 the faster of dot products and of float), with weights of 8 and 4 bits `of unit` over that
-// of dot products of bytes; `ssd of layer` the scan's share of the layers' time. Prompts are read
-// in parts of 1024 tokens, as programs do it.
+// of dot products of bytes; `ssd of layer` the scan's (of Mamba-1 the selective one's) share of the
+// layers' time. Prompts are read in parts of 1024 tokens, as programs do it.
 #include "mlmamba/text/generate.hpp"
 #include "models/language.hpp"
 
@@ -15,22 +15,23 @@ using namespace mlmamba;
 
 /// Arguments: length, layers (0: all), threads. What is checked is the prompt's first part only if
 /// reading all of it takes many seconds.
-template <class E>
+template <class M>
 struct prefill {
+  using E = typename M::engine_type;
   void operator()(benchmark::State& state, mamba_config config, weight_scheme scheme) const;
 };
-template <class E>
-void prefill<E>::operator()(benchmark::State& state, mamba_config config,
+template <class M>
+void prefill<M>::operator()(benchmark::State& state, mamba_config config,
                             weight_scheme scheme) const {
   const index_t length = state.range(0);
   if (state.range(1) > 0) config.n_layer = state.range(1);
   context_of<E> ctx(cpu_options{int(state.range(2))});
-  const mamba_lm<E>& m = bench::model_of<E>(config, {scheme, 64});
+  const M& m = bench::model_of<M>(config, {scheme, 64});
   const auto ids = bench::some_tokens(1, length, m.config.vocab_size);
   const auto& check = bench::once(state, 3,
                                   [&] {
                                     const index_t most = config.mixer.d_model <= 1024 ? 2048 : 128;
-                                    return bench::prefill_equals_steps<E>(
+                                    return bench::prefill_equals_steps(
                                         ctx, m, bench::columns(ids, 0, std::min(length, most)), 4);
                                   },
                                   {config.mixer.d_model, int(scheme)});
@@ -66,7 +67,7 @@ void prefill<E>::operator()(benchmark::State& state, mamba_config config,
   double flops = 0, layers = traced, scan = 0;
   for (const auto& [name, total] : ctx.totals) {
     flops += total.flops;
-    if (name.starts_with("ssd")) scan += total.seconds;
+    if (name.starts_with("ssd") || name.starts_with("selective_scan")) scan += total.seconds;
     // The head reads one row of the last token.
     if (name.ends_with("x" + std::to_string(m.vocabulary()))) layers -= total.seconds;
   }
@@ -82,7 +83,8 @@ void prefill<E>::operator()(benchmark::State& state, mamba_config config,
 void sizes(benchmark::internal::Benchmark* b, const std::string& model) {
   b->ArgNames({"L", "layers", "threads"});
   for (int threads : {1, 2}) {
-    for (int length : {128, 512, 2048, 8192}) b->Args({length, 0, threads});
+    // 760: a picture of 729 patches and a short question
+    for (int length : {128, 512, 760, 2048, 8192}) b->Args({length, 0, threads});
     if (model == "mamba2_130m") b->Args({2048, 4, threads});  // the same in a sixth of the time
   }
 }

@@ -37,7 +37,8 @@ void check_threads(const std::vector<Options>& all) {
 template <template <class> class Case, engine E, class Options>
 void check_levels(const std::vector<Options>& all) {
   using backend::simd::cpu_level;
-  for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512}) {
+  for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512,
+                      cpu_level::avx512_vnni}) {
     backend::simd::limit_cpu_level(l);
     check_all<Case, E>(all);
   }

@@ -151,7 +151,7 @@ TEST_SUITE("gemm_test") {
     context<backend::cpu> ctx;
     random_stream r{14, 0, 0};
     for (auto l : {backend::simd::cpu_level::baseline, backend::simd::cpu_level::avx2,
-                   backend::simd::cpu_level::avx512_bf16}) {
+                   backend::simd::cpu_level::avx512_vnni, backend::simd::cpu_level::avx512_bf16}) {
       backend::simd::limit_cpu_level(l);
       for (index_t m : {1, 3, 6, 30}) {
         const index_t n = 41, k = 77;

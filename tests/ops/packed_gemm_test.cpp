@@ -139,8 +139,8 @@ TEST_SUITE("packed_gemm_test") {
         }
         if (!f.quantised()) continue;
         const auto sums = product<E>(one, x, w, bias, activation::none);
-        for (cpu_level l :
-             {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512}) {
+        for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2,
+                            cpu_level::avx512, cpu_level::avx512_vnni}) {
           backend::simd::limit_cpu_level(l);
           CHECK_MESSAGE(same(sums, product<E>(one, x, w, bias, activation::none)), what, ", ",
                         to_string(l));
@@ -157,7 +157,7 @@ TEST_SUITE("packed_gemm_test") {
     context<backend::cpu> ctx;
     using E = on<backend::cpu, V>;
     for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512,
-                        cpu_level::avx512_bf16}) {
+                        cpu_level::avx512_vnni, cpu_level::avx512_bf16}) {
       backend::simd::limit_cpu_level(l);
       for (const sizes& s : shapes) {
         const auto x = normal<V>(s.m, s.k, 7);

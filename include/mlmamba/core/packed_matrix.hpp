@@ -23,7 +23,7 @@
 #include <string_view>
 #include <vector>
 
-#include "mlmamba/core/tensor.hpp"
+#include "mlmamba/core/kept_bytes.hpp"
 
 namespace mlmamba {
 
@@ -102,7 +102,7 @@ class packed_rows {
   index_t groups() const { return groups_; }  // per row; 0 without scales
   index_t padded_k() const { return padded_k_; }
   const std::byte* data() const { return payload_.data(); }
-  const bf16* scales() const { return scales_.data(); }
+  const bf16* scales() const { return reinterpret_cast<const bf16*>(scales_.data()); }
   std::size_t bytes() const { return payload_.bytes() + scales_.bytes(); }
   /// Bytes of a strip.
   index_t strip_bytes() const { return words(padded_k_) * strip * 4; }
@@ -111,12 +111,12 @@ class packed_rows {
 
   /// As quantised: q of one weight. Only of quantised formats.
   int q(index_t n, index_t k) const {
-    const std::uint8_t b = std::uint8_t(payload_(at(n, k)));
+    const std::uint8_t b = std::uint8_t(payload_.data()[at(n, k)]);
     if (format_.scheme == weight_scheme::int8) return int(b) - 128;
     return int(k % 8 < 4 ? b & 15 : b >> 4) - 8;
   }
   bf16 scale(index_t n, index_t g) const {
-    return scales_((n / strip * groups_ + g) * strip + n % strip);
+    return scales()[(n / strip * groups_ + g) * strip + n % strip];
   }
   /// The number that a product sees.
   float operator()(index_t n, index_t k) const {
@@ -143,12 +143,12 @@ class packed_rows {
       padded_k_ = groups_ * group_;
     }
     const index_t strips = (n + strip - 1) / strip;
-    payload_ = tensor<std::byte, 1>(shape<1>{{strips * strip_bytes()}});
+    payload_ = kept_bytes(std::size_t(strips * strip_bytes()));
     if (!f.quantised()) return;
     const int zero = offset() == 128 ? 128 : 8 * 17;
     allocator<memory::host>::fill(payload_.data(), static_cast<unsigned char>(zero),
                                   payload_.bytes());
-    scales_ = tensor<bf16, 1>(shape<1>{{strips * groups_ * strip}});
+    scales_ = kept_bytes(std::size_t(strips * groups_ * strip) * sizeof(bf16));
   }
   /// Words of k numbers of a row.
   index_t words(index_t k) const {
@@ -165,7 +165,7 @@ class packed_rows {
            within * bytes[s];
   }
   bf16& scale(index_t n, index_t g) {
-    return scales_((n / strip * groups_ + g) * strip + n % strip);
+    return reinterpret_cast<bf16*>(scales_.data())[(n / strip * groups_ + g) * strip + n % strip];
   }
   /// A number q.
   void put(index_t n, index_t k, float v) {
@@ -210,8 +210,7 @@ class packed_rows {
 
   weight_format format_;
   index_t n_ = 0, k_ = 0, padded_k_ = 0, group_ = 1, groups_ = 0;
-  tensor<std::byte, 1> payload_;
-  tensor<bf16, 1> scales_;
+  kept_bytes payload_, scales_;
 };
 
 /// A matrix of weights (N, K) for products: rows in its format, and the last ones, if asked for, in

@@ -24,6 +24,13 @@ void gemm_operand(const view<T, 2>& v, const void*& data, index_t& stride, bool&
   stride = rows ? v.stride[0] : v.stride[1];
 }
 
+/// Bytes of w for one task where reading w is the work. Behind its own columns a task has begun to
+/// fetch the next ones, which with several threads are another's: that shall be little of it.
+template <class Context>
+index_t bytes_of_stream_task(Context& ctx, index_t all) {
+  return std::clamp<index_t>(all / (16 * ctx.threads.size()), 131072, 1048576);
+}
+
 /// Few rows of x: w is the work, and is read once.
 template <class Context>
 void gemm_by_stream(Context& ctx, const simd::gemm_path& path, simd::gemm_job& job,
@@ -34,10 +41,11 @@ void gemm_by_stream(Context& ctx, const simd::gemm_path& path, simd::gemm_job& j
           .template make<std::byte, 1>(shape<1>{{path.packed_bytes(job.m, job.k, job.height)}})
           .data;
   path.pack_x(job, 0);
-  // A task reads about 128 KiB of w, in whole vectors of columns.
+  // Tasks are whole vectors of columns.
   const index_t per_row = std::max<index_t>(1, job.k * w_bytes);
   const index_t least = job.w_packed ? packed_rows::strip : 16;
-  const index_t step = std::max<index_t>(least, 131072 / per_row / least * least);
+  const index_t step = std::max<index_t>(
+      least, bytes_of_stream_task(ctx, job.n * per_row) / per_row / least * least);
   const index_t tasks = (job.n + step - 1) / step;
   auto task = [&](index_t i) {
     (job.w_packed ? path.stream_packed : path.stream)(job, i * step,

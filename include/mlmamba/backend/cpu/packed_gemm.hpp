@@ -57,11 +57,12 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const simd:
   } else {
     ctx.parallel_for(m, round);
   }
-  // A task reads about 128 KiB of w, or takes one strip through up to 504 rows.
+  // A task reads some strips, or takes one through up to 504 rows of x.
   const index_t strips = (w.rows() + packed_rows::strip - 1) / packed_rows::strip;
   const index_t bytes = std::max<index_t>(1, w.strip_bytes());
   const bool few = m <= kernels.max_rows;
-  const index_t step = few ? std::max<index_t>(1, 131072 / bytes) : 1;
+  const index_t step =
+      few ? std::max<index_t>(1, bytes_of_stream_task(ctx, strips * bytes) / bytes) : 1;
   const index_t rows = few ? m : 504;
   const index_t across = (strips + step - 1) / step, down = (m + rows - 1) / rows;
   auto task = [&](index_t t) {

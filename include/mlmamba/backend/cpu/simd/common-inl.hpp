@@ -13,7 +13,7 @@
 
 #include "mlmamba/core/engine.hpp"
 
-// The AVX3 pass also compiles a level with native bf16 and int8 dot products, see kernels.hpp.
+// The AVX3 pass also compiles levels with native dot products of int8 and of bf16, see level.hpp.
 #undef MLMAMBA_SIMD_ZEN4
 #if HWY_TARGET == HWY_AVX3 && (HWY_COMPILER_GCC_ACTUAL >= 1000 || HWY_COMPILER_CLANG >= 900)
 #define MLMAMBA_SIMD_ZEN4 1

@@ -5,9 +5,9 @@
 //
 // Three modes:
 //   (default)              every file that includes this compiles the kernels of the ops it runs
-//                          for AVX-512 (with and without native bf16), AVX2 and the baseline of its
-//                          flags; with -march=native only for that machine. MLMAMBA_ALL_TARGETS
-//                          adds SSE4.
+//                          for AVX-512 (with and without native int8 and bf16), AVX2 and the
+//                          baseline of its flags; with -march=native only for that machine.
+//                          MLMAMBA_ALL_TARGETS adds SSE4.
 //   MLMAMBA_CPU_STATIC     only for the target of the compiler's flags
 //   MLMAMBA_CPU_COMPILED   this header only declares; simd/kernels_*.cpp are compiled once, and
 //   linked
@@ -45,7 +45,7 @@ const Entries& cpu_kernels();
 // 12 then can't inline the constructors that it makes itself.
 #define TOOLCHAIN_MISS_SYS_AUXV_H
 // AVX3_DL: -march=native picks it on Ice Lake and later, and Highway 1.0.3 then contradicts itself;
-// what it has over AVX3 is in the level avx512_bf16. SSE4: machines without AVX2 are rare; they get
+// what it has over AVX3 is in the level avx512_vnni. SSE4: machines without AVX2 are rare; they get
 // the baseline, and everybody a shorter compilation.
 #elif defined(HWY_COMPILE_ONLY_STATIC)
 #define HWY_DISABLED_TARGETS HWY_AVX3_DL
@@ -101,6 +101,7 @@ struct kernels_by_level {
 #if HWY_ARCH_X86 && (HWY_TARGETS & HWY_AVX3)
     if (most >= cpu_level::avx512) from(cpu_level::avx512, N_AVX3::kernels_for(w));
 #if defined(MLMAMBA_SIMD_HAS_ZEN4)
+    if (most >= cpu_level::avx512_vnni) from(cpu_level::avx512_vnni, N_AVX3::vnni::kernels_for(w));
     if (most >= cpu_level::avx512_bf16) from(cpu_level::avx512_bf16, N_AVX3::zen4::kernels_for(w));
 #endif
 #endif

@@ -99,7 +99,7 @@ gemm_results_of<Y> kernels_for(wanted<gemm_results_of<Y>>) {
 HWY_AFTER_NAMESPACE();
 
 #if MLMAMBA_SIMD_ZEN4
-HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni,avx512bf16")
+HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512bf16")
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
 namespace zen4 {

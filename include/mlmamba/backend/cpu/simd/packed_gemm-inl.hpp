@@ -119,10 +119,10 @@ rounding_entries<X> kernels_for(wanted<rounding_entries<X>>) {
 HWY_AFTER_NAMESPACE();
 
 #if MLMAMBA_SIMD_ZEN4
-HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni,avx512bf16")
+HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni")
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
-namespace zen4 {
+namespace vnni {
 
 struct vnni_dot {
   using V = hn::Vec<hn::ScalableTag<std::int32_t>>;
@@ -145,7 +145,7 @@ inline quantised_entries kernels_for(wanted<quantised_entries>) {
   return quantised_heights<vnni_dot, 12, 8, 4, 2, 1>::entries(12);
 }
 
-}  // namespace zen4
+}  // namespace vnni
 }  // namespace HWY_NAMESPACE
 }  // namespace mlmamba::backend::simd
 HWY_POP_ATTRIBUTES

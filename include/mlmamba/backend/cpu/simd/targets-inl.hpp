@@ -28,11 +28,17 @@
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
-namespace zen4 {
-/// What this level has no kernels of its own for is as in the level below.
+// What a level has no kernels of its own for is as in the level below.
+namespace vnni {
 template <class Entries>
 Entries kernels_for(wanted<Entries> w) {
   return HWY_NAMESPACE::kernels_for(w);
+}
+}  // namespace vnni
+namespace zen4 {
+template <class Entries>
+Entries kernels_for(wanted<Entries> w) {
+  return vnni::kernels_for(w);
 }
 }  // namespace zen4
 }  // namespace HWY_NAMESPACE
