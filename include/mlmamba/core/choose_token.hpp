@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "mlmamba/core/engine.hpp"
 #include "mlmamba/core/sampling.hpp"
 
 namespace mlmamba {

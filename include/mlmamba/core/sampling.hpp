@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "mlmamba/core/engine.hpp"
 #include "mlmamba/core/error.hpp"
 #include "mlmamba/core/random.hpp"
 
