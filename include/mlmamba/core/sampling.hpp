@@ -116,21 +116,22 @@ inline constexpr auto weight_table = [] {
   return t;
 }();
 
-/// floor(2^bits e^((z - best) / temperature)) but for a part of 2^-48: the mass of a token. `scale`
+/// floor(2^bits e^((z - best) / temperature)) but for a part of 2^-42: the mass of a token. `scale`
 /// is sampling_rule's. In whole numbers: a table of powers of 2^(-1/64), and the first terms of
-/// the series.
+/// the series, the small ones in 32 bits.
 MLMAMBA_HD inline std::uint64_t token_weight(float z, float best, double scale, int bits,
                                              const std::uint64_t* table) {
   const double t = (double(best) - double(z)) * scale;
   if (!(t < 0x1p58)) return 0;  // below 2^-63 of the best
   const auto q = std::uint64_t(t);
   const std::uint64_t r = (q << 18) >> 6;  // the last 46 of 52 binary places, as a part of 2^64
-  std::uint64_t p = 0x276556df749cee5u - multiply_high(r, 0x5761ff9e299cc4u);
-  p = 0xe35846b82505fc6u - multiply_high(r, p);
-  p = 0x3d7f7bff058b1d51u - multiply_high(r, p);
-  p = 0xb17217f7d1cf79acu - multiply_high(r, p);
-  p = ~multiply_high(r, p);  // from 1, which is 2^64
-  const std::uint64_t y = multiply_high(table[q >> 46 & 63], p) + 1;
+  const std::uint64_t upper = r >> 32, lower = r & 0xffffffffu;
+  std::uint64_t y = 0x276556eu - (upper * 0x576200u >> 32);  // ln(2)^k / k!, of 2^32
+  y = 0xe35846cu - (upper * y >> 32);
+  y = 0x3d7f7bffu - (upper * y >> 32);
+  y = 0xb17217f7d1cf79acu - (upper * y + (lower * y >> 32));  // of 2^64
+  y = ~multiply_high(r, y);                                   // from 1, which is 2^64
+  y = multiply_high(table[q >> 46 & 63], y) + 1;
   const int down = 63 - bits + int(q >> 52);
   return down > 63 ? 0 : y >> down;
 }

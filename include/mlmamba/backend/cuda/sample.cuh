@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Choosing tokens on a GPU: a block for each row, which looks at it a few times and sorts nothing.
+// Choosing tokens on a GPU: a team of blocks for each row, which looks at it a few times and sorts
+// nothing.
 //
 // Tokens have an order, by falling logit and rising id, and every limit keeps the first ones of it.
 // How many, is found as in a radix sort of which only one bin is ever looked into: what the tokens
@@ -17,14 +18,17 @@ namespace mlmamba::backend {
 namespace kernels {
 
 struct sample_memory {
-  static constexpr int most_few = 512;  // tokens that are compared with each other
+  static constexpr int most_few = 512, most_blocks = 8;
   std::uint64_t table[weight_steps];
   sum_bins bins;
-  std::uint64_t orders[most_few], weights[most_few];
+  float values[warp_size], best;
+  int places[warp_size], unfits[warp_size], id, unfit;
+  // What the first block has for all of the team:
+  float best_of[most_blocks];  // block
+  int place_of[most_blocks], unfit_of[most_blocks];
+  std::uint64_t orders[most_few], weights[most_few];  // of tokens that are compared with each other
   int few;
   std::uint64_t last;  // the order of the last token that a limit keeps
-  float values[warp_size], best;
-  int places[warp_size], id, unfit;
 };
 
 /// The place of a token in the order, as a number: 32 bits of falling logit, then the id.
@@ -40,7 +44,8 @@ class row_sampler {
   __device__ row_sampler(const ops::sample<E, X>& op, sample_memory& memory)
       : op_(op),
         m_(memory),
-        t_(index_t(blockIdx.x)),
+        first_(block_team::of_first(&memory)),
+        t_(index_t(blockIdx.x) / block_team::size()),
         rule_(op.rules(t_)),
         row_(op.x.data + t_ * op.x.stride[0]),
         seen_(op.seen && rule_.penalty != 1 ? op.seen.data + t_ * op.seen.stride[0] : nullptr),
@@ -48,6 +53,7 @@ class row_sampler {
         bits_(weight_bits(n_)) {}
 
   __device__ void choose() {
+    block_team::sync();  // all are there
     find_best();
     const bool fit = m_.unfit < 0, draws = fit && !rule_.greedy;
     if (draws) {
@@ -58,7 +64,8 @@ class row_sampler {
       if (rule_.limits_mass()) limit<true>();
       draw(random_bits(rule_.seed, 0, op_.draws(t_)));
     }
-    if (threadIdx.x != 0) return;
+    block_team::sync();  // nobody ends before the last look at the first block's memory
+    if (block_team::rank() != 0 || threadIdx.x != 0) return;
     const int id = fit ? m_.id : 0;
     op_.index(t_) = id;
     op_.unfit(t_) = m_.unfit;
@@ -75,8 +82,9 @@ class row_sampler {
   template <class F>
   __device__ void for_each(F&& f) const {
     constexpr int ahead = 8;  // logits that are under way
-    const int threads = int(blockDim.x);
-    for (int from = int(threadIdx.x); from - lane_index() < n_; from += ahead * threads) {
+    const int threads = int(blockDim.x) * block_team::size();
+    for (int from = block_team::rank() * int(blockDim.x) + int(threadIdx.x);
+         from - lane_index() < n_; from += ahead * threads) {
       float z[ahead];
 #pragma unroll
       for (int k = 0; k < ahead; ++k) {
@@ -92,34 +100,34 @@ class row_sampler {
     }
   }
 
-  /// Leaves the best token and whether the row is fit in memory.
+  /// Leaves the best token and whether the row is fit in the memory of each block.
   __device__ void find_best() {
     constexpr int none = 0x7fffffff;
     float best = -INFINITY;
     int at = none, unfit = none;
-    for_each([&](float z, int v) {
-      if (z > best) best = z, at = v;
-      if (!(z < INFINITY) && v < unfit) unfit = v;
-    });
-    for (int o = warp_size / 2; o > 0; o /= 2) {
-      const float z = __shfl_xor_sync(all_lanes, best, o);
-      const int v = __shfl_xor_sync(all_lanes, at, o);
+    const auto take = [&](float z, int v, int u) {
       if (z > best || (z == best && v < at)) best = z, at = v;
-    }
-    unfit = __reduce_min_sync(all_lanes, unfit);
-    if (threadIdx.x == 0) m_.unfit = none;
-    __syncthreads();
-    if (lane_index() == 0) {
-      m_.values[warp_index()] = best, m_.places[warp_index()] = at;
-      atomicMin(&m_.unfit, unfit);
-    }
+      if (u < unfit) unfit = u;
+    };
+    for_each([&](float z, int v) { take(z, v, v < n_ && !(z < INFINITY) ? v : none); });
+    for (int o = warp_size / 2; o > 0; o /= 2)
+      take(__shfl_xor_sync(all_lanes, best, o), __shfl_xor_sync(all_lanes, at, o),
+           __shfl_xor_sync(all_lanes, unfit, o));
+    if (lane_index() == 0)
+      m_.values[warp_index()] = best, m_.places[warp_index()] = at, m_.unfits[warp_index()] = unfit;
     __syncthreads();
     if (threadIdx.x == 0) {
       for (int w = 1; w < int(blockDim.x) / warp_size; ++w)
-        if (m_.values[w] > best || (m_.values[w] == best && m_.places[w] < at))
-          best = m_.values[w], at = m_.places[w];
+        take(m_.values[w], m_.places[w], m_.unfits[w]);
+      const int rank = block_team::rank();
+      first_->best_of[rank] = best, first_->place_of[rank] = at, first_->unfit_of[rank] = unfit;
+    }
+    block_team::sync();
+    if (threadIdx.x == 0) {
+      for (int b = 0; b < block_team::size(); ++b)
+        take(first_->best_of[b], first_->place_of[b], first_->unfit_of[b]);
       m_.best = best, m_.id = at;
-      if (m_.unfit == none) m_.unfit = best == -INFINITY ? 0 : -1;
+      m_.unfit = unfit < none ? unfit : best == -INFINITY ? 0 : -1;
     }
     __syncthreads();
     best_ = m_.best;
@@ -150,12 +158,12 @@ class row_sampler {
       if (!left(z, v, bin, token_order(z, v))) return;
       if (const std::uint64_t w = worth<Mass>(z)) m_.bins.add(bin, w);
     });
-    auto sums = m_.bins.total();
-    std::uint64_t target = Mass ? rule_.wanted(sums.all) : std::uint64_t(rule_.top_k);
-    if (target >= sums.all) return;
-    m_.bins.find(sums, target);
-    const int bin = m_.bins.bin;
-    target -= m_.bins.before;
+    auto at = m_.bins.find(
+        [&](std::uint64_t all) { return Mass ? rule_.wanted(all) : std::uint64_t(rule_.top_k); },
+        false);
+    if (!at.found) return;
+    const int bin = at.bin;
+    std::uint64_t target = at.target - at.before;
     std::uint64_t prefix = 0;
     int shift = 64;  // the orders that are looked at are `prefix` from this bit on
     const auto add = [&](float z, int v, auto&& take) {
@@ -164,7 +172,7 @@ class row_sampler {
       if (shift < 64 && order >> shift != prefix) return;
       if (const std::uint64_t w = worth<Mass>(z)) take(order, w);
     };
-    while (m_.bins.in_bin > sample_memory::most_few) {
+    while (at.in_bin > sample_memory::most_few) {
       const int digit = shift < sum_bins::digit ? shift : sum_bins::digit;
       m_.bins.clear();
       for_each([&](float z, int v) {
@@ -172,30 +180,30 @@ class row_sampler {
           m_.bins.add(int(order >> (shift - digit) & ((1u << digit) - 1)), w);
         });
       });
-      sums = m_.bins.total();
-      m_.bins.find(sums, target);
-      target -= m_.bins.before;
-      prefix = prefix << digit | std::uint64_t(m_.bins.bin);
+      at = m_.bins.find([&](std::uint64_t) { return target; }, true);
+      target -= at.before;
+      prefix = prefix << digit | std::uint64_t(at.bin);
       shift -= digit;
     }
 
     if (threadIdx.x == 0) m_.few = 0;
-    __syncthreads();
+    block_team::sync();
     for_each([&](float z, int v) {
       add(z, v, [&](std::uint64_t order, std::uint64_t w) {
-        const int to = atomicAdd(&m_.few, 1);
-        m_.orders[to] = order, m_.weights[to] = w;
+        const int to = atomicAdd(&first_->few, 1);
+        first_->orders[to] = order, first_->weights[to] = w;
       });
     });
-    __syncthreads();
-    for (int i = int(threadIdx.x); i < m_.few; i += int(blockDim.x)) {
-      std::uint64_t before = 0;
-      for (int k = 0; k < m_.few; ++k)
-        if (m_.orders[k] < m_.orders[i]) before += m_.weights[k];
-      if (before < target && before + m_.weights[i] >= target) m_.last = m_.orders[i];
-    }
-    __syncthreads();
-    last_bin_ = bin, last_ = m_.last;
+    block_team::sync();
+    if (block_team::rank() == 0)
+      for (int i = int(threadIdx.x); i < m_.few; i += int(blockDim.x)) {
+        std::uint64_t before = 0;
+        for (int k = 0; k < m_.few; ++k)
+          if (m_.orders[k] < m_.orders[i]) before += m_.weights[k];
+        if (before < target && before + m_.weights[i] >= target) m_.last = m_.orders[i];
+      }
+    block_team::sync();
+    last_bin_ = bin, last_ = first_->last;
   }
 
   /// The token at which the masses of those that are left, added up by id, exceed the part of their
@@ -213,12 +221,11 @@ class row_sampler {
       const std::uint64_t sum = warp_sum(w);
       if (lane_index() == 0) m_.bins.add(v / warp_size / tiles_of_bin, sum);
     });
-    const auto sums = m_.bins.total();
-    const std::uint64_t target = multiply_high(random, sums.all) + 1;
-    m_.bins.find(sums, target);
-    if (warp_index() == 0) {
-      std::uint64_t open = target - m_.bins.before;
-      for (int v = m_.bins.bin * tiles_of_bin * warp_size + lane_index();; v += warp_size) {
+    const auto at =
+        m_.bins.find([&](std::uint64_t all) { return multiply_high(random, all) + 1; }, true);
+    if (block_team::rank() == 0 && warp_index() == 0) {
+      std::uint64_t open = at.target - at.before;
+      for (int v = at.bin * tiles_of_bin * warp_size + lane_index();; v += warp_size) {
         const float z = penalised_if_seen(v < n_ ? float(row_[v]) : -INFINITY, v);
         const std::uint64_t up_to = sum_bins::warp_sum_up_to(mass(z, v));
         const unsigned reached = __ballot_sync(all_lanes, up_to >= open);
@@ -229,11 +236,11 @@ class row_sampler {
         open -= __shfl_sync(all_lanes, up_to, warp_size - 1);
       }
     }
-    __syncthreads();
   }
 
   const ops::sample<E, X>& op_;
   sample_memory& m_;
+  sample_memory* const first_;
   const index_t t_;
   const sampling_rule rule_;
   const X* row_;
@@ -256,10 +263,13 @@ __global__ void __launch_bounds__(1024) sample_kernel(const ops::sample<E, X> op
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::sample<E, X>& op) {
   if (op.x.size[0] == 0) return;
-  const unsigned threads = op.x.size[1] > 8192 ? 1024 : kernels::block_threads;
-  kernels::sample_kernel<E, X>
-      <<<kernels::blocks_for(op.x.size[0], 1), threads, 0, ctx.stream>>>(op);
-  kernels::launched(op.name);
+  // As many blocks for a row as the GPU has to spare.
+  static const int largest = kernels::largest_team(kernels::sample_kernel<E, X>);
+  const bool wide = op.x.size[1] > 8192;
+  int team = wide ? largest : 1;
+  while (team > 1 && op.x.size[0] * team > ctx.multiprocessors) team /= 2;
+  kernels::launch_teams(ctx, kernels::sample_kernel<E, X>, op.x.size[0], team,
+                        wide ? 1024 : kernels::block_threads, op);
 }
 
 }  // namespace mlmamba::backend
