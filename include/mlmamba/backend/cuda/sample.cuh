@@ -263,13 +263,19 @@ __global__ void __launch_bounds__(1024) sample_kernel(const ops::sample<E, X> op
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::sample<E, X>& op) {
   if (op.x.size[0] == 0) return;
-  // As many blocks for a row as the GPU has to spare.
-  static const int largest = kernels::largest_team(kernels::sample_kernel<E, X>);
+  const auto kernel = kernels::sample_kernel<E, X>;
   const bool wide = op.x.size[1] > 8192;
-  int team = wide ? largest : 1;
-  while (team > 1 && op.x.size[0] * team > ctx.multiprocessors) team /= 2;
-  kernels::launch_teams(ctx, kernels::sample_kernel<E, X>, op.x.size[0], team,
-                        wide ? 1024 : kernels::block_threads, op);
+  const unsigned threads = wide ? 1024 : kernels::block_threads;
+  // As many blocks for a row as leave no row waiting.
+  int team = 1;
+  if (wide) {
+    static const int eights = kernels::team_launch(1, 8, threads).at_once(kernel),
+                     fours = kernels::team_launch(1, 4, threads).at_once(kernel),
+                     pairs = kernels::team_launch(1, 2, threads).at_once(kernel);
+    const index_t rows = op.x.size[0];
+    team = rows <= eights ? 8 : rows <= fours ? 4 : rows <= pairs ? 2 : 1;
+  }
+  kernels::team_launch(op.x.size[0], team, threads, ctx.stream).run(kernel, op);
 }
 
 }  // namespace mlmamba::backend

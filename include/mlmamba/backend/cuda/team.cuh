@@ -34,28 +34,40 @@ struct block_team {
 #endif
 };
 
-/// How many blocks can work together in this kernel: 8, or 1.
-template <class Op>
-int largest_team(void (*kernel)(Op)) {
-  cudaFuncAttributes a{};
-  cuda_check(cudaFuncGetAttributes(&a, kernel), "asking for sm_90 code");
-  return a.ptxVersion >= 90 ? 8 : 1;
-}
+/// A launch of teams of `size` blocks, one for each of n rows.
+class team_launch {
+ public:
+  team_launch(index_t n, int size, unsigned threads, cudaStream_t stream = nullptr) {
+    team_.id = cudaLaunchAttributeClusterDimension;
+    team_.val.clusterDim.x = unsigned(size), team_.val.clusterDim.y = team_.val.clusterDim.z = 1;
+    how_.gridDim = dim3(blocks_for(n * size, 1)), how_.blockDim = dim3(threads);
+    how_.stream = stream;
+    how_.attrs = &team_;
+    how_.numAttrs = size > 1 ? 1 : 0;
+  }
+  team_launch(const team_launch&) = delete;
+  team_launch& operator=(const team_launch&) = delete;
 
-/// A team of `size` blocks for each of n rows.
-template <class Op>
-void launch_teams(context<cuda>& ctx, void (*kernel)(Op), index_t n, int size, unsigned threads,
-                  const Op& op) {
-  if (n <= 0) return;
-  cudaLaunchAttribute team{};
-  team.id = cudaLaunchAttributeClusterDimension;
-  team.val.clusterDim.x = unsigned(size), team.val.clusterDim.y = team.val.clusterDim.z = 1;
-  cudaLaunchConfig_t how{};
-  how.gridDim = dim3(blocks_for(n * size, 1)), how.blockDim = dim3(threads);
-  how.stream = ctx.stream;
-  how.attrs = &team;
-  how.numAttrs = size > 1 ? 1 : 0;
-  cuda_check(cudaLaunchKernelEx(&how, kernel, op), Op::name);
-}
+  template <class Op>
+  void run(void (*kernel)(Op), const Op& op) const {
+    cuda_check(cudaLaunchKernelEx(&how_, kernel, op), Op::name);
+  }
+  /// How many teams the GPU has room for at the same time; 0 if the code knows no teams.
+  template <class Op>
+  int at_once(void (*kernel)(Op)) const {
+    cudaFuncAttributes a{};
+    cuda_check(cudaFuncGetAttributes(&a, kernel), "asking for sm_90 code");
+    int n = 0;
+    if (a.ptxVersion >= 90 && cudaOccupancyMaxActiveClusters(&n, kernel, &how_) != cudaSuccess) {
+      cudaGetLastError();
+      n = 0;
+    }
+    return n;
+  }
+
+ private:
+  cudaLaunchAttribute team_{};
+  cudaLaunchConfig_t how_{};
+};
 
 }  // namespace mlmamba::backend::kernels
