@@ -16,11 +16,6 @@
 #include <system_error>
 #include <vector>
 
-#if defined(__CUDACC__)
-#include "mlmamba/cuda.cuh"
-
-#include "loaded_model_of.hpp"
-#endif
 #include "loaded_model.hpp"
 #include "mlmamba/evaluate/answer.hpp"
 #include "mlmamba/evaluate/datasets.hpp"
@@ -140,8 +135,10 @@ int main(int argc, char** argv) {
   app.add_option("--limit", s.limit, "Only so many questions; 0: all")->capture_default_str();
   app.add_option("--batch", s.answers.batch, "Questions at once")->capture_default_str();
   app.add_option("--max-new-tokens", s.answers.max_new_tokens)->capture_default_str();
-  app.add_option("--weights", s.weights,
-                 "How matrices are held: f32, bf16, or auto: bf16 if the files have them so")
+  app.add_option(
+         "--weights", s.weights,
+         "How matrices are held: f32, bf16, or auto: bf16 if the files have them so. On a GPU f32\n"
+         "(auto), or bf16, which is for activations too")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();

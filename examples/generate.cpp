@@ -19,11 +19,6 @@
 #include <string>
 #include <vector>
 
-#if defined(__CUDACC__)
-#include "mlmamba/cuda.cuh"
-
-#include "loaded_model_of.hpp"
-#endif
 #include "chat.hpp"
 #include "loaded_model.hpp"
 #include "mlmamba/io/fetch.hpp"
@@ -166,7 +161,8 @@ int main(int argc, char** argv) {
          "--weights", s.weights,
          "How matrices are held: f32, bf16, int8, int4 (activations in 8 bits for the last\n"
          "two), or auto: as the model was quantised; bf16 if the files have them so, as\n"
-         "they lie there (the same answers in half the memory); else f32")
+         "they lie there (the same answers in half the memory); else f32. On a GPU f32 (auto),\n"
+         "or bf16, which is for activations too")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
   app.add_option("--group", s.group,

@@ -4,7 +4,8 @@
 // A model whose structure and precision are chosen at run time: what the programs see of it.
 //
 // Every composition is compiled once per way to hold weights, in
-// loaded_model_{f32,bf16,packed}.cpp, and shared by the programs.
+// loaded_model_{f32,bf16,packed}.cpp, for a GPU in loaded_model_{f32,bf16}.cu, and shared by the
+// programs.
 #pragma once
 
 #include <cstddef>
@@ -49,7 +50,8 @@ class loaded_model {
 
 /// How matrices of weights are held in memory. Activations are f32, and so are sums: weights that
 /// the files have in bf16 give the same bits whichever way they are held. Products with int8 and
-/// int4 round the activations to 8 bits.
+/// int4 round the activations to 8 bits. A GPU has f32, which is its `automatic`, and bf16, where
+/// activations are bf16 as well.
 enum class weight_choice {
   automatic,  ///< as the model was quantised; bf16 if the files have all of them so: they stay in
               ///< the mapped files. Else f32

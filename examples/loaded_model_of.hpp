@@ -96,19 +96,4 @@ std::unique_ptr<loaded_model> load_on(const checkpoint& files, std::shared_ptr<c
       });
 }
 
-#if defined(__CUDACC__)  // a program on a GPU is one file, and knows one precision
-inline std::unique_ptr<loaded_model> load_f32(const checkpoint& files, int) {
-  return load_on<cuda_f32>(files, std::make_shared<context_of<cuda_f32>>());
-}
-inline std::unique_ptr<loaded_model> load_bf16(const checkpoint&, int, bool only_exact) {
-  if (only_exact) return nullptr;
-  fail<error>("--weights bf16: this program has f32 alone; auto or f32 is wanted");
-}
-inline std::unique_ptr<loaded_model> load_packed(const checkpoint&, int, const weight_formats&) {
-  fail<error>(
-      "prepared and quantised weights: this program has f32 alone; a model that is not "
-      "quantised, and --weights auto or f32 are wanted");
-}
-#endif
-
 }  // namespace mlmamba::examples

@@ -18,6 +18,7 @@
 #include "mlmamba/backend/cpu/packed_gemm.hpp"
 #include "mlmamba/backend/cpu/patchify.hpp"
 #include "mlmamba/backend/cpu/reduce.hpp"
+#include "mlmamba/backend/cpu/sample.hpp"
 #include "mlmamba/backend/cpu/scan_order.hpp"
 #include "mlmamba/backend/cpu/selective_scan.hpp"
 #include "mlmamba/backend/cpu/ssd.hpp"

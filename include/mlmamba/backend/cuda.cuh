@@ -23,6 +23,7 @@
 #include "mlmamba/backend/cuda/norm_backward.cuh"
 #include "mlmamba/backend/cuda/patchify.cuh"
 #include "mlmamba/backend/cuda/reduce.cuh"
+#include "mlmamba/backend/cuda/sample.cuh"
 #include "mlmamba/backend/cuda/scan_order.cuh"
 #include "mlmamba/backend/cuda/selective_scan.cuh"
 #include "mlmamba/backend/cuda/selective_scan_backward.cuh"

@@ -16,6 +16,7 @@
 #include "mlmamba/backend/reference/packed_gemm.hpp"
 #include "mlmamba/backend/reference/patchify.hpp"
 #include "mlmamba/backend/reference/reduce.hpp"
+#include "mlmamba/backend/reference/sample.hpp"
 #include "mlmamba/backend/reference/scan_order.hpp"
 #include "mlmamba/backend/reference/selective_scan.hpp"
 #include "mlmamba/backend/reference/ssd.hpp"

@@ -34,6 +34,19 @@ MLMAMBA_HD inline philox_block philox(std::uint64_t key, std::uint64_t counter_h
   return c;
 }
 
+/// The number that a stream has at a place.
+MLMAMBA_HD inline std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream,
+                                            std::uint64_t counter) {
+  const philox_block b = philox(seed, stream, counter);
+  return std::uint64_t{b.v[0]} | std::uint64_t{b.v[1]} << 32;
+}
+
+/// The upper half of the product.
+MLMAMBA_HD constexpr std::uint64_t multiply_high(std::uint64_t a, std::uint64_t b) {
+  __extension__ typedef unsigned __int128 wide;
+  return std::uint64_t((static_cast<wide>(a) * b) >> 64);
+}
+
 /// FNV-1a, to name a stream by a string (a parameter's path).
 inline std::uint64_t hash(std::string_view text) {
   std::uint64_t h = 14695981039346656037ull;
@@ -45,18 +58,12 @@ inline std::uint64_t hash(std::string_view text) {
 struct random_stream {
   std::uint64_t seed = 0, stream = 0, counter = 0;
 
-  std::uint64_t bits() {
-    const philox_block b = philox(seed, stream, counter++);
-    return std::uint64_t{b.v[0]} | std::uint64_t{b.v[1]} << 32;
-  }
+  std::uint64_t bits() { return random_bits(seed, stream, counter++); }
   /// Uniform in [0, 1), 53 bits.
   double uniform() { return double(bits() >> 11) * 0x1p-53; }
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
   /// Uniform in {0, ..., n - 1}, n > 0 (multiply-shift: bias below n / 2^64).
-  std::uint64_t below(std::uint64_t n) {
-    __extension__ typedef unsigned __int128 wide;
-    return std::uint64_t((static_cast<wide>(bits()) * n) >> 64);
-  }
+  std::uint64_t below(std::uint64_t n) { return multiply_high(bits(), n); }
   /// Standard normal, by Box and Muller.
   double normal() {
     const double u = 1.0 - uniform(), v = uniform();

@@ -7,6 +7,7 @@
 #include "mlmamba/nn/module.hpp"
 #include "mlmamba/ops/elementwise.hpp"
 #include "mlmamba/ops/reduce.hpp"
+#include "mlmamba/ops/sample.hpp"
 
 namespace mlmamba::nn {
 
@@ -122,6 +123,20 @@ void largest(context<B>& ctx, view<T, 2, M> x, view<std::int32_t, 1, M> place,
              view<std::int32_t, 1, M> unfit = {}) {
   using V = std::remove_const_t<T>;
   run(ctx, ops::argmax<on<B, V>, V>{.x = view<const V, 2, M>(x), .index = place, .unfit = unfit});
+}
+
+/// The next token of each row of logits (T, V): ops::sample.
+template <class B, class T, class M>
+void sample(context<B>& ctx, view<T, 2, M> logits, view<sampling_rule, 1, M> rules,
+            view<std::uint64_t, 1, M> draws, view<std::uint32_t, 2, M> seen,
+            view<std::int32_t, 1, M> place, view<std::int32_t, 1, M> unfit) {
+  using V = std::remove_const_t<T>;
+  run(ctx, ops::sample<on<B, V>, V>{.x = view<const V, 2, M>(logits),
+                                    .rules = view<const sampling_rule, 1, M>(rules),
+                                    .draws = draws,
+                                    .seen = seen,
+                                    .index = place,
+                                    .unfit = unfit});
 }
 
 }  // namespace mlmamba::nn

@@ -17,6 +17,7 @@
 #include "mlmamba/ops/packed_gemm.hpp"
 #include "mlmamba/ops/patchify.hpp"
 #include "mlmamba/ops/reduce.hpp"
+#include "mlmamba/ops/sample.hpp"
 #include "mlmamba/ops/scan_order.hpp"
 #include "mlmamba/ops/selective_scan.hpp"
 #include "mlmamba/ops/ssd.hpp"

@@ -118,9 +118,6 @@ class generation {
                     std::min<index_t>(words_.size(), model.vocabulary()) - 1, " is wanted");
     most_ = o.most_after(prompt_tokens_);
     done_ = most_ == 0;
-    const sampling& s = sampler_.options();
-    const bool on_device = s.greedy() && s.repetition_penalty == 1 && !o.keep_scores;
-    steps_ = detail::stepper<Model>(1, on_device, s.vocabulary);
   }
 
   class iterator {
@@ -180,7 +177,7 @@ class generation {
       scores_.emplace_back(logits_.begin(), logits_.begin() + std::min(some, all));
     }
     const std::int32_t id = n < options_.forced.size() ? options_.forced[n]
-                            : n > 0 && steps_.greedy() ? steps_.choices()[0]
+                            : steps_.chooses()         ? steps_.choices()[0]
                                                        : sampler_(logits_, seen_);
     seen_.push_back(id);
     pending_ = true;
@@ -200,8 +197,13 @@ class generation {
   /// Has the state read the last token.
   void settle() {
     if (!pending_) return;
+    // What is chosen next is chosen where the model runs, if nobody wants to see the logits.
+    if (!steps_.chooses() && !options_.keep_scores && tokens().size() >= options_.forced.size()) {
+      const detail::text_row row{sampler_, seen_};
+      steps_ = detail::stepper<Model>(std::span(&row, 1), model_->vocabulary());
+    }
     steps_.step(*ctx_, *model_, std::span(&seen_.back(), 1), live());
-    if (!steps_.greedy()) logits_ = steps_.logits();
+    if (!steps_.chooses()) logits_ = steps_.logits();
     pending_ = false;
   }
   void advance() {
@@ -226,7 +228,7 @@ class generation {
   stream_decoder decoder_;
   generate_options options_;
   sampler sampler_;
-  detail::stepper<Model> steps_;
+  detail::stepper<Model> steps_{1, false};
   state_type own_;
   state_type* back_;
   std::vector<float> logits_;

@@ -60,16 +60,15 @@ std::vector<std::vector<std::int32_t>> generate_batch_after(
   }
 
   const std::size_t v = std::size_t(model.vocabulary());
-  const sampling options = o.sampling_for(words.size(), model.vocabulary());
-  const bool on_device = options.greedy() && options.repetition_penalty == 1;
   detail::stepper<Model> steps;
-  std::span<const std::int32_t> chosen;  // by the device; at first there are logits
+  std::span<const std::int32_t> chosen;  // where the model runs; at first there are logits
   for (;;) {
     std::vector<index_t> open;
     std::vector<std::int32_t> next;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       row& r = rows[i];
       if (!r.done) {
+        if (!chosen.empty()) r.draw.skip();
         const std::int32_t id =
             chosen.empty() ? r.draw(std::span(logits).subspan(i * v, v), r.seen) : chosen[i];
         r.seen.push_back(id);
@@ -78,7 +77,7 @@ std::vector<std::vector<std::int32_t>> generate_batch_after(
         r.done = r.done || index_t(made[r.of].size()) >= o.most_after(prompts[r.of].size());
         if (!r.done) open.push_back(index_t(i));
       }
-      next.push_back(r.seen.back());
+      next.push_back(chosen.empty() ? r.seen.back() : chosen[i]);  // of an ended row: whatever
     }
     if (open.empty()) return made;
     if (2 * open.size() <= rows.size()) {  // the ended ones cost as much as the others
@@ -91,14 +90,13 @@ std::vector<std::vector<std::int32_t>> generate_batch_after(
       }
       rows = std::move(left);
     }
-    if (steps.rows() != index_t(next.size()))
-      steps = detail::stepper<Model>(index_t(next.size()), on_device, options.vocabulary);
-    steps.step(ctx, model, next, state);
-    if (on_device) {
-      chosen = steps.choices();
-    } else {
-      logits = steps.logits();
+    if (steps.rows() != index_t(rows.size())) {
+      std::vector<detail::text_row> how;
+      for (const row& r : rows) how.push_back({r.draw, r.seen});
+      steps = detail::stepper<Model>(how, model.vocabulary());
     }
+    steps.step(ctx, model, next, state);
+    chosen = steps.choices();
   }
 }
 
