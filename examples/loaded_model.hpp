@@ -3,8 +3,9 @@
 //
 // A model whose structure and precision are chosen at run time: what the programs see of it.
 //
-// Every composition is compiled once per way to hold weights, in
-// loaded_model_{f32,bf16,packed}.cpp, and shared by the programs.
+// Every composition is compiled once per way to hold weights, in made_model_{f32,bf16,packed}.cpp;
+// what reads files and makes text is compiled once for all of them, in loaded_model.cpp. The
+// programs share these.
 #pragma once
 
 #include <cstddef>
