@@ -17,9 +17,14 @@
 #include <string_view>
 #include <vector>
 
-#include "mlmamba/evaluate/answer.hpp"
 #include "mlmamba/io/checkpoint.hpp"
 #include "mlmamba/text/conversation.hpp"
+
+namespace mlmamba::evaluate {  // evaluate/answer.hpp
+struct dataset;
+struct answer;
+struct answer_options;
+}  // namespace mlmamba::evaluate
 
 namespace mlmamba::examples {
 

@@ -14,6 +14,7 @@
 
 #include "loaded_model.hpp"
 #include "made_model.hpp"
+#include "mlmamba/evaluate/answer.hpp"
 
 namespace mlmamba::examples {
 
