@@ -3,9 +3,9 @@
 //
 // A model whose structure and precision are chosen at run time: what the programs see of it.
 //
-// Every composition is compiled once per way to hold weights, in
-// loaded_model_{f32,bf16,packed}.cpp, for a GPU in loaded_model_{f32,bf16}.cu, and shared by the
-// programs.
+// Every composition is compiled once per way to hold weights, in made_model_{f32,bf16,packed}.cpp;
+// what reads files and makes text is compiled once for all of them, in loaded_model.cpp; both for a
+// GPU in loaded_model_{f32,bf16}.cu. The programs share these.
 #pragma once
 
 #include <cstddef>
@@ -17,9 +17,14 @@
 #include <string_view>
 #include <vector>
 
-#include "mlmamba/evaluate/answer.hpp"
 #include "mlmamba/io/checkpoint.hpp"
 #include "mlmamba/text/conversation.hpp"
+
+namespace mlmamba::evaluate {  // evaluate/answer.hpp
+struct dataset;
+struct answer;
+struct answer_options;
+}  // namespace mlmamba::evaluate
 
 namespace mlmamba::examples {
 

@@ -5,12 +5,15 @@
 #include "mlmamba/cuda.cuh"
 
 #include "loaded_model_of.hpp"
+#include "made_model.hpp"
 
 namespace mlmamba::examples {
 
 std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int, bool only_exact) {
   if (only_exact) return nullptr;  // activations are rounded, whatever the files have
-  return load_on<cuda_bf16>(files, std::make_shared<context_of<cuda_bf16>>());
+  using E = cuda_bf16;
+  return std::make_unique<loaded_model_of<E>>(files, std::make_shared<context_of<E>>(),
+                                              *make_model<E, E>(source_of(files)), "bf16");
 }
 std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int, const weight_formats&) {
   fail<error>(files.who(),

@@ -5,11 +5,14 @@
 #include "mlmamba/cuda.cuh"
 
 #include "loaded_model_of.hpp"
+#include "made_model.hpp"
 
 namespace mlmamba::examples {
 
 std::unique_ptr<loaded_model> load_f32(const checkpoint& files, int) {
-  return load_on<cuda_f32>(files, std::make_shared<context_of<cuda_f32>>());
+  using E = cuda_f32;
+  return std::make_unique<loaded_model_of<E>>(files, std::make_shared<context_of<E>>(),
+                                              *make_model<E, E>(source_of(files)), "f32");
 }
 
 }  // namespace mlmamba::examples

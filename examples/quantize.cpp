@@ -133,14 +133,14 @@ int main(int argc, char** argv) {
     const weight_formats formats{{weight_scheme_of(s.weights), s.group}, s.keep};
     if (const char* p = problem_with(formats.format)) fail<error>(p);
     const checkpoint files(s.in, s.vision);
-    examples::with_chosen_model<cpu_packed>(
-        files, [&]<class Model>(std::type_identity<Model>, std::vector<image_transform> towers) {
-          if (towers.empty() && !s.image.empty())
-            fail<error>("this model can't see; --image has no use");
-          const Model model = load<Model>(files, s, formats);
-          if (s.out != "-") write(model, files, s, formats);
-          if (s.steps > 0) report(files, model, s, towers);
-        });
+    const auto towers = examples::tower_rules(files.config(), files.who());
+    if (towers.empty() && !s.image.empty()) fail<error>("this model can't see; --image has no use");
+    examples::with_chosen_model<cpu_packed>(files.config(), files.who(),
+                                            [&]<class Model>(std::type_identity<Model>) {
+                                              const Model model = load<Model>(files, s, formats);
+                                              if (s.out != "-") write(model, files, s, formats);
+                                              if (s.steps > 0) report(files, model, s, towers);
+                                            });
   } catch (const std::exception& e) {
     std::cerr << "quantize: " << e.what() << '\n';
     return 2;

@@ -25,9 +25,8 @@ template <class Weight>
 void write(const json& config, const std::filesystem::path& folder, const std::string& tokenizer) {
   using E = on<backend::reference, float, float, Weight>;
   std::filesystem::create_directories(folder);
-  write_file(folder / "config.json", config.dump(2) + "\n");  // what a checkpoint begins with
   examples::with_chosen_model<E>(
-      checkpoint(folder), [&]<class Model>(std::type_identity<Model>, auto&&) {
+      config, folder.string(), [&]<class Model>(std::type_identity<Model>) {
         Model model = published<Model>::make(config, "config");
         nn::initialise(model, {7, 0, 0});
         json more = json::object();

@@ -9,6 +9,10 @@
 #include <stdexcept>
 
 #include "mlmamba/models/state.hpp"
+#include "mlmamba/nn/mamba1.hpp"
+#include "mlmamba/text/answer_probabilities.hpp"
+#include "mlmamba/text/any_text_model.hpp"
+#include "mlmamba/text/generate_batch.hpp"
 #include "text/small_model.hpp"
 
 using namespace mlmamba;
@@ -23,7 +27,10 @@ ids_t operator+(ids_t a, const ids_t& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;
 }
-ids_t tokens_in(const conversation<lm_type>& c) { return {c.tokens().begin(), c.tokens().end()}; }
+template <class M>
+ids_t tokens_in(const conversation<M>& c) {
+  return {c.tokens().begin(), c.tokens().end()};
+}
 
 }  // namespace
 
@@ -168,5 +175,50 @@ TEST_SUITE("conversation_test") {
     const ids_t all = before + question;
     const auto logits = detail::read_ids(ctx(), model(), all, 1, 1024, state);
     CHECK(c.tokens()[all.size()] == greedy(logits, all));
+  }
+
+  TEST_CASE("any text model: the words of the one in it, in states that go their own ways") {
+    static_assert(text_model<any_text_model<E>> && seeing_text_model<any_text_model<E>>);
+    const any_text_model<E> any(seeing_type{seeing_model()});
+    const auto picture = noise_picture(3);
+    conversation plain(ctx(), seeing_model(), words());
+    conversation c(ctx(), any, words());
+    CHECK(c.ask("is there", few).answer == plain.ask("is there", few).answer);
+    plain.begin(picture), c.begin(picture);
+    CHECK(c.state().position == 4);
+    CHECK(c.ask("is there", few).answer == plain.ask("is there", few).answer);
+    auto fork = c;
+    fork.ask("no no no", few);
+    CHECK(c.ask("coat", few).answer == plain.ask("coat", few).answer);
+    CHECK(c.state().position == plain.state().position);
+    CHECK(tokens_in(fork) != tokens_in(c));
+
+    const std::vector<ids_t> prompts{words().encode("is there"), words().encode("a")};
+    tensor<float, 4> both({2, 3, 8, 8});
+    std::copy_n(picture[0].data(), 192, both.data());
+    std::copy_n(picture[0].data(), 192, both.data() + 192);
+    const std::vector<tensor<float, 4>> pictures{both};
+    CHECK(generate_batch(ctx(), any, words(), prompts, few, pictures) ==
+          generate_batch(ctx(), seeing_model(), words(), prompts, few, pictures));
+    const std::vector<std::string> letters{"a", "n", "t"};
+    const auto looked = any.make_state(1);
+    const auto before = gather_rows(looked, std::vector<index_t>{0, 0});
+    CHECK(answer_probabilities_after(ctx(), any, words(), before, prompts, letters) ==
+          answer_probabilities_after(ctx(), seeing_model(), words(), seeing_model().make_state(2),
+                                     prompts, letters));
+  }
+
+  TEST_CASE("any text model: one that can't see, states of others") {
+    const any_text_model<E> any(lm_type{model()});
+    CHECK_THROWS_WITH(
+        generate(ctx(), any, words(), prompt{noise_picture(1), "a"}),
+        "generate: a prompt with a picture for a model that can't see; text is wanted");
+    any_text_model<E>::state none;
+    CHECK_THROWS_AS(generate_after(ctx(), any, words(), none, prompt{.text = "a"}), shape_error);
+    using other = mamba_lm<E, nn::mamba1>;
+    mamba_config c = sizes();
+    c.mixer.headdim = 1;
+    auto wrong = any_text_model<E>(other(c)).make_state(1);
+    CHECK_THROWS_AS(generate_after(ctx(), any, words(), wrong, prompt{.text = "a"}), shape_error);
   }
 }

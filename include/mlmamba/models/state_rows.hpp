@@ -42,16 +42,16 @@ State gather_rows(const State& from, std::span<const index_t> at) {
 ///
 /// Errors    shape_error if the states are of different models, or there are none
 template <nn::composite State>
-State join_rows(std::span<const State> states) {
+State join_rows(std::span<const State* const> states) {
   if (states.empty()) fail<shape_error>("join_rows: no states; at least one is wanted");
   struct part {
     const void* data;
     index_t rows, width;
   };
   std::vector<std::vector<part>> leaves;  // by array, by state
-  for (const State& s : states) {
+  for (const State* s : states) {
     std::size_t k = 0;
-    nn::for_each_leaf(s, [&](const std::string&, const auto& leaf) {
+    nn::for_each_leaf(*s, [&](const std::string&, const auto& leaf) {
       const auto n = leaf.shape();
       if (k == leaves.size()) leaves.emplace_back();
       index_t width = 1;
@@ -59,7 +59,7 @@ State join_rows(std::span<const State> states) {
       leaves[k++].push_back({leaf.data(), n.n[0], width});
     });
   }
-  State to = states[0];
+  State to = *states[0];
   std::size_t k = 0;
   nn::for_each_leaf(to, [&](const std::string& path, auto& leaf) {
     using T = std::remove_cvref_t<decltype(leaf)>;
@@ -85,6 +85,12 @@ State join_rows(std::span<const State> states) {
     leaf = std::move(all);
   });
   return to;
+}
+template <nn::composite State>
+State join_rows(std::span<const State> states) {
+  std::vector<const State*> all;
+  for (const State& s : states) all.push_back(&s);
+  return join_rows(std::span<const State* const>(all));
 }
 
 }  // namespace mlmamba

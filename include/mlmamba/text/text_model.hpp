@@ -18,10 +18,10 @@ namespace mlmamba {
 
 /// What text comes from: a language model, or a multimodal one.
 template <class M>
-concept text_model = nn::module<M> &&
-    requires(const M& m, context_of<typename M::engine_type>& ctx,
-             in_index<typename M::engine_type, 2> ids, in_index<typename M::engine_type, 1> row,
-             in<typename M::engine_type, 3> x, typename M::state& st) {
+concept text_model = requires(const M& m, context_of<typename M::engine_type>& ctx,
+                              in_index<typename M::engine_type, 2> ids,
+                              in_index<typename M::engine_type, 1> row,
+                              in<typename M::engine_type, 3> x, typename M::state& st) {
   { m.vocabulary() } -> std::same_as<index_t>;
   { m.make_state(index_t{}) } -> std::same_as<typename M::state>;
   { m.embed(ctx, ids) } -> std::same_as<out<typename M::engine_type, 3>>;
@@ -74,6 +74,10 @@ std::vector<float> host_logits(const V& logits) {
   return all;
 }
 
+[[noreturn]] inline void fail_blind() {
+  fail<error>("generate: a prompt with a picture for a model that can't see; text is wanted");
+}
+
 /// Has the state read the pictures of a prompt, one per row of the state.
 template <text_model Model>
 void read_pictures(context_of<typename Model::engine_type>& ctx, const Model& model,
@@ -98,7 +102,7 @@ void read_pictures(context_of<typename Model::engine_type>& ctx, const Model& mo
     model.prefill(ctx, model.tokens(ctx, model.features(ctx, std::span<const in<E, 4>>(views))),
                   state);
   } else {
-    fail<error>("generate: a prompt with a picture for a model that can't see; text is wanted");
+    fail_blind();
   }
 }
 

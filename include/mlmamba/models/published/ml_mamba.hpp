@@ -30,6 +30,50 @@ inline json language_config_from(const json& whole, const std::string& who) {
       registry::unknown_text("language model", id, registry::ids_of(preset::language_models)));
 }
 
+namespace detail {
+
+/// Towers may also be called vision.dino.*, and the language model's arrays may have any name
+/// that its own files may have.
+inline named_arrays ml_mamba_arrays(const std::vector<safetensors_entry>& entries,
+                                    const json& config, const std::string& who, bool one_tower) {
+  std::map<std::string, index_t> blocks;  // of each tower, by the prefix of its paths
+  const auto towers = towers_from(config, who);
+  for (const published_tower& t : towers)
+    blocks["vision_backbone." + (one_tower ? std::string() : t.name + ".")] = t.config.blocks();
+  const bool tied = mamba_config_from(language_config_from(config, who), who).config.tie_embeddings;
+  named_arrays named{who, {}};
+  for (const safetensors_entry& e : entries) {
+    std::string path = e.name;
+    if (path.starts_with("vision.")) {
+      const auto dot = path.find('.', 7);
+      if (dot != std::string::npos)
+        path = "vision_backbone." + path.substr(7, dot - 7) + "_featurizer" + path.substr(dot);
+    }
+    if (one_tower && path.starts_with("vision_backbone.")) {
+      const auto at = path.find("featurizer.");  // "featurizer." or "siglip_featurizer."
+      if (at != std::string::npos && path.find('.', 16) == at + 10)
+        path = "vision_backbone." + path.substr(at + 11);
+    }
+    for (const auto& [prefix, n] : blocks) {
+      if (!path.starts_with(prefix)) continue;
+      const std::string rest = vit_path(path.substr(prefix.size()), n);
+      path = rest.empty() ? "" : prefix + rest;
+      break;
+    }
+    if (path.starts_with("llm_backbone.")) {
+      const std::string rest = mamba_path(path.substr(13), tied);
+      path = rest.empty() ? "" : "llm_backbone." + rest;
+    }
+    if (!path.empty()) named.add(path, e);
+  }
+  for (const published_tower& t : towers)
+    split_class_position(named, "vision_backbone." + (one_tower ? std::string() : t.name + "."),
+                         t.config);
+  return named;
+}
+
+}  // namespace detail
+
 template <class Vision, class Connector, class Language>
 struct published<ml_mamba<Vision, Connector, Language>> {
   using model = ml_mamba<Vision, Connector, Language>;
@@ -58,47 +102,9 @@ struct published<ml_mamba<Vision, Connector, Language>> {
     add_tower_arrays(entries, config, places, who);
   }
 
-  /// Towers may also be called vision.dino.*, and the language model's arrays may have any name
-  /// that its own files may have.
   static named_arrays arrays(std::vector<safetensors_entry> entries, const json& config,
                              const std::string& who) {
-    std::map<std::string, index_t> blocks;  // of each tower, by the prefix of its paths
-    const auto towers = towers_from(config, who);
-    for (const published_tower& t : towers)
-      blocks["vision_backbone." + (Vision::towers == 1 ? std::string() : t.name + ".")] =
-          t.config.blocks();
-    const bool tied =
-        mamba_config_from(language_config_from(config, who), who).config.tie_embeddings;
-    named_arrays named{who, {}};
-    for (const safetensors_entry& e : entries) {
-      std::string path = e.name;
-      if (path.starts_with("vision.")) {
-        const auto dot = path.find('.', 7);
-        if (dot != std::string::npos)
-          path = "vision_backbone." + path.substr(7, dot - 7) + "_featurizer" + path.substr(dot);
-      }
-      if (Vision::towers == 1 && path.starts_with("vision_backbone.")) {
-        const auto at = path.find("featurizer.");  // "featurizer." or "siglip_featurizer."
-        if (at != std::string::npos && path.find('.', 16) == at + 10)
-          path = "vision_backbone." + path.substr(at + 11);
-      }
-      for (const auto& [prefix, n] : blocks) {
-        if (!path.starts_with(prefix)) continue;
-        const std::string rest = detail::vit_path(path.substr(prefix.size()), n);
-        path = rest.empty() ? "" : prefix + rest;
-        break;
-      }
-      if (path.starts_with("llm_backbone.")) {
-        const std::string rest = detail::mamba_path(path.substr(13), tied);
-        path = rest.empty() ? "" : "llm_backbone." + rest;
-      }
-      if (!path.empty()) named.add(path, e);
-    }
-    for (const published_tower& t : towers)
-      detail::split_class_position(
-          named, "vision_backbone." + (Vision::towers == 1 ? std::string() : t.name + "."),
-          t.config);
-    return named;
+    return detail::ml_mamba_arrays(entries, config, who, Vision::towers == 1);
   }
 
   static json config(const model& m) {

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// What reads files and makes text, for every model on the CPU.
+#include "mlmamba/backend/cpu.hpp"
+
+#include "loaded_model_of.hpp"
+
+namespace mlmamba::examples {
+
+namespace {
+
+std::unique_ptr<loaded_model> loaded(const checkpoint& files, int threads,
+                                     std::optional<any_text_model<cpu_f32>> made,
+                                     std::string_view weights) {
+  if (!made) return nullptr;
+  return std::make_unique<loaded_model_of<cpu_f32>>(
+      files, std::make_shared<context_of<cpu_f32>>(cpu_options{.threads = threads}),
+      *std::move(made), weights);
+}
+
+}  // namespace
+
+std::unique_ptr<loaded_model> load_f32(const checkpoint& files, int threads) {
+  return loaded(files, threads, make_f32(source_of(files)), "f32");
+}
+std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int threads, bool only_exact) {
+  return loaded(files, threads, make_bf16(source_of(files), only_exact), "bf16");
+}
+std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int threads,
+                                          const weight_formats& formats) {
+  return loaded(files, threads, make_packed(source_of(files), formats),
+                to_string(formats.format.scheme));
+}
+
+}  // namespace mlmamba::examples
