@@ -182,6 +182,64 @@ TEST_CASE_TEMPLATE("causal_conv1d: a row of a batch is the same alone", E, MLMAM
 }
 
 #if !defined(__CUDACC__)
+namespace {
+
+/// What rounding to bf16 may add to y.
+double half_ulp(double y) {
+  return std::ldexp(1.0, std::max(std::ilogb(y == 0 ? 1e-300 : y), -126) - 8);
+}
+
+/// The convolution of zeros is activation(bias): what does it make of a dense sweep, in bf16?
+void check_silu_of_bf16() {
+  std::vector<float> v;
+  for (float x = -104; x < 104; x += 0.000717f + std::abs(x) * 0.00011f) v.push_back(x);
+  for (float x = -1; x < 1; x += 0.0000137f) v.push_back(x);
+  const float huge = 3.3e38f, inf = std::numeric_limits<float>::infinity();
+  for (float x : {0.0f, 1e-30f, -1e-30f, 1e20f, -1e20f, huge, -huge, inf, std::nanf("")})
+    v.push_back(x);
+  const index_t n = index_t(v.size());
+  context<backend::cpu> ctx;
+  tensor<bf16, 3> x({1, 1, n}), y({1, 1, n}), dy({1, 1, n}), dx({1, 1, n});
+  tensor<float, 2> weight({n, 2});
+  tensor<float, 1> bias({n});
+  for (index_t i = 0; i < n; ++i) {
+    x(0, 0, i) = bf16(0.0f), dy(0, 0, i) = bf16(1.0f);
+    weight(i, 0) = 0, weight(i, 1) = 1, bias(i) = v[std::size_t(i)];
+  }
+  run(ctx, ops::causal_conv1d<cpu_bf16>{.x = x, .weight = weight, .bias = bias, .y = y});
+  run(ctx, ops::causal_conv1d_backward<cpu_bf16>{
+               .x = x, .weight = weight, .bias = bias, .dy = dy, .dx = dx});
+  double worst = -1, worst_slope = -1;  // over what is allowed
+  float at = 0, slope_at = 0;
+  for (index_t i = 0; i + 2 < n; ++i) {
+    const double b = v[std::size_t(i)], s = 1 / (1 + std::exp(-b));
+    const double want = b * s, slope = s * (1 + b / (1 + std::exp(b)));
+    const double e = std::abs(double(float(y(0, 0, i))) - want) /
+                     (half_ulp(want) + std::exp2(-13.9) * std::abs(want) + 1e-36);
+    const double f = std::abs(double(float(dx(0, 0, i))) - slope) /
+                     (half_ulp(slope) + std::exp2(-13.0) * std::max(std::abs(slope), s) + 1e-34);
+    if (is_worse(e, worst)) worst = e, at = float(b);
+    if (is_worse(f, worst_slope)) worst_slope = f, slope_at = float(b);
+  }
+  CHECK_MESSAGE(worst <= 1, "silu(", at, ")");
+  CHECK_MESSAGE(worst_slope <= 1, "silu'(", slope_at, ")");
+  CHECK(float(y(0, 0, n - 2)) == inf);
+  CHECK(std::isnan(float(y(0, 0, n - 1))));
+  CHECK(std::isnan(float(dx(0, 0, n - 1))));
+}
+
+}  // namespace
+
+TEST_CASE("causal_conv1d: SiLU that is stored as bf16 is nearly as near as bf16 comes") {
+  using backend::simd::cpu_level;
+  for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512}) {
+    INFO(std::string(backend::simd::to_string(l)));
+    backend::simd::limit_cpu_level(l);
+    check_silu_of_bf16();
+  }
+  backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
+}
+
 TEST_CASE_TEMPLATE("causal_conv1d: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {
   check_threads<conv_case, E>(some_cases());
   check_threads<conv_step_case, E>(some_cases());

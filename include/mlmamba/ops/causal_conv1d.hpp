@@ -22,7 +22,8 @@ namespace mlmamba::ops {
 /// Shapes    x, y (B, L, D); weight (D, W), 2 <= W <= 8; bias (D);
 ///           initial_states, final_states (B, D, W - 1); seq_idx (B, L)
 /// Layout    x, y: unit stride over d. The states may have any strides: (B, W-1, D) is best
-/// Numerics  v in accum, starting at the bias, w ascending; the states are copies, exact
+/// Numerics  v in accum, starting at the bias, w ascending; the states are copies, exact.
+///           Where y is bf16, SiLU and its derivative may be computed to 2^-13, then rounded
 /// Empty     bias: 0. initial_states: zeros. final_states: not wanted. seq_idx: one sequence
 /// Aliases   final_states may be initial_states: a state is continued in place
 /// Errors    shape_error; activation other than none and silu

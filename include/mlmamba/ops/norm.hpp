@@ -199,7 +199,7 @@ struct layer_norm_backward {
 ///
 /// Shapes    x, z, y (T, D); weight (D); rstd (T, D / group_size)
 /// Layout    unit stride over d
-/// Numerics  all in accum, rounded once to y
+/// Numerics  all in accum, rounded once to y; where y is bf16, backends may compute SiLU to 2^-13
 /// Empty     z: no gate. weight: 1. rstd: not wanted
 /// Errors    shape_error if group_size (0: D) does not divide D
 /// Source    Dao and Gu 2024, arXiv:2405.21060, section 7; state-spaces/mamba layernorm_gated

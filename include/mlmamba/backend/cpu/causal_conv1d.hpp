@@ -13,8 +13,10 @@ namespace mlmamba::backend {
 
 namespace detail {
 
-inline constexpr index_t conv_tokens = 64;     // of a forward task
-inline constexpr index_t conv_channels = 512;  // weights and rows of this fit the first cache
+inline constexpr index_t conv_tokens = 64;  // of a forward task
+// Long enough for the processor to see that rows are streams; weights of this fit the first cache.
+inline constexpr index_t conv_channels = 1024;
+inline constexpr index_t conv_step_channels = 512;  // of a task of one token
 
 /// Weights and bias as kernels read them: (W + 1, channels in the order of the lanes).
 template <class E, class Op>
@@ -188,12 +190,12 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_step<E>& op) {
   auto frame = ctx.scratch.make_frame();
   const view<A, 2> packed = detail::pack_conv_weights<E>(ctx, op);
   const bool in_rows = op.state.stride[1] == 1 || D <= 1;
-  const index_t blocks = (D + detail::conv_channels - 1) / detail::conv_channels;
+  const index_t blocks = (D + detail::conv_step_channels - 1) / detail::conv_step_channels;
   detail::for_each_with_scratch<T>(
-      ctx, batch * blocks, (W - 1) * detail::conv_channels, [&](index_t i, T* scratch) {
-        const index_t b = i / blocks, d = i % blocks * detail::conv_channels;
+      ctx, batch * blocks, (W - 1) * detail::conv_step_channels, [&](index_t i, T* scratch) {
+        const index_t b = i / blocks, d = i % blocks * detail::conv_step_channels;
         simd::conv_rows<T> r;
-        r.tokens = 1, r.channels = std::min(detail::conv_channels, D - d), r.taps = W;
+        r.tokens = 1, r.channels = std::min(detail::conv_step_channels, D - d), r.taps = W;
         r.x_row = r.y_row = 0;
         T* state = op.state.data + b * op.state.stride[0] + d * op.state.stride[1];
         const index_t by_d = op.state.stride[1], by_w = op.state.stride[2];
@@ -204,7 +206,7 @@ void execute(context<cpu>& ctx, const ops::causal_conv1d_step<E>& op) {
           } else if (in_rows) {
             r.x[w] = state + w * by_w;
           } else {
-            T* row = scratch + w * detail::conv_channels;
+            T* row = scratch + w * detail::conv_step_channels;
             for (index_t k = 0; k < r.channels; ++k) row[k] = state[k * by_d + w * by_w];
             r.x[w] = row;
           }

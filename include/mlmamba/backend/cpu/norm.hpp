@@ -76,7 +76,8 @@ void add_residual(const Op& op, index_t from, index_t to) {
 }
 
 template <class E, class X, class Op>
-simd::norm_rows<typename E::value, X> norm_rows_of(const Op& op, index_t from, index_t to) {
+simd::norm_rows<typename E::value, X> norm_rows_of(const Op& op, index_t from, index_t to,
+                                                   typename E::accum* buffer) {
   view<const X, 2> x = op.x;
   if (op.plus) {
     add_residual<E, X>(op, from, to);
@@ -90,9 +91,22 @@ simd::norm_rows<typename E::value, X> norm_rows_of(const Op& op, index_t from, i
           .y_stride = op.y.stride[0],
           .mean = nullptr,
           .rstd = op.rstd ? op.rstd.data + from : nullptr,
+          .buffer = buffer,
           .rows = to - from,
           .width = op.x.size[1],
           .epsilon = op.epsilon};
+}
+/// f(rows, from) for runs of rows, as for_each_run cuts them.
+template <class E, class X, class Op, class F>
+void for_each_norm_rows(context<cpu>& ctx, const Op& op, const F& f) {
+  using A = typename E::accum;
+  const index_t n = op.x.size[0], width = op.x.size[1], most = 4 * ctx.threads.size();
+  const index_t size = std::max<index_t>({rows_per_task(width), (n + most - 1) / most, 1});
+  for_each_with_scratch<A>(
+      ctx, (n + size - 1) / size, simd::norm_buffer<X>(width), [&](index_t k, A* buffer) {
+        const index_t from = k * size;
+        f(norm_rows_of<E, X>(op, from, std::min(n, from + size), buffer), from);
+      });
 }
 template <class E, class X, class Op>
 simd::norm_backward_rows<typename E::value, X> norm_backward_rows_of(const Op& op, index_t from,
@@ -118,21 +132,17 @@ simd::norm_backward_rows<typename E::value, X> norm_backward_rows_of(const Op& o
 template <class E, class X>
 void execute(context<cpu>& ctx, const ops::rms_norm<E, X>& op) {
   const auto kernel = simd::cpu_kernels<simd::norm_entries<typename E::value, X>>().rms;
-  detail::for_each_run(
-      ctx, op.x.size[0], detail::rows_per_task(op.x.size[1]),
-      [&](index_t from, index_t to) { kernel(detail::norm_rows_of<E, X>(op, from, to)); });
+  detail::for_each_norm_rows<E, X>(ctx, op, [&](const auto& rows, index_t) { kernel(rows); });
 }
 
 template <class E, class X>
 void execute(context<cpu>& ctx, const ops::layer_norm<E, X>& op) {
   const auto kernel = simd::cpu_kernels<simd::norm_entries<typename E::value, X>>().layer;
-  detail::for_each_run(ctx, op.x.size[0], detail::rows_per_task(op.x.size[1]),
-                       [&](index_t from, index_t to) {
-                         auto rows = detail::norm_rows_of<E, X>(op, from, to);
-                         rows.bias = op.bias.data;
-                         rows.mean = op.mean ? op.mean.data + from : nullptr;
-                         kernel(rows);
-                       });
+  detail::for_each_norm_rows<E, X>(ctx, op, [&](auto rows, index_t from) {
+    rows.bias = op.bias.data;
+    rows.mean = op.mean ? op.mean.data + from : nullptr;
+    kernel(rows);
+  });
 }
 
 template <class E, class X>

@@ -49,7 +49,7 @@ struct conv_ops {
   }
   static HWY_INLINE P activated(const P& v, bool with_silu) {
     const D d;
-    return with_silu ? P{silu(d, v.a), silu(d, v.b)} : v;
+    return with_silu ? P{silu_as<T>(d, v.a), silu_as<T>(d, v.b)} : v;
   }
   template <int known_taps>
   HWY_FLATTEN static void row(const conv_rows<T>& r, const T* const* x, const T* ahead, T* y) {
@@ -74,10 +74,16 @@ struct conv_ops {
         in[k] = part.load(d, x + k * r.x_row + i);
         if (k >= 3 && more) fetch_pair(x + (k + 4) * r.x_row + i);
       }
+      P v[4];
       HWY_UNROLL(4) for (int t = 0; t < 4; ++t) {
-        auto v = bias;
-        HWY_UNROLL(4) for (int w = 0; w < 4; ++w) v = times_add(weight[w], in[t + w], v);
-        part.store(activated(v, r.silu), d, y + t * r.y_row + i);
+        v[t] = bias;
+        HWY_UNROLL(4) for (int w = 0; w < 4; ++w) v[t] = times_add(weight[w], in[t + w], v[t]);
+      }
+      if (r.silu) {  // all of these chains at once
+        HWY_UNROLL(4) for (int t = 0; t < 4; ++t) v[t] = activated(v[t], true);
+      }
+      HWY_UNROLL(4) for (int t = 0; t < 4; ++t) {
+        part.store(v[t], d, y + t * r.y_row + i);
         if (more) fetch_pair_to_write(y + (t + 4) * r.y_row + i);
       }
     });
@@ -150,22 +156,29 @@ struct conv_ops {
     for (index_t k = 0; k < n; ++k) {
       const index_t s = from + k;
       store_pair(part.load(d, t.x + s * t.x_row + i), d, x[k + old]);
-      if (more) {
-        fetch_pair(t.x + (s + tokens) * t.x_row + i);
-        fetch_pair(t.dy + (s + tokens) * t.dy_row + i);
-        fetch_pair_to_write(t.dx + (s + tokens - old) * t.dx_row + i);
-      }
+      if (more) fetch_pair(t.x + (s + tokens) * t.x_row + i);
       auto v = bias;
       for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
         if (known_width || counted(t, s, w)) v = times_add(weight[w], load_pair(d, x[k + w]), v);
       });
+      store_pair(v, d, g[k + old]);
+    }
+    // A loop of its own: more of these long chains are then under way at once, and what is asked of
+    // the memory comes at an even pace.
+    for (index_t k = 0; k < n; ++k) {
+      const index_t s = from + k;
       auto slope = P{hn::Zero(d), hn::Zero(d)};
       if (known_width || !t.counts || t.counts[s]) {
         slope = part.load(d, t.dy + s * t.dy_row + i);
         if (t.silu) {
-          slope.a = hn::Mul(slope.a, silu_derivative(d, v.a));
-          slope.b = hn::Mul(slope.b, silu_derivative(d, v.b));
+          const auto v = load_pair(d, g[k + old]);
+          slope.a = hn::Mul(slope.a, silu_derivative_as<T>(d, v.a));
+          slope.b = hn::Mul(slope.b, silu_derivative_as<T>(d, v.b));
         }
+      }
+      if (more) {
+        fetch_pair(t.dy + (s + tokens) * t.dy_row + i);
+        fetch_pair_to_write(t.dx + (s + tokens - old) * t.dx_row + i);
       }
       store_pair(slope, d, g[k + old]);
       dbias = {hn::Add(dbias.a, slope.a), hn::Add(dbias.b, slope.b)};

@@ -9,7 +9,7 @@
 namespace mlmamba::backend::simd {
 
 inline constexpr index_t conv_widest = 8;
-inline constexpr index_t conv_block = 512;  // most channels of a backward task
+inline constexpr index_t conv_block = 1024;  // most channels of a backward task
 
 /// Weights, taps outside, and then the bias, 0 without one. Channels are in the order of the lanes
 /// and padded to whole pairs of vectors: rows are a multiple of conv_unit long.

@@ -33,7 +33,7 @@ struct gated_norms {
     work(A* buffer, index_t group, index_t groups)
         : keep(buffer), weight(buffer + padded(group)), dweight(weight + groups * padded(group)) {}
   };
-  static HWY_INLINE index_t padded(index_t n) { return gated_norm_padded(n); }
+  static HWY_INLINE index_t padded(index_t n) { return norm_padded(n); }
 
   static void take_weight(const A* weight, index_t group, index_t width, A* to) {
     for (index_t from = 0; from < width; from += group, to += padded(group)) {
@@ -73,7 +73,7 @@ struct gated_norms {
       auto v = part.load(d, x + i);
       if (kind == gate::before_norm) {
         const auto zv = part.load(d, z + i);
-        v = {hn::Mul(v.a, silu(d, zv.a)), hn::Mul(v.b, silu(d, zv.b))};
+        v = {hn::Mul(v.a, silu_as<T>(d, zv.a)), hn::Mul(v.b, silu_as<T>(d, zv.b))};
         store_pair(v, d, u + i);
       }
       return P{hn::Mul(v.a, v.a), hn::Mul(v.b, v.b)};
@@ -86,7 +86,7 @@ struct gated_norms {
       v = {hn::Mul(hn::Mul(v.a, r), w.a), hn::Mul(hn::Mul(v.b, r), w.b)};
       if (kind == gate::after_norm) {
         const auto zv = part.load(d, z + i);
-        v = {hn::Mul(v.a, silu(d, zv.a)), hn::Mul(v.b, silu(d, zv.b))};
+        v = {hn::Mul(v.a, silu_as<T>(d, zv.a)), hn::Mul(v.b, silu_as<T>(d, zv.b))};
       }
       part.store(v, d, y + i);
     });

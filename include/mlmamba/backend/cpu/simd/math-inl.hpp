@@ -115,6 +115,77 @@ HWY_INLINE hn::Vec<D> silu_derivative(D d, hn::Vec<D> x) {
   return hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one));
 }
 
+// ------------------------------------------------------------ for results that are stored as bf16
+//
+// A result that is rounded to 8 bits needs no activation of 24. With t = -x log2(e) = n + f,
+//
+//   e^-x = 2^n p(f)             p, of degree 4, is within 2^-18.5 of 2^f; that t is rounded adds
+//                               2^-18 where x is largest
+//   sigmoid(x) = 1 / (1 + e^-x)   on AVX-512 from its table, within 2^-14; others divide
+//
+// so sigmoid and silu are within 2^-13.9 of themselves: a thirtieth of what rounding may add, 2^-9.
+// They are 0 where e^-x is infinite; NaN stays NaN. The derivative takes 1 - sigmoid(x) to be
+// e^-x sigmoid(x): the difference would cancel.
+
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+/// e^-x, infinite from about -88 down, 0 from 104 up
+HWY_INLINE hn::Vec512<float> quick_exp_of_minus(hn::Full512<float> d, hn::Vec512<float> x) {
+  const auto t = hn::Mul(x, hn::Set(d, -1.44269504f));
+  const hn::Vec512<float> f{_mm512_reduce_ps(t.raw, 9)};  // t - floor(t); t may be infinite
+  const auto p =
+      polynomial(d, f, 1.00000259f, 0.693003834f, 0.241442757f, 0.0520114606f, 0.0135341679f);
+  return times_power_of_two(p, t);  // by 2^floor(t)
+}
+HWY_INLINE hn::Vec512<float> quick_inverse(hn::Full512<float>, hn::Vec512<float> x) {
+  return hn::Vec512<float>{_mm512_rcp14_ps(x.raw)};
+}
+#else
+template <class D>
+HWY_INLINE hn::Vec<D> quick_exp_of_minus(D d, hn::Vec<D> x) {
+  const hn::Rebind<std::int32_t, D> i32;
+  x = hn::Min(hn::Set(d, 88.0f), hn::Max(hn::Set(d, -89.0f), x));
+  const auto shift = hn::Set(d, 12582912.0f + 127.0f);  // as in sigmoid
+  const auto t = hn::Mul(x, hn::Set(d, -1.44269504f));
+  const auto sum = hn::Add(t, shift);
+  const auto f = hn::Sub(t, hn::Sub(sum, shift));
+  const auto p =
+      polynomial(d, f, 0.999999261f, 0.693121815f, 0.240247448f, 0.0559178603f, 0.00957010191f);
+  return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(i32, sum))));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> quick_inverse(D d, hn::Vec<D> x) {
+  return hn::Div(hn::Set(d, 1.0f), x);
+}
+#endif
+
+/// Of numbers that are rounded to T before anything else sees them.
+template <class T, class D>
+HWY_INLINE hn::Vec<D> silu_as(D d, hn::Vec<D> x) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    const auto e = quick_exp_of_minus(d, x);
+    return hn::Mul(x, quick_inverse(d, hn::Add(e, hn::Set(d, 1.0f))));
+  } else {
+    return silu(d, x);
+  }
+}
+/// Within 2^-13 of the larger of itself and sigmoid(x), or 1e-35.
+template <class T, class D>
+HWY_INLINE hn::Vec<D> silu_derivative_as(D d, hn::Vec<D> x) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    const auto least = hn::Set(d, -87.0f);  // e stays finite
+#if HWY_TARGET == HWY_SCALAR
+    x = hn::IfThenElse(hn::Gt(least, x), least, x);
+#else
+    x = hn::Max(least, x);  // NaN stays NaN
+#endif
+    const auto one = hn::Set(d, 1.0f), e = quick_exp_of_minus(d, x);
+    const auto s = quick_inverse(d, hn::Add(e, one));
+    return hn::Mul(s, hn::MulAdd(x, hn::Mul(e, s), one));
+  } else {
+    return silu_derivative(d, x);
+  }
+}
+
 /// log(1 + u) for 0 <= u <= 1, as 2 atanh(u / (2 + u)).
 template <class D>
 HWY_INLINE hn::Vec<D> log1p_unit(D d, hn::Vec<D> u) {

@@ -16,52 +16,73 @@ struct norms {
   static void forward(const norm_rows<T, X>& o) {
     const D d;
     const index_t n = o.width;
+    const A* weight = beside(o.weight, n, o.buffer);
+    const A* bias = beside(o.bias, n, o.buffer + (in_buffer ? norm_padded(n) : 0));
     for (index_t t = 0; t < o.rows; ++t) {
       const X* x = o.x + t * o.x_stride;
       A mean = 0;
-      if (centred) {
-        mean = sum_of_vectors(d, n,
-                              [&](auto part, index_t i) HWY_ATTR { return part.load(d, x + i); }) /
-               A(n);
-      }
+      if (centred)
+        mean = sum_of_row(d, x, n, [](auto v, auto s) HWY_ATTR { return hn::Add(s, v); }) / A(n);
       const auto m = hn::Set(d, mean);
-      const A square = sum_of_vectors(d, n, [&](auto part, index_t i) HWY_ATTR {
-        const auto v = centred ? hn::Sub(part.load(d, x + i), m) : part.load(d, x + i);
-        return hn::Mul(v, v);
+      const A square = sum_of_row(d, x, n, [&](auto v, auto s) HWY_ATTR {
+        const auto u = centred ? hn::Sub(v, m) : v;
+        return hn::MulAdd(u, u, s);
       });
       const A rstd = A(1) / std::sqrt(square / A(n) + o.epsilon);
       if (o.rstd) o.rstd[t] = rstd;
       if (centred && o.mean) o.mean[t] = mean;
       const index_t more = t + 1 < o.rows;
-      write(x, x + more * o.x_stride, more * o.y_stride, m, hn::Set(d, rstd), o.weight, o.bias,
+      write(x, x + more * o.x_stride, more * o.y_stride, m, hn::Set(d, rstd), weight, bias,
             o.y + t * o.y_stride, n);
     }
+  }
+
+  // Pairs of bf16 x are computed in their order, with weights that were brought into it; float ones
+  // in their own, and the results are brought into that of y.
+  static constexpr bool in_buffer = std::is_same_v<X, bf16>;
+  static const A* beside(const A* weight, index_t n, A* buffer) {
+    if (!in_buffer || !weight) return weight;
+    std::copy_n(weight, n, buffer);
+    std::fill(buffer + n, buffer + norm_padded(n), A(0));
+    in_order_of_lanes<T>(buffer, norm_padded(n));
+    return buffer;
   }
 
   /// y = (x - m) r weight + bias
   static HWY_INLINE void write(const X* x, const X* next, index_t y_next, hn::Vec<D> m,
                                hn::Vec<D> r, const A* weight, const A* bias, T* y, index_t n) {
     const D d;
+    const auto each = [&](const auto& scaled) HWY_ATTR {
+      for_each_pair(d, n, [&](auto part, index_t i) HWY_ATTR {
+        fetch_pair(next + i);
+        fetch_pair_to_write(y + y_next + i);
+        const auto of = [&](const A* p) HWY_ATTR {
+          if constexpr (in_buffer) return load_pair(d, p + i);
+          return part.load(d, p + i);
+        };
+        auto v = part.load(d, x + i);
+        v = {hn::Mul(hn::Sub(v.a, m), r), hn::Mul(hn::Sub(v.b, m), r)};
+        v = scaled(of, v);
+        if constexpr (!std::is_same_v<X, T>) v = in_order_of<T>(d, v);
+        part.store(v, d, y + i);
+      });
+    };
+    using P = pair<hn::Vec<D>>;
     if (weight && bias) {
-      for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
-        fetch(next + i);
-        fetch_to_write(y + y_next + i);
-        const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
-        part.store(hn::MulAdd(v, part.load(d, weight + i), part.load(d, bias + i)), d, y + i);
+      each([&](auto of, P v) HWY_ATTR {
+        const P w = of(weight), b = of(bias);
+        return P{hn::MulAdd(v.a, w.a, b.a), hn::MulAdd(v.b, w.b, b.b)};
       });
     } else if (weight) {
-      for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
-        fetch(next + i);
-        fetch_to_write(y + y_next + i);
-        const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
-        part.store(hn::Mul(v, part.load(d, weight + i)), d, y + i);
+      each([&](auto of, P v) HWY_ATTR {
+        const P w = of(weight);
+        return P{hn::Mul(v.a, w.a), hn::Mul(v.b, w.b)};
       });
     } else {
-      for_each_vector(d, n, [&](auto part, index_t i) HWY_ATTR {
-        fetch(next + i);
-        fetch_to_write(y + y_next + i);
-        const auto v = hn::Mul(hn::Sub(part.load(d, x + i), m), r);
-        part.store(bias ? hn::Add(v, part.load(d, bias + i)) : v, d, y + i);
+      each([&](auto of, P v) HWY_ATTR {
+        if (!bias) return v;
+        const P b = of(bias);
+        return P{hn::Add(v.a, b.a), hn::Add(v.b, b.b)};
       });
     }
   }

@@ -8,8 +8,12 @@
 
 namespace mlmamba::backend::simd {
 
+/// A row or group of n in buffers: whole pairs of vectors on every target.
+inline index_t norm_padded(index_t n) { return (n + 63) / 64 * 64; }
+
 /// Rows of RMSNorm and LayerNorm: values T, the normalised array of type X (T or its accum).
-/// Strides are between rows; weight, bias, mean and rstd may be null.
+/// Strides are between rows; weight, bias, mean and rstd may be null. `buffer` has
+/// norm_buffer<X>(width) numbers.
 template <class T, class X>
 struct norm_rows {
   using A = accum_t<T>;
@@ -19,9 +23,14 @@ struct norm_rows {
   T* y;
   index_t y_stride;
   A *mean, *rstd;
+  A* buffer;
   index_t rows, width;
   A epsilon;
 };
+template <class X>
+index_t norm_buffer(index_t width) {
+  return std::is_same_v<X, bf16> ? 2 * norm_padded(width) : 0;
+}
 /// dweight and dbias are added to, row after row; each may be null.
 template <class T, class X>
 struct norm_backward_rows {
@@ -37,10 +46,8 @@ struct norm_backward_rows {
   index_t rows, width;
   bool accumulate;
 };
-/// A group of n in buffers: whole pairs of vectors on every target.
-inline index_t gated_norm_padded(index_t n) { return (n + 63) / 64 * 64; }
 inline index_t gated_norm_buffer(index_t group, index_t width) {
-  return (1 + 2 * (width / group)) * gated_norm_padded(group);
+  return (1 + 2 * (width / group)) * norm_padded(group);
 }
 
 /// Rows of the gated group RMSNorm. `buffer` has gated_norm_buffer numbers; z, weight, rstd and

@@ -191,6 +191,31 @@ HWY_INLINE hn::TFromD<D> sum_of_pairs(D d, index_t n, const Term& term) {
   return sum_of_lanes(d, hn::Add(s.a, s.b));
 }
 
+/// Two vectors of neighbours, as all types but bf16 have them, in the order of a pair of T.
+template <class T, class D>
+HWY_INLINE pair<hn::Vec<D>> in_order_of(D d, const pair<hn::Vec<D>>& v) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (std::is_same_v<T, bf16>)
+    return {hn::ConcatEven(d, v.b, v.a), hn::ConcatOdd(d, v.b, v.a)};
+#endif
+  return v;
+}
+/// The sum over a row, in an order that depends on n, T and the target: add(v, s) is s and what a
+/// vector v of the row adds to it.
+template <class D, class T, class F>
+HWY_INLINE hn::TFromD<D> sum_of_row(D d, const T* x, index_t n, const F& add) {
+  const index_t step = lanes(d);
+  auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
+  index_t i = 0;
+  for (; i + 4 * step <= n; i += 4 * step) {
+    const auto v = load_pair(d, x + i), w = load_pair(d, x + i + 2 * step);
+    s0 = add(v.a, s0), s1 = add(v.b, s1), s2 = add(w.a, s2), s3 = add(w.b, s3);
+  }
+  for (; i + step <= n; i += step) s0 = add(load(d, x + i), s0);
+  if (i < n) s1 = first_or(d, add(load_n(d, x + i, n - i), s1), n - i, s1);
+  return sum_of_lanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
+}
+
 /// n numbers, whole pairs, to where load_pair finds those that belong to a pair of elements T.
 template <class T, class A>
 void in_order_of_lanes([[maybe_unused]] A* x, [[maybe_unused]] index_t n) {
@@ -198,8 +223,7 @@ void in_order_of_lanes([[maybe_unused]] A* x, [[maybe_unused]] index_t n) {
   const hn::ScalableTag<A> d;
   if (!std::is_same_v<T, bf16>) return;
   for (index_t i = 0; i < n; i += 2 * lanes(d)) {
-    const auto v = load_pair(d, x + i);
-    store_pair({hn::ConcatEven(d, v.b, v.a), hn::ConcatOdd(d, v.b, v.a)}, d, x + i);
+    store_pair(in_order_of<T>(d, load_pair(d, x + i)), d, x + i);
   }
 #endif
 }
