@@ -41,6 +41,8 @@ class any_text_model {
 
   /// A value, as every state.
   class state {
+    using inner_type = any_state;  // friends below may name it, not the other
+
    public:
     index_t position = 0;  // tokens read, those of a picture included
 
@@ -55,7 +57,7 @@ class any_text_model {
     }
     friend state join_rows(std::span<const state> states) {
       if (states.empty()) fail<shape_error>("join_rows: no states; at least one is wanted");
-      std::vector<const any_state*> all;
+      std::vector<const inner_type*> all;
       for (const state& s : states) all.push_back(s.inner_.get());
       return state(states[0].position, states[0].inner_->join(all));
     }

@@ -52,10 +52,13 @@ __global__ void differ_kernel(const unsigned* a, const unsigned* b, std::size_t 
 class product_trial {
  public:
   product_trial(const product_kind& kind, cudaStream_t stream) : kind_(kind), stream_(stream) {
-    const std::size_t bytes[] = {
-        kind.a_count * size_of(kind.a_type),    kind.b_count * size_of(kind.b_type),
-        kind.c_count * size_of(kind.c_type),    kind.c_count * size_of(kind.c_type),
-        kind.bias_count * size_of(kind.c_type), sizeof(int)};
+    const std::size_t bytes[parts] = {kind.a_count * size_of(kind.a_type),
+                                      kind.b_count * size_of(kind.b_type),
+                                      kind.c_count * size_of(kind.c_type),
+                                      kind.c_count * size_of(kind.c_type),
+                                      kind.bias_count * size_of(kind.c_type),
+                                      sizeof(int),
+                                      flushed};
     std::size_t all = 0;
     for (std::size_t b : bytes) all += (b + 511) / 256 * 256;
     void* memory = nullptr;
@@ -65,7 +68,7 @@ class product_trial {
     }
     memory_ = owner(memory, [](void* p) { cudaFree(p); });
     char* at = static_cast<char*>(memory);
-    for (int i = 0; i < 7; ++i) {
+    for (int i = 0; i < parts; ++i) {
       parts_[i] = at;
       at += (bytes[i] + 511) / 256 * 256;
     }
@@ -96,6 +99,7 @@ class product_trial {
 
  private:
   using owner = std::shared_ptr<void>;
+  static constexpr int parts = 7;
   static constexpr std::size_t flushed = std::size_t{96} << 20;
 
   static std::size_t size_of(cudaDataType_t t) { return t == CUDA_R_32F ? 4 : 2; }
@@ -148,7 +152,8 @@ class product_trial {
   product_kind kind_;
   cudaStream_t stream_;
   owner memory_;
-  void* parts_[7]{};  // a, b, c, another c, bias, a flag, what drives the rest out of the cache
+  // a, b, c, another c, bias, a flag, what drives the rest out of the cache
+  void* parts_[parts]{};
 };
 
 }  // namespace mlmamba::backend::kernels
