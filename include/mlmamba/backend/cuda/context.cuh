@@ -14,8 +14,7 @@ struct cuda_options {
   int device = 0;
   std::size_t gemm_workspace = std::size_t{32} << 20;  ///< bytes for cuBLASLt
   /// Products sum in one order, however many rows there are, and sequences are cut without a look
-  /// at the batch: a row has the same bits in every batch. Few rows then take much longer. (The
-  /// test of a whole language model in cuda_steps_test.cu still finds rows that differ.)
+  /// at the batch: a row has the same bits in every batch. Few rows then take much longer.
   bool independent_rows = false;
 };
 
