@@ -62,7 +62,8 @@ ops::ssd<E> scan_of(const ops::mamba2_scan<E>& op, in<E, 3> convolved) {
 
 }  // namespace kernels
 
-/// Where the scan goes by pairs of heads.
+/// Where the scan goes by pairs of heads; with a gate only in bf16, since rows that are not yet
+/// normalised may be beyond the numbers of f16.
 template <class E>
 bool prefers(const context<cuda>&, const ops::mamba2_scan<E>& op) {
   if constexpr (is_16_bit<typename E::value>) {
@@ -70,7 +71,8 @@ bool prefers(const context<cuda>&, const ops::mamba2_scan<E>& op) {
     return op.xBC.size[0] > 0 && length >= 16 && n > 64 && n <= 128 && n % 8 == 0 && p % 8 == 0 &&
            (op.chunk_size == 0 || op.chunk_size >= kernels::ssd_tile) &&
            kernels::in_pieces(op.y.split(2, p)) &&
-           (!op.z || (p <= kernels::ssd_tile && kernels::in_pieces(op.z.split(2, p)))) &&
+           (!op.z || (std::is_same_v<typename E::value, bf16> && p <= kernels::ssd_tile &&
+                      kernels::in_pieces(op.z.split(2, p)))) &&
            kernels::conv_in_pieces(kernels::convolution_of(op, {})) && kernels::has_warpgroups();
   } else {
     return false;
