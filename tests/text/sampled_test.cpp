@@ -19,19 +19,6 @@ namespace {
 #define MLMAMBA_SAMPLED_ENGINES cpu_f32  // text/generate has the reference
 #endif
 
-template <class F>
-const mamba_lm<F>& model() {
-  static const mamba_lm<F> m = [] {
-    mamba_lm<F> made(test::sizes());
-    nn::initialise(made, {4, 0, 0});
-    random_stream r{8, 0, 0};
-    nn::fill(made.head, [&] { return r.normal(); });
-    nn::fill(made.backbone.embedding.weight, [&] { return r.normal(); });
-    return made;
-  }();
-  return m;
-}
-
 const std::vector<generate_options>& all_options() {
   static const std::vector<generate_options> all{
       {.max_new_tokens = 20},
@@ -49,7 +36,7 @@ template <class F>
 std::vector<std::vector<std::int32_t>> by_host(
     context_of<F>& ctx, const std::vector<std::vector<std::int32_t>>& prompts,
     const generate_options& o) {
-  const mamba_lm<F>& m = model<F>();
+  const mamba_lm<F>& m = test::model_on<F>();
   const index_t rows = index_t(prompts.size());
   const std::size_t v = std::size_t(m.vocabulary());
   auto state = m.make_state(rows);
@@ -86,13 +73,13 @@ TEST_SUITE("sampled_test") {
     for (generate_options o : all_options()) {
       o.stop_at_end_of_text = false;
       const auto want = by_host<F>(ctx, {words().encode("is there")}, o)[0];
-      auto g = generate(ctx, model<F>(), words(), "is there", o);
+      auto g = generate(ctx, test::model_on<F>(), words(), "is there", o);
       CHECK(test::tokens_of(g) == want);
       // Another time with the recorded steps of another context's age, and with scores: on the host
-      auto again = generate(ctx, model<F>(), words(), "is there", o);
+      auto again = generate(ctx, test::model_on<F>(), words(), "is there", o);
       CHECK(test::tokens_of(again) == want);
       o.keep_scores = true;
-      auto scored = generate(ctx, model<F>(), words(), "is there", o);
+      auto scored = generate(ctx, test::model_on<F>(), words(), "is there", o);
       CHECK(test::tokens_of(scored) == want);
     }
   }
@@ -101,10 +88,10 @@ TEST_SUITE("sampled_test") {
     for (generate_options o : all_options()) {
       o.stop_at_end_of_text = false;
       o.forced = words().encode(" coat");
-      auto g = generate(ctx, model<F>(), words(), "is there", o);
+      auto g = generate(ctx, test::model_on<F>(), words(), "is there", o);
       const auto made = test::tokens_of(g);
       o.keep_scores = true;
-      auto by_logits = generate(ctx, model<F>(), words(), "is there", o);
+      auto by_logits = generate(ctx, test::model_on<F>(), words(), "is there", o);
       CHECK(test::tokens_of(by_logits) == made);
       CHECK(std::equal(o.forced.begin(), o.forced.end(), made.begin()));
     }
@@ -121,10 +108,10 @@ TEST_SUITE("sampled_test") {
     for (generate_options o : all_options()) {
       o.stop_at_end_of_text = false;
       const auto want = by_host<F>(ctx, prompts, o);
-      CHECK(generate_batch(ctx, model<F>(), words(), prompts, o) == want);
+      CHECK(generate_batch(ctx, test::model_on<F>(), words(), prompts, o) == want);
 #if !defined(__CUDACC__)  // where a row of fewer rows has the same bits
       o.stop = {want[1][4], want[3][9]};
-      const auto some = generate_batch(ctx, model<F>(), words(), prompts, o);
+      const auto some = generate_batch(ctx, test::model_on<F>(), words(), prompts, o);
       for (std::size_t i = 0; i < prompts.size(); ++i) {
         const auto end =
             std::find_first_of(want[i].begin(), want[i].end(), o.stop.begin(), o.stop.end());
@@ -135,7 +122,7 @@ TEST_SUITE("sampled_test") {
   }
   TEST_CASE_TEMPLATE("weights that are not finite", F, MLMAMBA_SAMPLED_ENGINES) {
     context_of<F> ctx;
-    mamba_lm<F> broken = model<F>();
+    mamba_lm<F> broken = test::model_on<F>();
     nn::fill(broken.backbone.norm_f.weight, [] { return std::nan(""); });
     auto g = generate(ctx, broken, words(), "a", {.temperature = 1});
     CHECK_THROWS_AS(g.rest(), error);

@@ -38,9 +38,10 @@ inline mamba_config sizes() {
   return c;
 }
 /// Large weights: an untrained model that says different things.
-inline const lm_type& model() {
-  static const lm_type m = [] {
-    lm_type made(sizes());
+template <class F>
+const mamba_lm<F>& model_on() {
+  static const mamba_lm<F> m = [] {
+    mamba_lm<F> made(sizes());
     nn::initialise(made, {4, 0, 0});
     random_stream r{8, 0, 0};
     nn::fill(made.head, [&] { return r.normal(); });
@@ -49,6 +50,7 @@ inline const lm_type& model() {
   }();
   return m;
 }
+inline const lm_type& model() { return model_on<E>(); }
 inline context_of<E>& ctx() {
   static context_of<E> c;
   return c;

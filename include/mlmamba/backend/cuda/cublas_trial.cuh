@@ -72,10 +72,11 @@ class product_trial {
       parts_[i] = at;
       at += (bytes[i] + 511) / 256 * 256;
     }
-    cudaMemsetAsync(memory, 0, all, stream);
+    cuda_check(cudaMemsetAsync(memory, 0, all, stream), "trying products");
     noise(parts_[0], kind.a_type, kind.a_count);
     noise(parts_[1], kind.b_type, kind.b_count);
     noise(parts_[4], kind.c_type, kind.bias_count);
+    cuda_check(cudaGetLastError(), "trying products");
     if (kind.bias_count > 0)
       cublasLtMatmulDescSetAttribute(&kind_.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &parts_[4],
                                      sizeof parts_[4]);
@@ -124,7 +125,7 @@ class product_trial {
     float t[turns];
     for (float& v : t) {
       if (cold) {
-        cudaMemsetAsync(parts_[6], 0, flushed, stream_);
+        cuda_check(cudaMemsetAsync(parts_[6], 0, flushed, stream_), "trying products");
         noise(parts_[1], kind_.b_type, kind_.b_count);
       }
       cudaEventRecord(begin, stream_);
@@ -140,7 +141,7 @@ class product_trial {
   bool same() {
     const std::size_t words = kind_.c_count * size_of(kind_.c_type) / 4;
     int differ = 0;
-    cudaMemsetAsync(parts_[5], 0, sizeof differ, stream_);
+    cuda_check(cudaMemsetAsync(parts_[5], 0, sizeof differ, stream_), "trying products");
     differ_kernel<void><<<unsigned((words + 255) / 256), 256, 0, stream_>>>(
         static_cast<const unsigned*>(parts_[2]), static_cast<const unsigned*>(parts_[3]), words,
         static_cast<int*>(parts_[5]));

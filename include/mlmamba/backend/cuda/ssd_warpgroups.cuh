@@ -5,31 +5,9 @@
 // by four warps from shared memory.
 #pragma once
 
-#include "mlmamba/backend/cuda/ssd_tokens.cuh"
-#include "mlmamba/backend/cuda/warpgroup.cuh"
+#include "mlmamba/backend/cuda/ssd_pair_parts.cuh"
 
 namespace mlmamba::backend::kernels {
-
-inline constexpr int ssd_pair = 2;  ///< heads of a block, four warps each
-inline constexpr int ssd_pair_threads = ssd_pair * 128;
-
-/// What a launch by pairs of heads does.
-struct ssd_y {};     ///< y, from the states that enter segments
-struct ssd_ends {};  ///< the states that leave segments, from zero
-struct ssd_both {};  ///< ends, then y: a segment waits for the ends of those before it
-
-/// Arrays [turns] are the chunk at work and the next ones; what only y needs is left out with
-/// `Ends`, whose chunks take less time than their way from memory: there are two ahead.
-template <class V, bool Ends, bool Gated>
-struct ssd_pair_memory {
-  static constexpr int turns = Ends ? 3 : 2;
-  static constexpr int wide = Ends ? 8 : 2 * operand_tile, square = Ends ? 8 : operand_tile;
-  alignas(1024) V B[turns][2 * operand_tile], x[turns][ssd_pair][operand_tile];
-  alignas(1024) V C[turns][wide], S[ssd_pair][wide], y[ssd_pair][square];
-  alignas(16) ssd_tokens tokens[3][ssd_pair];
-  alignas(1024) V z[Gated ? 2 : 1][ssd_pair][Gated ? operand_tile : 8];
-  float D[ssd_pair][ssd_tile], weight[ssd_pair][ssd_tile];
-};
 
 /// A block has two heads of a group, 64 rows p of their states and one segment of the sequence, in
 /// chunks of 64 tokens (see ssd_tile_kernel). `Work`: ssd_y and so on. `Gated`: 1: by z, 2: and
@@ -346,39 +324,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
         take_products(cb);
 
         unsigned scores[4][4];
-        const float decay[2] = {tokens.decay[t], tokens.decay[t + 8]};
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) scores[k][i] = 0;
-          if (k > quarter) continue;  // later tokens
-#pragma unroll
-          for (int j = 0; j < 2; ++j) {
-            const int from = 16 * k + 8 * j + pair;
-            const float2 from_decay = *reinterpret_cast<const float2*>(tokens.decay + from);
-            const float2 dt = *reinterpret_cast<const float2*>(tokens.dt + from);
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-              float first = dt.x * power_of_2(decay[e] - from_decay.x) * cb[2 * k + j][2 * e];
-              float second = dt.y * power_of_2(decay[e] - from_decay.y) * cb[2 * k + j][2 * e + 1];
-              if (starts) {
-                const int here = tokens.sequence[t + 8 * e];
-                if (tokens.sequence[from] != here) first = 0.0f;
-                if (tokens.sequence[from + 1] != here) second = 0.0f;
-              }
-              scores[k][2 * j + e] = pack<V>(first, second);
-            }
-          }
-          if (k < quarter) continue;
-#pragma unroll
-          for (int j = 0; j < 2; ++j)
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {  // also later ones among the 16
-              const int later = 8 * j + pair - (row + 8 * e);
-              if (later > 0) scores[k][2 * j + e] = 0;
-              if (later == 0) scores[k][2 * j + e] &= 0xffffu;
-            }
-        }
+        ssd_pair_scores<V, starts>(scores, cb, tokens, quarter);
         const float carry[2] = {tokens.carry[t], tokens.carry[t + 8]};
         wait_products<0>();
         take_products(y);
@@ -396,57 +342,54 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
 
       add_chunk(tokens, xs, Bs);
 
-      {
-        wait_products<1>();
-        take_products(y);
-        // D x and the gate; then through shared memory, to write whole rows.
-        const unsigned y_place = stored_at(s.y[mine], 16 * quarter);
-        float squares[2] = {};
+      wait_products<1>();
+      take_products(y);
+      // D x and the gate; then through shared memory, to write whole rows.
+      const unsigned y_place = stored_at(s.y[mine], 16 * quarter);
+      float squares[2] = {};
 #pragma unroll
-        for (int j = 0; j < 8; j += 2) {
-          unsigned x[4], z[4], out[4];
-          load_left<8>(x, xs, 16 * quarter, j);
-          if constexpr (gated) load_left<8>(z, s.z[at][mine], 16 * quarter, j);
+      for (int j = 0; j < 8; j += 2) {
+        unsigned x[4], z[4], out[4];
+        load_left<8>(x, xs, 16 * quarter, j);
+        if constexpr (gated) load_left<8>(z, s.z[at][mine], 16 * quarter, j);
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {  // rows t and t + 8 of columns 8 j, then of the next 8
-            const int p = 8 * (j + i / 2) + pair, e = i % 2;
-            const float2 D = *reinterpret_cast<const float2*>(s.D[mine] + p);
-            float v[2] = {multiply_add(D.x, low_of<V>(x[i]), y[j + i / 2][2 * e]),
-                          multiply_add(D.y, high_of<V>(x[i]), y[j + i / 2][2 * e + 1])};
-            if constexpr (gated) {
-              v[0] *= silu_as<V>(low_of<V>(z[i]));
-              v[1] *= silu_as<V>(high_of<V>(z[i]));
-            }
-            if constexpr (Gated::value == 2) {
-              squares[e] += v[0] * v[0] + v[1] * v[1];
-              const float2 weight = *reinterpret_cast<const float2*>(s.weight[mine] + p);
-              v[0] *= weight.x, v[1] *= weight.y;
-            }
-            out[i] = pack<V>(v[0], v[1]);
+        for (int i = 0; i < 4; ++i) {  // rows t and t + 8 of columns 8 j, then of the next 8
+          const int p = 8 * (j + i / 2) + pair, e = i % 2;
+          const float2 D = *reinterpret_cast<const float2*>(s.D[mine] + p);
+          float v[2] = {multiply_add(D.x, low_of<V>(x[i]), y[j + i / 2][2 * e]),
+                        multiply_add(D.y, high_of<V>(x[i]), y[j + i / 2][2 * e + 1])};
+          if constexpr (gated) {
+            v[0] *= silu_as<V>(low_of<V>(z[i]));
+            v[1] *= silu_as<V>(high_of<V>(z[i]));
           }
-          store_matrices(y_place, j, out[0], out[1], out[2], out[3]);
-        }
-        if constexpr (Gated::value == 2) {
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const float sum = warp_sum<4>(squares[e]);
-            const index_t at = t0 + t + 8 * e;
-            if (lane % 4 == 0 && at < end && writes) plan.squares(b, at, h) = sum;
+          if constexpr (Gated::value == 2) {
+            squares[e] += v[0] * v[0] + v[1] * v[1];
+            const float2 weight = *reinterpret_cast<const float2*>(s.weight[mine] + p);
+            v[0] *= weight.x, v[1] *= weight.y;
           }
+          out[i] = pack<V>(v[0], v[1]);
         }
-        __syncwarp();
-        V* y_at = &op.y(b, t0 + 16 * quarter + lane / 8, h, p0 + 8 * (lane % 8));
-        const index_t last = end - t0 - 16 * quarter - lane / 8;  // rows before it are there
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int r = 16 * quarter + 4 * i + lane / 8;
-          const uint4 v = *reinterpret_cast<const uint4*>(s.y[mine] + piece_at<8>(r, lane % 8));
-          if (4 * i < last && 8 * (lane % 8) < columns && writes)
-            *reinterpret_cast<uint4*>(y_at) = v;
-          y_at += 4 * op.y.stride[1];
-        }
-        __syncwarp();
+        store_matrices(y_place, j, out[0], out[1], out[2], out[3]);
       }
+      if constexpr (Gated::value == 2) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const float sum = warp_sum<4>(squares[e]);
+          const index_t at = t0 + t + 8 * e;
+          if (lane % 4 == 0 && at < end && writes) plan.squares(b, at, h) = sum;
+        }
+      }
+      __syncwarp();
+      V* y_at = &op.y(b, t0 + 16 * quarter + lane / 8, h, p0 + 8 * (lane % 8));
+      const index_t last = end - t0 - 16 * quarter - lane / 8;  // rows before it are there
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int r = 16 * quarter + 4 * i + lane / 8;
+        const uint4 v = *reinterpret_cast<const uint4*>(s.y[mine] + piece_at<8>(r, lane % 8));
+        if (4 * i < last && 8 * (lane % 8) < columns && writes) *reinterpret_cast<uint4*>(y_at) = v;
+        y_at += 4 * op.y.stride[1];
+      }
+      __syncwarp();
       wait_products<0>();
       take_products(S);
       share_state();
