@@ -143,10 +143,13 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
   };
   const auto read = [](float& v, const float& m) { v = m; };
   const auto write = [](float& v, float& m) { m = v; };
+  const auto clear_state = [&] {
 #pragma unroll
-  for (int j = 0; j < 16; ++j)
+    for (int j = 0; j < 16; ++j)
 #pragma unroll
-    for (int e = 0; e < 4; ++e) S[j][e] = 0.0f;
+      for (int e = 0; e < 4; ++e) S[j][e] = 0.0f;
+  };
+  clear_state();
   // The same of ends that only these kernels read, in the order in which threads have them.
   const auto part = [&](index_t e) {
     return reinterpret_cast<float4*>(&plan.ends(b, e, h, p0, 0)) + threadIdx.x % 128;
@@ -193,12 +196,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
     for (int j = 0; j < 16; ++j)
 #pragma unroll
       for (int e = 0; e < 4; ++e) S[j][e] *= carried;
-    if (carried == 0.0f) {  // drops even infinities
-#pragma unroll
-      for (int j = 0; j < 16; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) S[j][e] = 0.0f;
-    }
+    if (carried == 0.0f) clear_state();  // drops even infinities
     unsigned left[4][4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -271,10 +269,7 @@ __global__ void __launch_bounds__(ssd_pair_threads, std::is_same_v<Work, ssd_end
     } else if (op.initial_states) {
       join_parts(plan.ends.size[1] - 1, 1);
     } else if (both) {
-#pragma unroll
-      for (int j = 0; j < 16; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) S[j][e] = 0.0f;
+      clear_state();
     }
 
     const unsigned state_place = stored_at(s.S[mine], 16 * quarter);
