@@ -18,8 +18,14 @@ struct alignas(8) copy_barrier {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-__device__ inline void open_barrier(copy_barrier& b) {
-  asm volatile("mbarrier.init.shared.b64 [%0], 1;\n" ::"r"(shared_address(&b)) : "memory");
+/// By one thread: a turn ends when so many have arrived (and all copies that were expected).
+__device__ inline void open_barrier(copy_barrier& b, unsigned arrivals = 1) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;\n" ::"r"(shared_address(&b)), "r"(arrivals)
+               : "memory");
+}
+__device__ inline void arrive(copy_barrier& b, unsigned arrivals = 1) {
+  asm volatile("mbarrier.arrive.shared.b64 _, [%0], %1;\n" ::"r"(shared_address(&b)), "r"(arrivals)
+               : "memory");
 }
 /// By all threads, before __syncthreads.
 __device__ inline void barriers_are_open() {

@@ -145,11 +145,12 @@ __global__ void __launch_bounds__(block_threads, 4)
   causal_conv1d_walk<Width, Activated>(plan.op, plan.run, thread_index());
 }
 
-/// 64 tokens a thread, which reads three more; fewer if that would leave multiprocessors idle.
+/// 64 tokens a thread, which reads three more; fewer as long as there is room for all threads at
+/// once.
 template <class E>
 conv_walk_plan<E> plan_conv_walk(const context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
   conv_walk_plan<E> plan{op, 64};
-  while (plan.run > 8 && plan.threads() < index_t(ctx.multiprocessors) * 4 * block_threads)
+  while (plan.run > 8 && 2 * plan.threads() <= index_t(ctx.multiprocessors) * 4 * block_threads)
     plan.run /= 2;
   return plan;
 }

@@ -80,17 +80,32 @@ __device__ inline void wait_for_launch_before() {
 #endif
 }
 
-/// After a block has written something: whoever sees the flag sees that too. Flags are zero before.
-__device__ inline void raise_flag(int* flag) {
+/// All threads of a block, or its first `Threads` without the others.
+template <int Threads = 0>
+__device__ void meet() {
+  if constexpr (Threads == 0) {
+    __syncthreads();
+  } else {
+    asm volatile("bar.sync 1, %0;\n" ::"n"(Threads) : "memory");
+  }
+}
+
+/// After a block (or so many of its threads) has written something: whoever sees the flag sees that
+/// too. Flags are zero before.
+template <int Threads = 0>
+__device__ void raise_flag(int* flag) {
   __threadfence();
-  __syncthreads();
+  meet<Threads>();
   if (threadIdx.x == 0) asm volatile("st.release.gpu.global.s32 [%0], 1;\n" ::"l"(flag) : "memory");
 }
-/// Waits, with the whole block, for `count` flags, `apart` from each other, that blocks with
-/// smaller indices raise without waiting for others: these have begun before, so that they will.
-/// What they wrote must be read past the multiprocessor's own cache (__ldcg).
-__device__ inline void wait_for_flags(const int* flags, int count, index_t apart) {
-  for (int i = int(threadIdx.x); i < count; i += int(blockDim.x)) {
+/// Waits, with the whole block (or so many of its threads), for `count` flags, `apart` from each
+/// other, that blocks with smaller indices raise without waiting for others: these have begun
+/// before, so that they will. What they wrote must be read past the multiprocessor's own cache
+/// (__ldcg).
+template <int Threads = 0>
+__device__ void wait_for_flags(const int* flags, int count, index_t apart) {
+  const int step = Threads == 0 ? int(blockDim.x) : Threads;
+  for (int i = int(threadIdx.x); i < count; i += step) {
     int there;
     do {
       asm volatile("ld.acquire.gpu.global.s32 %0, [%1];\n"
@@ -99,7 +114,7 @@ __device__ inline void wait_for_flags(const int* flags, int count, index_t apart
                    : "memory");
     } while (there == 0);
   }
-  __syncthreads();
+  meet<Threads>();
 }
 
 __device__ inline index_t thread_index() { return index_t(blockIdx.x) * blockDim.x + threadIdx.x; }

@@ -62,17 +62,18 @@ ops::ssd<E> scan_of(const ops::mamba2_scan<E>& op, in<E, 3> convolved) {
 
 }  // namespace kernels
 
-/// Where the scan goes by pairs of heads; with a gate only in bf16, since rows that are not yet
-/// normalised may be beyond the numbers of f16.
+/// Where the scan goes by heads (ssd_heads.cuh); with a gate only in bf16, since rows that are not
+/// yet normalised may be beyond the numbers of f16.
 template <class E>
 bool prefers(const context<cuda>&, const ops::mamba2_scan<E>& op) {
   if constexpr (is_16_bit<typename E::value>) {
     const index_t length = op.xBC.size[1], p = op.state.size[2], n = op.state.size[3];
     return op.xBC.size[0] > 0 && length >= 16 && n > 64 && n <= 128 && n % 8 == 0 && p % 8 == 0 &&
            (op.chunk_size == 0 || op.chunk_size >= kernels::ssd_tile) &&
-           kernels::in_pieces(op.y.split(2, p)) &&
-           (!op.z || (std::is_same_v<typename E::value, bf16> && p <= kernels::ssd_tile &&
-                      kernels::in_pieces(op.z.split(2, p)))) &&
+           kernels::in_pieces(op.y.split(2, p)) && kernels::copied_as_tiles(op.y.split(2, p)) &&
+           (!op.z ||
+            (std::is_same_v<typename E::value, bf16> && p <= kernels::ssd_tile &&
+             kernels::in_pieces(op.z.split(2, p)) && kernels::copied_as_tiles(op.z.split(2, p)))) &&
            kernels::conv_in_pieces(kernels::convolution_of(op, {})) && kernels::has_warpgroups();
   } else {
     return false;
@@ -89,15 +90,15 @@ void execute(context<cuda>& ctx, const ops::mamba2_scan<E>& op) {
     auto frame = ctx.scratch.make_frame();
     const auto convolved = ctx.template make<E, 3>(op.xBC.shape());
     const ops::ssd<E> scan = scan_of(op, convolved);
-    ssd_plan<E> pairs = plan_ssd_pairs(ctx, scan);
-    pairs.gate_weight = op.gate_weight, pairs.squares = op.squares;
+    ssd_plan<E> heads = plan_ssd_heads(ctx, scan);
+    heads.gate_weight = op.gate_weight, heads.squares = op.squares;
     mamba2_scan_plan<E> plan{plan_conv_walk(ctx, convolution_of(op, convolved)),
-                             ssd_tokens_of(pairs)};
+                             ssd_tokens_of(heads)};
     plan.token_blocks = blocks_for(plan.tokens.blocks(), 1);
     launch_early(ctx, op.name, mamba2_before_scan_kernel<E>,
                  plan.token_blocks + blocks_for(plan.conv.threads(), block_threads), block_threads,
                  0, plan);
-    launch_ssd_pairs(ctx, pairs);
+    launch_ssd_heads(ctx, heads);
   } else {
     fail<shape_error>("cuda: mamba2_scan: only of bf16 and f16");
   }

@@ -28,7 +28,14 @@ __global__ void __launch_bounds__(block_threads) row_norm_kernel(const Op op) {
     if constexpr (threads == warp_size) return warp_sum(v);
     return block_sum(v, shared);
   };
-  A x[per][count], sum = 0, factor = 1;
+  // All reads are on their way before the first result is waited for.
+  A x[per][count], branch[per][count] = {}, sum = 0, factor = 1;
+#pragma unroll
+  for (int k = 0; k < per; ++k) {
+    if (place(k) >= width) break;
+    read_piece(x[k], &op.x(t, place(k)));
+    if (op.plus) read_piece(branch[k], &op.plus.branch(t, place(k)));
+  }
   if (op.plus.squares) {
     A squares = 0;
     for (index_t k = lane_index(); k < op.plus.squares.size[1]; k += warp_size)
@@ -39,13 +46,11 @@ __global__ void __launch_bounds__(block_threads) row_norm_kernel(const Op op) {
 #pragma unroll
   for (int k = 0; k < per; ++k) {
     if (place(k) >= width) break;
-    read_piece(x[k], &op.x(t, place(k)));
     if (op.plus) {
-      A branch[count], gamma[count] = {A(1), A(1), A(1), A(1)};
-      read_piece(branch, &op.plus.branch(t, place(k)));
+      A gamma[count] = {A(1), A(1), A(1), A(1)};
       if (op.plus.gamma) read_piece(gamma, &op.plus.gamma(place(k)));
 #pragma unroll
-      for (int j = 0; j < count; ++j) x[k][j] = A(X(branch[j] * (gamma[j] * factor) + x[k][j]));
+      for (int j = 0; j < count; ++j) x[k][j] = A(X(branch[k][j] * (gamma[j] * factor) + x[k][j]));
       write_piece(&op.plus.sum(t, place(k)), x[k]);
     }
 #pragma unroll

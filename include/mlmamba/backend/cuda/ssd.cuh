@@ -6,7 +6,7 @@
 
 #include "mlmamba/backend/cuda/ssd_plan.cuh"
 #include "mlmamba/backend/cuda/ssd_tiles.cuh"
-#include "mlmamba/backend/cuda/ssd_pairs.cuh"
+#include "mlmamba/backend/cuda/ssd_heads.cuh"
 
 namespace mlmamba::backend {
 
@@ -200,7 +200,7 @@ inline index_t ssd_segments(index_t blocks, index_t chunks, int multiprocessors)
 
 template <class E>
 void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
-  if (ssd_in_pairs(op)) return run_ssd_pairs(ctx, op);
+  if (ssd_by_heads(op)) return run_ssd_heads(ctx, op);
   const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
                 n = op.state_size(), chunks = (l + ssd_tile - 1) / ssd_tile;
   auto frame = ctx.scratch.make_frame();

@@ -6,9 +6,12 @@
 #pragma once
 
 #include "mlmamba/backend/cuda/ssd_backward_states.cuh"
-#include "mlmamba/backend/cuda/ssd_warpgroups.cuh"
+#include "mlmamba/backend/cuda/warpgroup.cuh"
 
 namespace mlmamba::backend::kernels {
+
+inline constexpr int ssd_pair = 2;  ///< heads of a block, four warps each
+inline constexpr int ssd_pair_threads = ssd_pair * 128;
 
 /// Arrays [2] are the chunk at work and the next one.
 template <class V>

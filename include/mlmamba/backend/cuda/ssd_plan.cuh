@@ -24,11 +24,7 @@ struct ssd_plan {
   view<typename E::accum, 4, memory::device> partial;  // (B, L, H, P), if N needs several launches
   index_t first_n = 0;                                 // the elements of the state of this launch
   float *scores = nullptr, *tokens = nullptr;          // C B^T, decays (ssd_tokens.cuh)
-  // By pairs of heads (ssd_pairs.cuh): a chunk's end is made of those of `pieces` of `piece`
-  // tokens; if `joins`, launch 3 does the work of launch 2.
-  index_t pieces = 1, piece = 0;
-  bool joins = false;
-  // (B, chunks, blocks of a chunk): whose end is there; only if one launch does everything
+  // By heads (ssd_heads.cuh). (B, chunks, blocks of a chunk): whose end is there
   int* flags = nullptr;
   view<const typename E::accum, 1, memory::device> gate_weight{};  // (H P): see ops::mamba2_scan
   view<typename E::accum, 3, memory::device> squares{};            // (B, L, H)

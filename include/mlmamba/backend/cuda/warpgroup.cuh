@@ -65,6 +65,16 @@ __device__ std::uint64_t operand_at(const V* at, int further = 0) {
   return std::uint64_t(next_rows | swizzled_by_128 << 30) << 32 | low;
 }
 
+/// A thread's registers from here on, all four warps alike; what some give others may take.
+template <int Count>
+__device__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(Count));
+}
+template <int Count>
+__device__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(Count));
+}
+
 /// Before products read what was written: to registers; to shared memory (and a barrier after it).
 __device__ inline void begin_products() {
   asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
