@@ -143,10 +143,10 @@ TEST_CASE_TEMPLATE("cuda: ssd of Mamba-2's shape, over several segments", E, MLM
   ssd_options odd_groups = o, small = o, gated = o, wide = o;
   odd_groups.heads = 24, odd_groups.groups = 8, odd_groups.length = 200;
   odd_groups.seq = sequences::packed, odd_groups.period = 47;
-  small.states = 96, small.channels = 48, small.length = 600, small.D = skip::per_channel;
+  small.states = 96, small.channels = 48, small.length = 1300, small.D = skip::per_channel;
   small.seq = sequences::packed, small.period = 130;
-  gated.z = true, gated.length = 530, gated.batch = 2;
-  wide.channels = 80, wide.length = 560;
+  gated.z = true, gated.length = 1100, gated.batch = 2;
+  wide.channels = 80, wide.length = 1250;
   for (const ssd_options& each : {o, odd_groups, small, gated, wide}) repeats<ssd_case, E>(each);
 }
 
