@@ -4,7 +4,7 @@
 // Backward of SSD on tensor cores: bf16 or f16 operands, float sums, chunks of 64 tokens.
 #pragma once
 
-#include "mlmamba/backend/cuda/ssd_backward_warpgroups.cuh"
+#include "mlmamba/backend/cuda/ssd_backward_steps.cuh"
 
 namespace mlmamba::backend::kernels {
 
@@ -274,50 +274,19 @@ __global__ void __launch_bounds__(ssd_backward_threads)
     }
     __syncthreads();  // the sums of rows and columns are there
     if (warp == 0) {
-      // The gradient by log decay[j]: paths that end at j or later less those that also begin
-      // there, those from before the chunk, those to after it, those through it.
-      float ends[2], leaves[2];
+      ssd_path_sums sums;
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int i = 2 * lane + e;
-        ends[e] = (s.row[0][i] + s.row[1][i]) + (s.from_before[0][i] + s.from_before[1][i]) -
-                  ((s.column[0][i] + s.column[1][i]) + (s.column[2][i] + s.column[3][i]));
-        leaves[e] = s.tokens.dt[i] * (s.to_after[0][i] + s.to_after[1][i]);
+        sums.ends[e] = (s.row[0][i] + s.row[1][i]) + (s.from_before[0][i] + s.from_before[1][i]) -
+                       ((s.column[0][i] + s.column[1][i]) + (s.column[2][i] + s.column[3][i]));
+        sums.leaves[e] = s.tokens.dt[i] * (s.to_after[0][i] + s.to_after[1][i]);
       }
-      float from_here = ends[0] + ends[1], until = leaves[0] + leaves[1];
-#pragma unroll
-      for (int o = 1; o < warp_size; o *= 2) {
-        const float later = __shfl_down_sync(all_lanes, from_here, o);
-        const float earlier = __shfl_up_sync(all_lanes, until, o);
-        if (lane + o < warp_size) from_here += later;
-        if (lane >= o) until += earlier;
-      }
-      float through = 0;
-      for (const float v : s.through) through += v;
-      through =
-          s.tokens.carry[ssd_tile - 1] == 0.0f ? 0.0f : through * s.tokens.carry[ssd_tile - 1];
-      const float slopes[2] = {from_here + (until - leaves[0] - leaves[1]) + through,
-                               from_here - ends[0] + (until - leaves[1]) + through};
-      const float rate = op.A(h);
-      float dA = 0, bias = 0;
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int i = 2 * lane + e;
-        if (i >= rows) continue;
-        const float raw_dt = float(op.dt(b, t0 + i, h)) + (op.dt_bias ? op.dt_bias(h) : 0.0f);
-        const float soft = op.dt_softplus ? math::softplus(raw_dt) : raw_dt;
-        const bool clamped = soft < float(op.dt_min) || soft > float(op.dt_max);
-        const float slope = clamped          ? 0.0f
-                            : op.dt_softplus ? math::softplus_derivative(raw_dt)
-                                             : 1.0f;
-        const float log_slope = ssd_starts(op, b, t0 + i) ? 0.0f : slopes[e];
-        const float ddt = ((s.xu[0][i] + s.xu[1][i]) + rate * log_slope) * slope;
-        dA = multiply_add(s.tokens.dt[i], log_slope, dA);
-        op.ddt(b, t0 + i, h) = V(ddt);
-        bias += ddt;
-      }
-      dA = warp_sum(dA), bias = warp_sum(bias);
-      if (lane == 0) plan.dA(b, c, h) = dA, plan.ddt_bias(b, c, h) = bias;
+      const auto xu = [&](int e) { return s.xu[0][2 * lane + e] + s.xu[1][2 * lane + e]; };
+      const auto raw_dt = [&](int e) {
+        return float(op.dt(b, t0 + 2 * lane + e, h)) + (op.dt_bias ? op.dt_bias(h) : 0.0f);
+      };
+      ssd_step_gradients(plan, s.tokens, sums, s.through, xu, raw_dt, rows, b, c, h);
     }
   }
 #pragma unroll
@@ -331,42 +300,6 @@ __global__ void __launch_bounds__(ssd_backward_threads)
       *reinterpret_cast<float2*>(&plan.dC(b, t0 + i, set, n)) =
           make_float2(dC[j][2 * e], dC[j][2 * e + 1]);
     }
-}
-
-/// Do these kernels do this op?
-template <class E>
-bool ssd_has_tiles(const ops::ssd_backward<E>& op) {
-  if constexpr (!is_16_bit<typename E::value> || !std::is_same_v<typename E::accum, float>) {
-    return false;
-  } else {
-    return op.x.size[1] >= 16 && op.x.size[3] <= ssd_tile && op.state_size() <= 128 &&
-           (op.chunk_size == 0 || op.chunk_size >= ssd_tile) && !op.z && in_pieces(op.x) &&
-           in_pieces(op.B) && in_pieces(op.C) && in_pieces(op.dy) && in_pieces(op.dx) &&
-           in_pieces(op.initial_states, 8) && in_pieces(op.dfinal_states, 8) &&
-           in_pieces(op.dinitial_states, 8);
-  }
-}
-
-template <class N16, class E>
-void launch_ssd_backward_tiles(context<cuda>& ctx, const ssd_backward_tiles_plan<E>& plan) {
-  const auto& op = plan.op;
-  const index_t b = op.x.size[0], h = op.x.size[2], c = plan.chunks, g = op.groups();
-  if (N16::value == 8 && has_warpgroups()) {
-    launch_ssd_steps(ctx, ssd_tokens_plan<E>{op, plan.tokens});
-    launch_ssd_walk(ctx, plan);
-    return launch_ssd_gradients(ctx, plan);
-  }
-  launch_ssd_tokens<constant<2 * N16::value>, E>(ctx, op, plan.tokens, plan.scores);
-  ssd_summary_tiles_kernel<N16, E>
-      <<<blocks_for(b * c * h * 2, 1), ssd_tile_threads, 0, ctx.stream>>>(plan);
-  launched(plan.name);
-  launch_elements(ctx, ssd_join_tiles_kernel<E>, b * h * op.x.size[3] * (op.B.size[3] / 8), plan);
-  constexpr int bytes = int(sizeof(ssd_backward_memory<typename E::value, N16::value>));
-  const auto kernel = ssd_chunk_tiles_kernel<N16, E>;
-  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-             plan.name);
-  kernel<<<blocks_for(b * c * g * plan.sets, 1), ssd_backward_threads, bytes, ctx.stream>>>(plan);
-  launched(plan.name);
 }
 
 }  // namespace mlmamba::backend::kernels
