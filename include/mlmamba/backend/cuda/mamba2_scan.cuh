@@ -48,7 +48,7 @@ ops::ssd<E> scan_of(const ops::mamba2_scan<E>& op, in<E, 3> convolved) {
   scan.x = convolved.slice(2, 0, d).split(2, p);
   scan.dt = op.dt;
   scan.A = op.A_log;
-  scan.B = convolved.slice(2, d, gn).split(2, n),
+  scan.B = convolved.slice(2, d, gn).split(2, n);
   scan.C = convolved.slice(2, d + gn, gn).split(2, n);
   scan.D = op.D;
   scan.dt_bias = op.dt_bias;

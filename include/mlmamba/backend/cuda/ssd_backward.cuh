@@ -4,6 +4,8 @@
 // Backward of SSD on a GPU: chunks side by side, joined by their states and adjoint states.
 #pragma once
 
+#include <algorithm>
+
 #include "mlmamba/backend/cuda/column_sums.cuh"
 #include "mlmamba/backend/cuda/ssd_backward_chunk.cuh"
 #include "mlmamba/backend/cuda/ssd_backward_tiles.cuh"
