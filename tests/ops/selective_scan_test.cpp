@@ -107,19 +107,7 @@ TEST_CASE_TEMPLATE("selective_scan: steps give what the whole sequence gives", E
     randomise(whole, steps, 5);
     whole.forward(ctx);
     steps.last = steps.initial;
-    const auto s = steps.cut(steps.fused);
-    for (index_t t = 0; t < o.length; ++t)
-      run(ctx, ops::selective_scan_step<E>{.state = steps.last,
-                                           .x = s.x.select(1, t),
-                                           .dt = s.dt.select(1, t),
-                                           .A = steps.rate,
-                                           .B = s.B.select(1, t),
-                                           .C = s.C.select(1, t),
-                                           .D = steps.D,
-                                           .z = o.z ? s.z.select(1, t) : in<E, 2>{},
-                                           .dt_bias = steps.dt_bias,
-                                           .y = steps.y.view().select(1, t),
-                                           .dt_softplus = o.softplus});
+    scan_by_steps(ctx, steps.as_op(), steps.last);
     check_parts(steps, whole, 2, full ? "all operands" : "few operands");
   }
 }
