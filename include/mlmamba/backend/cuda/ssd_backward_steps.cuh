@@ -16,16 +16,15 @@ struct ssd_path_sums {
 };
 
 /// By one warp. through: parts of the sum S.G of the states before and after the chunk. Of token
-/// 2 lane + e, xu(e): x by the gradient by dt x; raw_dt(e): dt with its bias. rows: how many
-/// tokens there are.
+/// 2 lane + e, xu(e): x by the gradient by dt x; raw_dt(e): dt with its bias.
 template <class E, class Xu, class RawDt>
 __device__ __forceinline__ void ssd_step_gradients(
     const ssd_backward_tiles_plan<E>& plan, const ssd_tokens& tokens, const ssd_path_sums& sums,
     const float (&through)[ssd_backward_threads / warp_size], const Xu& xu, const RawDt& raw_dt,
-    int rows, index_t b, index_t c, index_t h) {
+    index_t b, index_t c, index_t h) {
   const auto& op = plan.op;
   const int lane = lane_index();
-  const index_t t0 = c * ssd_tile;
+  const index_t t0 = c * ssd_tile, length = op.x.size[1];
   const float(&ends)[2] = sums.ends, (&leaves)[2] = sums.leaves;
   // The gradient by log decay[j]: paths that end at j or later less those that also begin there,
   // those from before the chunk, those to after it, those through it.
@@ -48,8 +47,9 @@ __device__ __forceinline__ void ssd_step_gradients(
 #pragma unroll
   for (int e = 0; e < 2; ++e) {
     const int i = 2 * lane + e;
-    if (i >= rows) continue;
-    const float raw = raw_dt(e), soft = op.dt_softplus ? math::softplus(raw) : raw;
+    if (t0 + i >= length) continue;
+    const float& raw = raw_dt(e);
+    const float soft = op.dt_softplus ? math::softplus(raw) : raw;
     const bool clamped = soft < float(op.dt_min) || soft > float(op.dt_max);
     const float slope = clamped ? 0.0f : op.dt_softplus ? math::softplus_derivative(raw) : 1.0f;
     const float log_slope = ssd_starts(op, b, t0 + i) ? 0.0f : slopes[e];

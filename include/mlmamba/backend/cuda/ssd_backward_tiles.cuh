@@ -286,7 +286,7 @@ __global__ void __launch_bounds__(ssd_backward_threads)
       const auto raw_dt = [&](int e) {
         return float(op.dt(b, t0 + 2 * lane + e, h)) + (op.dt_bias ? op.dt_bias(h) : 0.0f);
       };
-      ssd_step_gradients(plan, s.tokens, sums, s.through, xu, raw_dt, rows, b, c, h);
+      ssd_step_gradients(plan, s.tokens, sums, s.through, xu, raw_dt, b, c, h);
     }
   }
 #pragma unroll

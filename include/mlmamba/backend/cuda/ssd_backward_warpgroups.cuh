@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
     copy(turn + 1);
     if (warp == 0) {
       if (turn > 0)
-        ssd_head_gradients(plan, s, s.tokens[(turn - 1) % 3], at ^ 1, raw_dt, rows, b, c,
+        ssd_head_gradients(plan, s, s.tokens[(turn - 1) % 3], at ^ 1, raw_dt, b, c,
                            first + turn - 1);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {  // for the turn after this

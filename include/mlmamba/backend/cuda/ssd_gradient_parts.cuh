@@ -94,7 +94,7 @@ template <class E>
 __device__ void ssd_head_gradients(const ssd_backward_tiles_plan<E>& plan,
                                    const ssd_gradient_memory<typename E::value>& s,
                                    const ssd_tokens& tokens, int at, const float (&raw_dt)[2],
-                                   int rows, index_t b, index_t c, index_t h) {
+                                   index_t b, index_t c, index_t h) {
   const auto& op = plan.op;
   const int lane = lane_index();
   ssd_path_sums sums;
@@ -106,7 +106,7 @@ __device__ void ssd_head_gradients(const ssd_backward_tiles_plan<E>& plan,
   }
   ssd_step_gradients(
       plan, tokens, sums, s.through[at], [&](int e) { return s.xu[at][2 * lane + e]; },
-      [&](int e) { return raw_dt[e]; }, rows, b, c, h);
+      [&](int e) -> const float& { return raw_dt[e]; }, b, c, h);
   if (!op.dD) return;
 #pragma unroll
   for (int e = 0; e < 2; ++e) {
