@@ -22,6 +22,61 @@ struct ssd_backward_memory {
   float through[ssd_backward_threads / warp_size];
 };
 
+// Products of a warp, depth in steps of 16: 16 rows of a left operand by 8 N columns of a right
+// one.
+
+/// sums += left right^T: rows from `row`, columns are rows of `right` from `column`, depth along
+/// both.
+template <class V, int Pieces, int N>
+__device__ __forceinline__ void add_by_transposed(float (&sums)[N][4], const V* left, int row,
+                                                  const V* right, int column) {
+#pragma unroll
+  for (int k = 0; k < Pieces; k += 2) {
+    unsigned l[4], r[4];
+    load_left<Pieces>(l, left, row, k);
+#pragma unroll
+    for (int j = 0; j < N; j += 2) {
+      load_right_transposed<Pieces>(r, right, column + 8 * j, k);
+      multiply_tile<V>(sums[j], l, r[0], r[1]);
+      multiply_tile<V>(sums[j + 1], l, r[2], r[3]);
+    }
+  }
+}
+/// sums += left right over 64 columns of `left`, columns from piece `piece` on.
+template <class V, int RightPieces, int N>
+__device__ __forceinline__ void add_by_rows(float (&sums)[N][4], const V* left, int row,
+                                            const V* right, int piece) {
+  constexpr int pieces = ssd_tile / 8;
+#pragma unroll
+  for (int k = 0; k < pieces; k += 2) {
+    unsigned l[4], r[4];
+    load_left<pieces>(l, left, row, k);
+#pragma unroll
+    for (int j = 0; j < N; j += 2) {
+      load_right<RightPieces>(r, right, 8 * k, piece + j);
+      multiply_tile<V>(sums[j], l, r[0], r[1]);
+      multiply_tile<V>(sums[j + 1], l, r[2], r[3]);
+    }
+  }
+}
+/// sums += pairs^T right, of a matrix of pairs of tokens i >= j: rows are tokens j of the quarter.
+template <class V, int RightPieces, int N>
+__device__ __forceinline__ void add_by_later(float (&sums)[N][4], const V* pairs, int quarter,
+                                             const V* right, int piece) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    if (k < quarter) continue;  // earlier tokens
+    unsigned l[4], r[4];
+    load_left_transposed<ssd_tile / 8>(l, pairs, 16 * k, 2 * quarter);
+#pragma unroll
+    for (int j = 0; j < N; j += 2) {
+      load_right<RightPieces>(r, right, 16 * k, piece + j);
+      multiply_tile<V>(sums[j], l, r[0], r[1]);
+      multiply_tile<V>(sums[j + 1], l, r[2], r[3]);
+    }
+  }
+}
+
 /// All gradients of a chunk for some heads, one after the other (see ssd_chunk_kernel for the
 /// mathematics). A warp has 16 tokens and half of the columns.
 ///   cb[i][j] = D[i,j] (C[i].B[j]);  xv[i][j] = D[i,j] (dy[i].x[j]) dt[j]
@@ -78,17 +133,7 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 
     {  // pairs of tokens
       float xv[4][4] = {};
-#pragma unroll
-      for (int k = 0; k < XPieces; k += 2) {
-        unsigned left[4], right[4];
-        load_left<XPieces>(left, s.dy, 16 * wr, k);
-#pragma unroll
-        for (int j = 0; j < 4; j += 2) {
-          load_right_transposed<XPieces>(right, s.x, 32 * half + 8 * j, k);
-          multiply_tile<V>(xv[j], left, right[0], right[1]);
-          multiply_tile<V>(xv[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_transposed<V, XPieces>(xv, s.dy, 16 * wr, s.x, 32 * half);
       float row_sum[2] = {};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
@@ -138,29 +183,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 
     {  // dx: rows are tokens j = t, columns p
       float u[4][4] = {}, near[4][4] = {};
-#pragma unroll
-      for (int k = 0; k < Pieces; k += 2) {
-        unsigned left[4], right[4];
-        load_left<Pieces>(left, s.B, 16 * wr, k);
-#pragma unroll
-        for (int j = 0; j < 4; j += 2) {
-          load_right_transposed<Pieces>(right, s.G, 32 * half + 8 * j, k);
-          multiply_tile<V>(u[j], left, right[0], right[1]);
-          multiply_tile<V>(u[j + 1], left, right[2], right[3]);
-        }
-      }
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        if (k < wr) continue;  // earlier tokens
-        unsigned left[4], right[4];
-        load_left_transposed<XPieces>(left, s.cb, 16 * k, 2 * wr);
-#pragma unroll
-        for (int j = 0; j < 4; j += 2) {
-          load_right<XPieces>(right, s.dy, 16 * k, 4 * half + j);
-          multiply_tile<V>(near[j], left, right[0], right[1]);
-          multiply_tile<V>(near[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_transposed<V, Pieces>(u, s.B, 16 * wr, s.G, 32 * half);
+      add_by_later<V, XPieces>(near, s.cb, wr, s.dy, 4 * half);
       float after[2] = {}, inside[2] = {};
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
@@ -191,17 +215,7 @@ __global__ void __launch_bounds__(ssd_backward_threads)
     }
     {  // dC: rows are tokens i = t, columns n
       float v[N16][4] = {};
-#pragma unroll
-      for (int k = 0; k < XPieces; k += 2) {
-        unsigned left[4], right[4];
-        load_left<XPieces>(left, s.dy, 16 * wr, k);
-#pragma unroll
-        for (int j = 0; j < N16; j += 2) {
-          load_right<Pieces>(right, s.S, 8 * k, N16 * half + j);
-          multiply_tile<V>(v[j], left, right[0], right[1]);
-          multiply_tile<V>(v[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_rows<V, Pieces>(v, s.dy, 16 * wr, s.S, N16 * half);
       float before[2] = {};
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
@@ -233,35 +247,14 @@ __global__ void __launch_bounds__(ssd_backward_threads)
     }
     {  // dB: rows are tokens j = t, columns n
       float v[N16][4] = {};
-#pragma unroll
-      for (int k = 0; k < XPieces; k += 2) {
-        unsigned left[4], right[4];
-        load_left<XPieces>(left, s.x, 16 * wr, k);
-#pragma unroll
-        for (int j = 0; j < N16; j += 2) {
-          load_right<Pieces>(right, s.G, 8 * k, N16 * half + j);
-          multiply_tile<V>(v[j], left, right[0], right[1]);
-          multiply_tile<V>(v[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_rows<V, Pieces>(v, s.x, 16 * wr, s.G, N16 * half);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float weight = s.tokens.weight[t + 8 * (e / 2)];
 #pragma unroll
         for (int j = 0; j < N16; ++j) dB[j][e] = multiply_add(weight, v[j][e], dB[j][e]);
       }
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        if (k < wr) continue;  // earlier tokens
-        unsigned left[4], right[4];
-        load_left_transposed<XPieces>(left, s.xv, 16 * k, 2 * wr);
-#pragma unroll
-        for (int j = 0; j < N16; j += 2) {
-          load_right<Pieces>(right, s.C, 16 * k, N16 * half + j);
-          multiply_tile<V>(dB[j], left, right[0], right[1]);
-          multiply_tile<V>(dB[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_later<V, Pieces>(dB, s.xv, wr, s.C, N16 * half);
     }
     if (op.dD && threadIdx.x >= 64 && threadIdx.x < 128) {
       const int p = int(threadIdx.x) - 64;
