@@ -99,7 +99,7 @@ void execute(context<cuda>& ctx, const ops::mamba2_scan<E>& op) {
                  0, plan);
     launch_ssd_pairs(ctx, pairs);
   } else {
-    fail<shape_error>("cuda: mamba2_scan: only of bf16 and f16");
+    fail<shape_error>("cuda: mamba2_scan: values are neither bf16 nor f16; one of them is wanted");
   }
 }
 
