@@ -122,7 +122,7 @@ std::vector<double> train_one(context_of<E>& ctx, common& c, const std::string& 
   train::progress bar("update", r.training.rate.steps, 0, r.training.log_every);
   while (!t.finished() && !interrupted) {
     losses.push_back(t.update(batches.next()).loss);
-    bar(index_t(losses.size()), name + "  loss " + train::plot_page::number(losses.back(), 4));
+    bar(index_t(losses.size()), name + "  loss " + train::svg_drawing::number(losses.back(), 4));
   }
   if (interrupted) bar.end_line();
   return losses;

@@ -62,7 +62,7 @@ inline const std::vector<std::string> columns = {"right, %", "95 % interval", "l
                                                  "tokens",   "parameters",    "MFLOP",
                                                  "ms",       "MFLOP picture", "ms picture"};
 inline std::vector<std::string> cells(const result& r) {
-  const auto number = train::plot_page::number;
+  const auto number = train::svg_drawing::number;
   const auto& s = r.main();
   return {
       number(100 * s.value(), 1),   number(100 * s.low(), 1) + " to " + number(100 * s.high(), 1),

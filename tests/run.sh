@@ -45,6 +45,7 @@ if command -v nvcc > /dev/null; then
   cmake -S . -B build-cuda -G Ninja -DMLMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="80;90a" \
     -DMLMAMBA_TRAIN_ONE=ON > /dev/null
   objects=tests/CMakeFiles/backend_cuda_cuda_test.dir/backend/cuda_test.cu.o
+  objects="$objects tests/CMakeFiles/backend_cuda_products_cuda_test.dir/backend/cuda_products_test.cu.o"
   objects="$objects tests/CMakeFiles/backend_cuda_steps_cuda_test.dir/backend/cuda_steps_test.cu.o"
   objects="$objects tests/CMakeFiles/check_fixture_cuda.dir/check_fixture/cuda.cu.o"
   # shellcheck disable=SC2086

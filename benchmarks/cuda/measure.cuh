@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <string>
 #include <vector>
@@ -17,6 +18,37 @@ namespace bench {
 using namespace mlmamba;
 using backend::kernels::cuda_check;
 using gpu = context<backend::cuda>;
+
+/// What the arguments of a program say: [--json FILE] [WORD...].
+struct options {
+  const char* json = nullptr;  ///< where rows are written to, too
+  std::vector<std::string>
+      words;  ///< a row is wanted if it contains one of them, or if none is here
+
+  /// False after --help, which prints what the program is.
+  bool read(int argc, char** argv, const char* program) {
+    for (int i = 1; i < argc; ++i) {
+      if (std::strcmp(argv[i], "--help") == 0) {
+        std::printf("%s [--json FILE] [WORD...]: only rows that contain a WORD\n", program);
+        return false;
+      }
+      if (std::strcmp(argv[i], "--json") == 0) {
+        if (++i == argc) fail<error>("--json: nothing after it; wanted is a file");
+        json = argv[i];
+      } else {
+        words.emplace_back(argv[i]);
+      }
+    }
+    return true;
+  }
+};
+inline options wanted;
+
+inline bool is_wanted(const std::string& row) {
+  return wanted.words.empty() ||
+         std::any_of(wanted.words.begin(), wanted.words.end(),
+                     [&](const std::string& w) { return row.find(w) != std::string::npos; });
+}
 
 /// Seconds of one call of `f` (which enqueues on ctx.stream): the median over replays of a graph of
 /// `calls` of them, so that the host's launches are not in it.
@@ -160,13 +192,10 @@ class report {
   }
   bool ok() const { return ok_; }
   void write(const char* file) const {
-    std::FILE* f = std::fopen(file, "w");
-    if (!f) {
-      std::fprintf(stderr, "%s can't be written\n", file);
-      return;
-    }
     cudaDeviceProp p;
     cuda_check(cudaGetDeviceProperties(&p, 0), "asking the device");
+    std::FILE* f = std::fopen(file, "w");
+    if (!f) fail<io_error>(file, ": can't be written");
     std::fprintf(f,
                  "{\"device\": \"%s\", \"copy_bytes_per_s\": %.4g, \"product_flop_per_s\": %.4g,\n "
                  "\"rows\": [",
@@ -178,7 +207,7 @@ class report {
                    i ? "," : "", rows_[i].name.c_str(), rows_[i].seconds, rows_[i].bytes,
                    rows_[i].flops, rows_[i].error);
     std::fprintf(f, "\n ]}\n");
-    std::fclose(f);
+    if (std::fclose(f) != 0) fail<io_error>(file, ": can't be written");
   }
 
  private:

@@ -9,7 +9,6 @@
 // chosen on the device, the host is told each one; so are whole answers. Prompts and towers are
 // timed from graphs.
 #include <chrono>
-#include <cstring>
 
 #include "measure.cuh"
 #include "mlmamba/models/preset.hpp"
@@ -19,14 +18,6 @@ namespace {
 
 using namespace bench;
 using E = cuda_bf16;
-
-std::vector<std::string> wanted;
-bool is_wanted(const std::string& name) {
-  if (wanted.empty()) return true;
-  for (const std::string& w : wanted)
-    if (name.find(w) != std::string::npos) return true;
-  return false;
-}
 
 /// Normal numbers again and again: drawing billions of them on the host would take minutes.
 template <class T, int R>
@@ -241,14 +232,7 @@ void answer(gpu& ctx, report& out) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const char* json = nullptr;
-  for (int i = 1; i < argc; ++i) {
-    if (!std::strcmp(argv[i], "--json") && i + 1 < argc) {
-      json = argv[++i];
-    } else {
-      wanted.emplace_back(argv[i]);
-    }
-  }
+  if (!wanted.read(argc, argv, "benchmark_cuda_models")) return 0;
   gpu ctx;
   report out((roofs(ctx)));
   const auto some = [](const char* name) {  // a row of this model
@@ -270,7 +254,7 @@ int main(int argc, char** argv) try {
     tower(ctx, out, "dinov2-l-384", preset::dinov2_l_384, batch);
   }
   answer(ctx, out);
-  if (json) out.write(json);
+  if (wanted.json) out.write(wanted.json);
   return out.ok() ? 0 : 1;
 } catch (const std::exception& e) {
   std::fprintf(stderr, "%s\n", e.what());

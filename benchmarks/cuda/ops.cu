@@ -5,8 +5,6 @@
 // float on the same GPU (which the tests hold to the reference in double), then timed.
 //
 //   benchmark_cuda_ops [--json FILE] [WORD...]      only rows that contain a WORD
-#include <cstring>
-
 #include "measure.cuh"
 
 namespace {
@@ -15,14 +13,6 @@ using namespace bench;
 using E = cuda_bf16;
 template <int R>
 using floats = tensor<float, R, memory::device>;
-
-std::vector<std::string> wanted;
-bool is_wanted(const std::string& name) {
-  if (wanted.empty()) return true;
-  for (const std::string& w : wanted)
-    if (name.find(w) != std::string::npos) return true;
-  return false;
-}
 
 /// The same numbers in float.
 template <int R>
@@ -304,17 +294,7 @@ void steps(gpu& ctx, report& out, index_t B) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const char* json = nullptr;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--json") == 0 && i + 1 < argc) {
-      json = argv[++i];
-    } else if (std::strcmp(argv[i], "--help") == 0) {
-      std::puts("benchmark_cuda_ops [--json FILE] [WORD...]: only rows that contain a WORD");
-      return 0;
-    } else {
-      wanted.push_back(argv[i]);
-    }
-  }
+  if (!wanted.read(argc, argv, "benchmark_cuda_ops")) return 0;
   gpu ctx;
   report out{roofs(ctx)};
   ssd(ctx, out, 1, 2048, false);
@@ -330,7 +310,7 @@ int main(int argc, char** argv) try {
   for (bool backward : {false, true}) causal_conv1d(ctx, out, backward);
   gated_norm(ctx, out);
   for (index_t batch : {1, 64, 256}) steps(ctx, out, batch);
-  if (json) out.write(json);
+  if (wanted.json) out.write(wanted.json);
   return out.ok() ? 0 : 1;
 } catch (const mlmamba::error& e) {
   std::fprintf(stderr, "%s\n", e.what());

@@ -15,7 +15,6 @@ using namespace mlmamba;
 template <class E>
 struct scan : verify::scan_case<E> {
   context_of<E> ctx;
-  typename verify::scan_case<E>::slices s, d;
 
   explicit scan(const benchmark::State& state)
       : verify::scan_case<E>({.batch = state.range(0),
@@ -26,50 +25,16 @@ struct scan : verify::scan_case<E> {
                               .D = true,
                               .z = true,
                               .dt_bias = true}),
-        ctx(cpu_options{int(state.range(4))}),
-        s(this->cut(this->fused)),
-        d(this->cut(this->dfused)) {
+        ctx(cpu_options{int(state.range(4))}) {
     verify::randomise(*this, *this, 1);
   }
   double tolerance() const { return verify::tolerance<E>(this->terms()); }
-  ops::selective_scan<E> forward() {
-    return {.x = s.x,
-            .dt = s.dt,
-            .A = this->rate,
-            .B = s.B,
-            .C = s.C,
-            .D = this->D,
-            .z = s.z,
-            .dt_bias = this->dt_bias,
-            .y = this->y,
-            .dt_softplus = this->o.softplus};
-  }
-  ops::selective_scan_backward<E> backward() {
-    return {.x = s.x,
-            .dt = s.dt,
-            .A = this->rate,
-            .B = s.B,
-            .C = s.C,
-            .D = this->D,
-            .z = s.z,
-            .dt_bias = this->dt_bias,
-            .dy = this->dy,
-            .dx = d.x,
-            .ddt = d.dt,
-            .dA = this->drate,
-            .dB = d.B,
-            .dC = d.C,
-            .dD = this->dD,
-            .dz = d.z,
-            .ddt_bias = this->ddt_bias,
-            .dt_softplus = this->o.softplus};
-  }
 };
 
 template <class E>
 void selective_scan(benchmark::State& state) {
   scan<E> c(state);
-  const auto op = c.forward();
+  const auto op = c.as_op();
   const auto& check = bench::once(
       state, 5, [&] { return bench::against_reference(c.ctx, op, c.tolerance(), c.y); });
   bench::time(state, c.ctx, op, check);
@@ -77,8 +42,8 @@ void selective_scan(benchmark::State& state) {
 template <class E>
 void selective_scan_backward(benchmark::State& state) {
   scan<E> c(state);
-  const auto op = c.backward();
-  const auto forward = c.forward();
+  const auto op = c.as_backward_op();
+  const auto forward = c.as_op();
   const auto& check = bench::once(state, 5, [&] {
     return bench::against_reference(c.ctx, op, c.tolerance(), c.dfused, c.drate, c.dD, c.ddt_bias);
   });

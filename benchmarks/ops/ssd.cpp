@@ -47,9 +47,8 @@ struct scan : verify::ssd_case<E> {
   }
   double tolerance() const { return verify::tolerance<E>(this->terms()); }
   ops::ssd<E> forward_by(ops::scan_algorithm a) {
-    ops::ssd<E> op;
-    this->set_inputs(op);
-    op.y = this->y, op.algorithm = a;
+    ops::ssd<E> op = this->as_op();
+    op.algorithm = a;
     return op;
   }
 };
@@ -62,17 +61,7 @@ void ssd(benchmark::State& state) {
   tensor<typename E::accum, 4> steps_state(op.state_shape());
   const auto steps = [&] {
     std::fill_n(steps_state.data(), steps_state.count(), 0);
-    for (index_t t = 0; t < op.x.size[1]; ++t)
-      run(c.ctx, ops::ssd_step<E>{.state = steps_state,
-                                  .x = op.x.select(1, t),
-                                  .dt = op.dt.select(1, t),
-                                  .A = op.A,
-                                  .B = op.B.select(1, t),
-                                  .C = op.C.select(1, t),
-                                  .D = op.D,
-                                  .dt_bias = op.dt_bias,
-                                  .y = op.y.select(1, t),
-                                  .dt_softplus = op.dt_softplus});
+    verify::ssd_by_steps(c.ctx, op, steps_state);
   };
   const auto& check = bench::once(
       state, 7, [&] { return bench::against_reference(c.ctx, op, c.tolerance(), c.y); });
@@ -83,11 +72,7 @@ void ssd(benchmark::State& state) {
 template <class E>
 void ssd_backward(benchmark::State& state) {
   scan<E> c(state);
-  ops::ssd_backward<E> op;
-  c.set_inputs(op);
-  const auto d = c.cut(c.dzxbcdt);
-  op.dy = c.dy, op.dx = d.x, op.ddt = d.dt, op.dA = c.drate, op.dB = d.B, op.dC = d.C;
-  op.dD = c.broadcast(c.dD), op.ddt_bias = c.ddt_bias;
+  const auto op = c.as_backward_op();
   const auto& check = bench::once(state, 7, [&] {
     return bench::against_reference(c.ctx, op, c.tolerance(), c.dzxbcdt, c.drate, c.dD, c.ddt_bias);
   });

@@ -79,52 +79,19 @@ inline verify::selective_scan_options options(kind::selective_scan*, const sizes
 }
 template <class E>
 ops::ssd<E> op_of(kind::ssd*, verify::ssd_case<E>& c) {
-  ops::ssd<E> op;
-  c.set_inputs(op);
-  op.y = c.y;
-  return op;
+  return c.as_op();
 }
 template <class E>
 ops::ssd_backward<E> op_of(kind::ssd_backward*, verify::ssd_case<E>& c) {
-  ops::ssd_backward<E> op;
-  c.set_inputs(op);
-  const auto d = c.cut(c.dzxbcdt);
-  op.dy = c.dy, op.dx = d.x, op.ddt = d.dt, op.dA = c.drate, op.dB = d.B, op.dC = d.C;
-  op.dD = c.broadcast(c.dD), op.ddt_bias = c.ddt_bias;
-  return op;
+  return c.as_backward_op();
 }
 template <class E>
 ops::selective_scan<E> op_of(kind::selective_scan*, verify::scan_case<E>& c) {
-  const auto s = c.cut(c.fused);
-  return {.x = s.x,
-          .dt = s.dt,
-          .A = c.rate,
-          .B = s.B,
-          .C = s.C,
-          .D = c.D,
-          .dt_bias = c.dt_bias,
-          .y = c.y,
-          .dt_softplus = true};
+  return c.as_op();
 }
 template <class E>
 ops::selective_scan_backward<E> op_of(kind::selective_scan_backward*, verify::scan_case<E>& c) {
-  const auto s = c.cut(c.fused), d = c.cut(c.dfused);
-  return {.x = s.x,
-          .dt = s.dt,
-          .A = c.rate,
-          .B = s.B,
-          .C = s.C,
-          .D = c.D,
-          .dt_bias = c.dt_bias,
-          .dy = c.dy,
-          .dx = d.x,
-          .ddt = d.dt,
-          .dA = c.drate,
-          .dB = d.B,
-          .dC = d.C,
-          .dD = c.dD,
-          .ddt_bias = c.ddt_bias,
-          .dt_softplus = true};
+  return c.as_backward_op();
 }
 
 }  // namespace detail

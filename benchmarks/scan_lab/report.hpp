@@ -69,7 +69,7 @@ inline void complete(std::vector<result>& all) {
     }
 }
 inline std::string shown(double v, int digits) {
-  return v < 0 ? "-" : train::plot_page::number(v, digits);
+  return v < 0 ? "-" : train::svg_drawing::number(v, digits);
 }
 inline std::string short_error(double v) {
   char text[32];

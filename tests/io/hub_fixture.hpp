@@ -28,9 +28,6 @@ inline fake_hub honest() {
                     {"some/model/a/b/c d.txt", "deep"},
                     {"some/model/empty", ""}}};
 }
-inline bool contains(const std::string& text, const std::string& what) {
-  return text.find(what) != std::string::npos;
-}
 
 /// A hub with a cache of its own.
 struct hub_fixture {

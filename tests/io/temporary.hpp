@@ -68,6 +68,10 @@ inline std::filesystem::path shared_data(std::string_view name) {
                            : test_data("../../shared/data") / name;
 }
 
+inline bool contains(const std::string& text, std::string_view what) {
+  return text.find(what) != std::string::npos;
+}
+
 /// The message of the exception of type E that `f` throws, or "nothing was thrown".
 template <class E, class F>
 std::string message_of(F&& f) {

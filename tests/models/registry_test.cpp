@@ -20,16 +20,9 @@
 #include "mlmamba/nn/mamba1.hpp"
 
 using namespace mlmamba;
+using mlmamba::test::contains;
 using mlmamba::test::message_of;
 using E = reference_f32;
-
-namespace {
-
-bool contains(const std::string& text, const std::string& what) {
-  return text.find(what) != std::string::npos;
-}
-
-}  // namespace
 
 TEST_SUITE("registry_test") {
   TEST_CASE("the flagship's parts have the published numbers of parameters") {

@@ -23,9 +23,6 @@ using E = reference_f32;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& what) {
-  return text.find(what) != std::string::npos;
-}
 std::string bytes_of(const file_maker& maker) {
   const temporary_folder folder;
   maker.write(folder / "x");

@@ -22,6 +22,16 @@ void check_all(const std::vector<Options>& all) {
   }
 }
 
+/// The first `count` results of a case that was done in parts are those of the whole.
+template <class Case>
+void check_parts(Case& parts, Case& whole, std::size_t count, const std::string& how) {
+  auto got = results(parts), want = results(whole);
+  got.resize(count), want.resize(count);
+  const difference d =
+      compare_arrays(got, want, tolerance<typename Case::engine_type>(whole.terms()));
+  CHECK_MESSAGE(d.ok, how, ": ", d.where, "; off by ", d.relative, ", allowed is ", d.tolerance);
+}
+
 #if !defined(__CUDACC__)
 /// Equal bits with 1, 2 and 3 threads.
 template <template <class> class Case, engine E, class Options>

@@ -40,7 +40,11 @@ TEST_SUITE("reduce_test") {
     CHECK_THROWS_WITH_AS(run(ctx, ops::argmax<E>{.x = x, .index = index}),
                          "argmax: index is (2); wanted is (3)", shape_error);
     CHECK_THROWS_WITH_AS(run(ctx, ops::argmax<E>{.x = empty, .index = index}),
-                         "argmax: x has no columns; wanted is at least 1", shape_error);
+                         "argmax: x has 0 columns; wanted are 1 to 2^30", shape_error);
+    in<E, 2> wide = x;
+    wide.size[1] = (index_t{1} << 30) + 1;
+    CHECK_THROWS_WITH_AS(run(ctx, ops::argmax<E>{.x = wide, .index = index}),
+                         "argmax: x has 1073741825 columns; wanted are 1 to 2^30", shape_error);
   }
 
   TEST_CASE_TEMPLATE("the largest of a row: as the reference has it, and the same alone", E,

@@ -79,50 +79,69 @@ struct scan_case {
     s.C = v.slice(2, at, shared).split(2, o.states);
     return s;
   }
-  void forward(context_of<E>& ctx) {
+  ops::selective_scan<E> as_op() {
     const slices s = cut(fused);
-    run(ctx, ops::selective_scan<E>{.x = s.x,
-                                    .dt = s.dt,
-                                    .A = rate,
-                                    .B = s.B,
-                                    .C = s.C,
-                                    .D = D,
-                                    .z = s.z,
-                                    .dt_bias = dt_bias,
-                                    .initial_states = initial,
-                                    .seq_idx = seq_idx,
-                                    .y = y,
-                                    .final_states = last,
-                                    .dt_softplus = o.softplus,
-                                    .algorithm = o.algorithm});
+    return {.x = s.x,
+            .dt = s.dt,
+            .A = rate,
+            .B = s.B,
+            .C = s.C,
+            .D = D,
+            .z = s.z,
+            .dt_bias = dt_bias,
+            .initial_states = initial,
+            .seq_idx = seq_idx,
+            .y = y,
+            .final_states = last,
+            .dt_softplus = o.softplus,
+            .algorithm = o.algorithm};
   }
-  void backward(context_of<E>& ctx) {
+  void forward(context_of<E>& ctx) { run(ctx, as_op()); }
+  ops::selective_scan_backward<E> as_backward_op() {
     const slices s = cut(fused), d = cut(dfused);
-    run(ctx, ops::selective_scan_backward<E>{.x = s.x,
-                                             .dt = s.dt,
-                                             .A = rate,
-                                             .B = s.B,
-                                             .C = s.C,
-                                             .D = D,
-                                             .z = s.z,
-                                             .dt_bias = dt_bias,
-                                             .initial_states = initial,
-                                             .seq_idx = seq_idx,
-                                             .dy = dy,
-                                             .dfinal_states = dlast,
-                                             .dx = d.x,
-                                             .ddt = d.dt,
-                                             .dA = drate,
-                                             .dB = d.B,
-                                             .dC = d.C,
-                                             .dD = dD,
-                                             .dz = d.z,
-                                             .ddt_bias = ddt_bias,
-                                             .dinitial_states = dinitial,
-                                             .dt_softplus = o.softplus});
+    return {.x = s.x,
+            .dt = s.dt,
+            .A = rate,
+            .B = s.B,
+            .C = s.C,
+            .D = D,
+            .z = s.z,
+            .dt_bias = dt_bias,
+            .initial_states = initial,
+            .seq_idx = seq_idx,
+            .dy = dy,
+            .dfinal_states = dlast,
+            .dx = d.x,
+            .ddt = d.dt,
+            .dA = drate,
+            .dB = d.B,
+            .dC = d.C,
+            .dD = dD,
+            .dz = d.z,
+            .ddt_bias = ddt_bias,
+            .dinitial_states = dinitial,
+            .dt_softplus = o.softplus};
   }
+  void backward(context_of<E>& ctx) { run(ctx, as_backward_op()); }
   double terms() const { return double(o.batch * o.length + o.states + o.channels / o.groups); }
 };
+
+/// An op token by token, as runtimes without a scan do it; `state` is continued.
+template <engine E>
+void scan_by_steps(context_of<E>& ctx, const ops::selective_scan<E>& op, out_accum<E, 3> state) {
+  for (index_t t = 0; t < op.x.size[1]; ++t)
+    run(ctx, ops::selective_scan_step<E>{.state = state,
+                                         .x = op.x.select(1, t),
+                                         .dt = op.dt.select(1, t),
+                                         .A = op.A,
+                                         .B = op.B.select(1, t),
+                                         .C = op.C.select(1, t),
+                                         .D = op.D,
+                                         .z = op.z ? op.z.select(1, t) : in<E, 2>{},
+                                         .dt_bias = op.dt_bias,
+                                         .y = op.y.select(1, t),
+                                         .dt_softplus = op.dt_softplus});
+}
 
 /// One token: the state moves from initial to final.
 template <engine E>
@@ -130,18 +149,7 @@ struct scan_step_case : scan_case<E> {
   explicit scan_step_case(selective_scan_options o) : scan_case<E>(one_token(o)) {}
   void forward(context_of<E>& ctx) {
     this->last = this->initial;
-    const auto s = this->cut(this->fused);
-    run(ctx, ops::selective_scan_step<E>{.state = this->last,
-                                         .x = s.x.select(1, 0),
-                                         .dt = s.dt.select(1, 0),
-                                         .A = this->rate,
-                                         .B = s.B.select(1, 0),
-                                         .C = s.C.select(1, 0),
-                                         .D = this->D,
-                                         .z = this->o.z ? s.z.select(1, 0) : in<E, 2>{},
-                                         .dt_bias = this->dt_bias,
-                                         .y = this->y.view().select(1, 0),
-                                         .dt_softplus = this->o.softplus});
+    scan_by_steps(ctx, this->as_op(), this->last);
   }
   void backward(context_of<E>&) = delete;
 

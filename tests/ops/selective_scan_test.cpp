@@ -107,24 +107,8 @@ TEST_CASE_TEMPLATE("selective_scan: steps give what the whole sequence gives", E
     randomise(whole, steps, 5);
     whole.forward(ctx);
     steps.last = steps.initial;
-    const auto s = steps.cut(steps.fused);
-    for (index_t t = 0; t < o.length; ++t)
-      run(ctx, ops::selective_scan_step<E>{.state = steps.last,
-                                           .x = s.x.select(1, t),
-                                           .dt = s.dt.select(1, t),
-                                           .A = steps.rate,
-                                           .B = s.B.select(1, t),
-                                           .C = s.C.select(1, t),
-                                           .D = steps.D,
-                                           .z = o.z ? s.z.select(1, t) : in<E, 2>{},
-                                           .dt_bias = steps.dt_bias,
-                                           .y = steps.y.view().select(1, t),
-                                           .dt_softplus = o.softplus});
-    auto a = results(whole), b = results(steps);
-    a.resize(2), b.resize(2);
-    const difference d = compare_arrays(b, a, tolerance<E>(whole.terms()));
-    INFO(d.where, " relative ", d.relative, " tolerance ", d.tolerance);
-    CHECK(d.ok);
+    scan_by_steps(ctx, steps.as_op(), steps.last);
+    check_parts(steps, whole, 2, full ? "all operands" : "few operands");
   }
 }
 
@@ -148,11 +132,7 @@ TEST_CASE_TEMPLATE("selective_scan: a sequence cut anywhere continues from its s
                                       .y = parts.y.view().slice(1, from, n),
                                       .final_states = parts.last,
                                       .dt_softplus = true});
-    auto a = results(whole), b = results(parts);
-    a.resize(2), b.resize(2);
-    const difference d = compare_arrays(b, a, tolerance<E>(whole.terms()));
-    INFO("cut at ", cut, ": ", d.where, " relative ", d.relative);
-    CHECK(d.ok);
+    check_parts(parts, whole, 2, "cut at " + std::to_string(cut));
   }
 }
 

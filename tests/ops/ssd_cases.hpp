@@ -101,25 +101,46 @@ struct ssd_case {
     op.dt_softplus = o.softplus, op.dt_min = R(o.dt_min), op.dt_max = R(o.dt_max);
     op.chunk_size = o.chunk_size;
   }
-  void forward(context_of<E>& ctx) {
+  ops::ssd<E> as_op() {
     ops::ssd<E> op;
     set_inputs(op);
     op.y = y, op.final_states = last, op.algorithm = o.algorithm;
-    run(ctx, op);
+    return op;
   }
-  void backward(context_of<E>& ctx) {
+  ops::ssd_backward<E> as_backward_op() {
     ops::ssd_backward<E> op;
     set_inputs(op);
     const slices d = cut(dzxbcdt);
     op.dy = dy, op.dfinal_states = dlast, op.dx = d.x, op.ddt = d.dt, op.dA = drate;
     op.dB = d.B, op.dC = d.C, op.dD = broadcast(dD), op.dz = d.z, op.ddt_bias = ddt_bias;
     op.dinitial_states = dinitial;
-    run(ctx, op);
+    return op;
   }
+  void forward(context_of<E>& ctx) { run(ctx, as_op()); }
+  void backward(context_of<E>& ctx) { run(ctx, as_backward_op()); }
   double terms() const {
     return double(o.batch * o.length * o.channels + o.states * o.heads / o.groups);
   }
 };
+
+/// An op token by token, as runtimes without a scan do it; `state` is continued.
+template <engine E>
+void ssd_by_steps(context_of<E>& ctx, const ops::ssd<E>& op, out_accum<E, 4> state) {
+  for (index_t t = 0; t < op.x.size[1]; ++t)
+    run(ctx, ops::ssd_step<E>{.state = state,
+                              .x = op.x.select(1, t),
+                              .dt = op.dt.select(1, t),
+                              .A = op.A,
+                              .B = op.B.select(1, t),
+                              .C = op.C.select(1, t),
+                              .D = op.D,
+                              .z = op.z ? op.z.select(1, t) : in<E, 3>{},
+                              .dt_bias = op.dt_bias,
+                              .y = op.y.select(1, t),
+                              .dt_softplus = op.dt_softplus,
+                              .dt_min = op.dt_min,
+                              .dt_max = op.dt_max});
+}
 
 /// One token: the state moves from initial to final.
 template <engine E>
@@ -127,22 +148,7 @@ struct ssd_step_case : ssd_case<E> {
   explicit ssd_step_case(ssd_options o) : ssd_case<E>(one_token(o)) {}
   void forward(context_of<E>& ctx) {
     this->last = this->initial;
-    const auto s = this->cut(this->zxbcdt);
-    const auto& o = this->o;
-    using R = typename E::real;
-    run(ctx, ops::ssd_step<E>{.state = this->last,
-                              .x = s.x.select(1, 0),
-                              .dt = s.dt.select(1, 0),
-                              .A = this->rate,
-                              .B = s.B.select(1, 0),
-                              .C = s.C.select(1, 0),
-                              .D = this->broadcast(this->D),
-                              .z = o.z ? s.z.select(1, 0) : in<E, 3>{},
-                              .dt_bias = this->dt_bias,
-                              .y = this->y.view().select(1, 0),
-                              .dt_softplus = o.softplus,
-                              .dt_min = R(o.dt_min),
-                              .dt_max = R(o.dt_max)});
+    ssd_by_steps(ctx, this->as_op(), this->last);
   }
   void backward(context_of<E>&) = delete;
 

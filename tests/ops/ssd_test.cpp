@@ -70,7 +70,7 @@ TEST_CASE("ssd: wrong operands are named") {
   c.set_inputs(op);
   op.y = c.y;
   op.dt_min = 2, op.dt_max = 1;
-  CHECK_THROWS_WITH_AS(run(ctx, op), "ssd: dt_min is above dt_max; wanted is dt_min <= dt_max",
+  CHECK_THROWS_WITH_AS(run(ctx, op), "ssd: dt_min is 2 and dt_max is 1; wanted is dt_min <= dt_max",
                        shape_error);
   op.dt_min = 0, op.chunk_size = -1;
   CHECK_THROWS_WITH_AS(run(ctx, op), "ssd: chunk_size is -1; wanted is 0 or more", shape_error);
@@ -92,28 +92,8 @@ TEST_CASE_TEMPLATE("ssd: steps give what the whole sequence gives", E, MLMAMBA_T
     randomise(whole, steps, 5);
     whole.forward(ctx);
     steps.last = steps.initial;
-    const auto s = steps.cut(steps.zxbcdt);
-    for (index_t t = 0; t < o.length; ++t) {
-      using R = typename E::real;
-      run(ctx, ops::ssd_step<E>{.state = steps.last,
-                                .x = s.x.select(1, t),
-                                .dt = s.dt.select(1, t),
-                                .A = steps.rate,
-                                .B = s.B.select(1, t),
-                                .C = s.C.select(1, t),
-                                .D = steps.broadcast(steps.D),
-                                .z = o.z ? s.z.select(1, t) : in<E, 3>{},
-                                .dt_bias = steps.dt_bias,
-                                .y = steps.y.view().select(1, t),
-                                .dt_softplus = o.softplus,
-                                .dt_min = R(o.dt_min),
-                                .dt_max = R(o.dt_max)});
-    }
-    auto a = results(whole), b = results(steps);
-    a.resize(2), b.resize(2);
-    const difference d = compare_arrays(b, a, tolerance<E>(whole.terms()));
-    INFO(d.where, " relative ", d.relative, " tolerance ", d.tolerance);
-    CHECK(d.ok);
+    ssd_by_steps(ctx, steps.as_op(), steps.last);
+    check_parts(steps, whole, 2, full ? "all operands" : "few operands");
   }
 }
 
@@ -135,11 +115,7 @@ TEST_CASE_TEMPLATE("ssd: a sequence cut anywhere continues from its state", E,
       op.initial_states = parts.last, op.final_states = parts.last;
       run(ctx, op);
     }
-    auto a = results(whole), b = results(parts);
-    a.resize(2), b.resize(2);
-    const difference d = compare_arrays(b, a, tolerance<E>(whole.terms()));
-    INFO("cut at ", cut, ": ", d.where, " relative ", d.relative);
-    CHECK(d.ok);
+    check_parts(parts, whole, 2, "cut at " + std::to_string(cut));
   }
 }
 

@@ -38,6 +38,18 @@ model_type tiny() {
   nn::initialise(m, {4, 0, 0});
   return m;
 }
+/// f(path, same) for each parameter: does it have the bits that it had?
+template <class F>
+void compare_bits(const model_type& before, const model_type& after, F&& f) {
+  std::vector<std::string> was;
+  nn::for_each_parameter(before, [&](const std::string&, const auto& p) {
+    was.emplace_back(reinterpret_cast<const char*>(p.value.data()), p.value.bytes());
+  });
+  std::size_t at = 0;
+  nn::for_each_parameter(after, [&](const std::string& path, const auto& p) {
+    f(path, std::memcmp(was[at++].data(), p.value.data(), p.value.bytes()) == 0);
+  });
+}
 // Four pictures that differ in brightness only, each with its own answer.
 data_source four() {
   data_source s;
@@ -134,13 +146,7 @@ TEST_SUITE("ml_mamba_training_test") {
     const model_type before = m;
     tiny_trainer t(ctx, m, {}, quick(10));
     for (int i = 0; i < 3; ++i) t.update(all_four(4));
-    std::vector<std::string> was;
-    nn::for_each_parameter(before, [&](const std::string&, const auto& p) {
-      was.emplace_back(reinterpret_cast<const char*>(p.value.data()), p.value.bytes());
-    });
-    std::size_t at = 0;
-    nn::for_each_parameter(m, [&](const std::string& path, const auto& p) {
-      const bool same = std::memcmp(was[at++].data(), p.value.data(), p.value.bytes()) == 0;
+    compare_bits(before, m, [](const std::string& path, bool same) {
       const bool frozen =
           path.starts_with("vision_backbone.") || path.starts_with("llm_backbone.backbone.layers.");
       CHECK_MESSAGE(same == frozen, path);
@@ -154,13 +160,7 @@ TEST_SUITE("ml_mamba_training_test") {
       set_stage(m, which);
       tiny_trainer t(ctx, m, {}, quick(10));
       for (int i = 0; i < 2; ++i) t.update(all_four(4));
-      std::vector<std::string> was;
-      nn::for_each_parameter(before, [&](const std::string&, const auto& p) {
-        was.emplace_back(reinterpret_cast<const char*>(p.value.data()), p.value.bytes());
-      });
-      std::size_t at = 0;
-      nn::for_each_parameter(m, [&](const std::string& path, const auto& p) {
-        const bool same = std::memcmp(was[at++].data(), p.value.data(), p.value.bytes()) == 0;
+      compare_bits(before, m, [&](const std::string& path, bool same) {
         CHECK_MESSAGE(same != trains(which, path), path);
       });
     }

@@ -2,6 +2,7 @@
 // Copyright the mlmamba authors
 //
 // The library's own algorithms for the selective scan of Mamba-1.
+#include "ops/selective_scan_cases.hpp"
 #include "scan_lab/lab.hpp"
 
 namespace {
@@ -16,17 +17,7 @@ struct token_by_token {
     const out_accum<E, 3> state = ctx.scratch.template make<typename E::accum, 3>(
         shape<3>{{op.x.size[0], op.x.size[2], op.A.size[1]}});
     std::fill_n(state.data, state.count(), 0);
-    for (index_t t = 0; t < op.x.size[1]; ++t)
-      mlmamba::run(ctx, ops::selective_scan_step<E>{.state = state,
-                                                    .x = op.x.select(1, t),
-                                                    .dt = op.dt.select(1, t),
-                                                    .A = op.A,
-                                                    .B = op.B.select(1, t),
-                                                    .C = op.C.select(1, t),
-                                                    .D = op.D,
-                                                    .dt_bias = op.dt_bias,
-                                                    .y = op.y.select(1, t),
-                                                    .dt_softplus = op.dt_softplus});
+    verify::scan_by_steps(ctx, op, state);
   }
 };
 /// Channels in lanes and tasks, tokens in order.

@@ -2,6 +2,7 @@
 // Copyright the mlmamba authors
 //
 // The library's own algorithms for SSD.
+#include "ops/ssd_cases.hpp"
 #include "scan_lab/lab.hpp"
 
 namespace {
@@ -22,17 +23,7 @@ struct token_by_token {
     auto frame = ctx.scratch.make_frame();
     const out_accum<E, 4> state = ctx.scratch.template make<typename E::accum, 4>(op.state_shape());
     std::fill_n(state.data, state.count(), 0);
-    for (index_t t = 0; t < op.x.size[1]; ++t)
-      mlmamba::run(ctx, ops::ssd_step<E>{.state = state,
-                                         .x = op.x.select(1, t),
-                                         .dt = op.dt.select(1, t),
-                                         .A = op.A,
-                                         .B = op.B.select(1, t),
-                                         .C = op.C.select(1, t),
-                                         .D = op.D,
-                                         .dt_bias = op.dt_bias,
-                                         .y = op.y.select(1, t),
-                                         .dt_softplus = op.dt_softplus});
+    verify::ssd_by_steps(ctx, op, state);
   }
 };
 /// One head after the other, its state in cache; states in lanes.

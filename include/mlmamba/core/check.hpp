@@ -47,6 +47,21 @@ inline void that(bool condition, const char* op, const std::string& message) {
   if (!condition) fail<shape_error>(op, ": ", message);
 }
 
+/// Heads (or channels) fall into groups of equal size.
+inline void grouped(const char* op, const char* things, index_t count, index_t groups) {
+  if (groups <= 0 || count % groups != 0)
+    fail<shape_error>(op, ": there are ", count, " ", things, " and ", groups,
+                      " groups; wanted is a number of groups that divides the ", things);
+}
+
+/// Steps have limits that leave room between them.
+template <class R>
+void dt_limits(const char* op, R dt_min, R dt_max) {
+  if (!(dt_min <= dt_max))
+    fail<shape_error>(op, ": dt_min is ", dt_min, " and dt_max is ", dt_max,
+                      "; wanted is dt_min <= dt_max");
+}
+
 template <class T, int R, class M>
 double bytes(const view<T, R, M>& v) {
   return v ? double(v.count()) * double(sizeof(T)) : 0.0;

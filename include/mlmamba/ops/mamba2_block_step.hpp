@@ -4,8 +4,8 @@
 // A whole Mamba-2 block for one token, for backends that have it in fewer pieces than its parts.
 #pragma once
 
-#include "mlmamba/core/check.hpp"
 #include "mlmamba/core/context.hpp"
+#include "mlmamba/ops/mamba2_state.hpp"
 
 namespace mlmamba::ops {
 
@@ -50,24 +50,14 @@ struct mamba2_block_step {
   void check() const {
     check::given(name, "residual", residual);
     const index_t b = residual.size[0], m = residual.size[1];
-    check::size(name, "state", state, shape<4>{{b, check::any, check::any, check::any}});
-    check::that(groups > 0 && heads() % groups == 0, name,
-                "there are " + std::to_string(heads()) + " heads and " + std::to_string(groups) +
-                    " groups; wanted is a number of groups that divides the heads");
+    check_mamba2_state(*this, b);
     check::size(name, "norm_weight", norm_weight, shape<1>{{m}});
     check::size(name, "in_proj", in_proj, shape<2>{{scanned() + channels() + heads(), m}});
-    check::size(name, "conv_weight", conv_weight, shape<2>{{channels(), check::any}});
-    check::size(name, "window", window, shape<3>{{b, channels(), conv_weight.size[1] - 1}});
-    check::size_if_given(name, "conv_bias", conv_bias, shape<1>{{channels()}});
-    check::size(name, "A_log", A_log, shape<1>{{heads()}});
-    check::size(name, "dt_bias", dt_bias, shape<1>{{heads()}});
-    check::size(name, "D", D, shape<2>{{heads(), state.size[2]}});
     check::size(name, "gate_weight", gate_weight, shape<1>{{scanned()}});
     check::size(name, "out_proj", out_proj, shape<2>{{m, scanned()}});
     check::unit_stride(name, "residual", residual);
     check::unit_stride(name, "in_proj", in_proj);
     check::unit_stride(name, "out_proj", out_proj);
-    check::unit_stride(name, "state", state);
   }
   double flops() const {
     return 2.0 * double(residual.size[0]) * (double(in_proj.count()) + double(out_proj.count())) +

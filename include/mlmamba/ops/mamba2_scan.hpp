@@ -5,8 +5,8 @@
 // its parts.
 #pragma once
 
-#include "mlmamba/core/check.hpp"
 #include "mlmamba/core/context.hpp"
+#include "mlmamba/ops/mamba2_state.hpp"
 
 namespace mlmamba::ops {
 
@@ -54,18 +54,9 @@ struct mamba2_scan {
   void check() const {
     check::given(name, "xBC", xBC);
     const index_t b = xBC.size[0], l = xBC.size[1];
-    check::size(name, "state", state, shape<4>{{b, check::any, check::any, check::any}});
-    check::that(groups > 0 && heads() % groups == 0, name,
-                "there are " + std::to_string(heads()) + " heads and " + std::to_string(groups) +
-                    " groups; wanted is a number of groups that divides the heads");
+    check_mamba2_state(*this, b);
     check::size(name, "xBC", xBC, shape<3>{{b, l, channels()}});
     check::size(name, "dt", dt, shape<3>{{b, l, heads()}});
-    check::size(name, "conv_weight", conv_weight, shape<2>{{channels(), check::any}});
-    check::size(name, "window", window, shape<3>{{b, channels(), conv_weight.size[1] - 1}});
-    check::size_if_given(name, "conv_bias", conv_bias, shape<1>{{channels()}});
-    check::size(name, "A_log", A_log, shape<1>{{heads()}});
-    check::size(name, "dt_bias", dt_bias, shape<1>{{heads()}});
-    check::size(name, "D", D, shape<2>{{heads(), state.size[2]}});
     check::size(name, "y", y, shape<3>{{b, l, scanned()}});
     check::that(bool(z) == bool(gate_weight) && bool(z) == bool(squares), name,
                 "of z, gate_weight and squares some are missing; give all or none");
@@ -75,7 +66,6 @@ struct mamba2_scan {
     check::unit_stride(name, "z", z);
     check::unit_stride(name, "xBC", xBC);
     check::unit_stride(name, "y", y);
-    check::unit_stride(name, "state", state);
   }
   double flops() const {
     return (2.0 * double(conv_weight.size[1]) + 8.0) * double(xBC.count()) +

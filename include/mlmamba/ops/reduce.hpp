@@ -55,18 +55,19 @@ struct sum_squares {
 ///
 /// Shapes    x (T, V), V > 0; index, unfit (T)
 /// Empty     unfit: -1 if the row can be chosen from; else the first place with NaN or +infinity,
-/// or
-///           0 if all are -infinity
+///           or 0 if all are -infinity
 template <engine E, class X = typename E::value>
 struct argmax {
   static constexpr const char* name = "argmax";
+  static constexpr index_t most = index_t{1} << 30;  // columns: an index has 32 bits
   view<const X, 2, typename E::memory> x{};
   out_index<E, 1> index{};
   out_index<E, 1> unfit{};
 
   void check() const {
     check::given(name, "x", x);
-    check::that(x.size[1] > 0, name, "x has no columns; wanted is at least 1");
+    check::that(x.size[1] > 0 && x.size[1] <= most, name,
+                "x has " + std::to_string(x.size[1]) + " columns; wanted are 1 to 2^30");
     check::size(name, "index", index, shape<1>{{x.size[0]}});
     check::size_if_given(name, "unfit", unfit, shape<1>{{x.size[0]}});
     check::unit_stride(name, "x", x);

@@ -75,9 +75,7 @@ struct selective_scan {
     const index_t n = o.A.size[1];
     check::size(op, "B", o.B, shape<4>{{b, l, check::any, n}});
     check::size(op, "C", o.C, shape<4>{{b, l, o.B.size[2], n}});
-    check::that(o.B.size[2] > 0 && d % o.B.size[2] == 0, op,
-                "there are " + std::to_string(d) + " channels and " + std::to_string(o.B.size[2]) +
-                    " groups; wanted is a number of groups that divides the channels");
+    check::grouped(op, "channels", d, o.B.size[2]);
     check::size_if_given(op, "D", o.D, shape<1>{{d}});
     check::size_if_given(op, "z", o.z, o.x.shape());
     check::size_if_given(op, "dt_bias", o.dt_bias, shape<1>{{d}});
@@ -185,9 +183,7 @@ struct selective_scan_step {
     check::size(name, "state", state, shape<3>{{b, d, n}});
     check::size(name, "B", B, shape<3>{{b, check::any, n}});
     check::size(name, "C", C, B.shape());
-    check::that(B.size[1] > 0 && d % B.size[1] == 0, name,
-                "there are " + std::to_string(d) + " channels and " + std::to_string(B.size[1]) +
-                    " groups; wanted is a number of groups that divides the channels");
+    check::grouped(name, "channels", d, B.size[1]);
     check::size_if_given(name, "D", D, shape<1>{{d}});
     check::size_if_given(name, "z", z, x.shape());
     check::size_if_given(name, "dt_bias", dt_bias, shape<1>{{d}});

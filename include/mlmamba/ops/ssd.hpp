@@ -66,15 +66,13 @@ struct ssd_inputs {
     check::size(op, "A", A, shape<1>{{h}});
     check::size(op, "B", B, shape<4>{{b, l, check::any, check::any}});
     check::size(op, "C", C, B.shape());
-    check::that(groups() > 0 && h % groups() == 0, op,
-                "there are " + std::to_string(h) + " heads and " + std::to_string(groups()) +
-                    " groups; wanted is a number of groups that divides the heads");
+    check::grouped(op, "heads", h, groups());
     check::size_if_given(op, "D", D, shape<2>{{h, p}});
     check::size_if_given(op, "z", z, x.shape());
     check::size_if_given(op, "dt_bias", dt_bias, shape<1>{{h}});
     check::size_if_given(op, "initial_states", initial_states, state_shape());
     check::size_if_given(op, "seq_idx", seq_idx, shape<2>{{b, l}});
-    check::that(dt_min <= dt_max, op, "dt_min is above dt_max; wanted is dt_min <= dt_max");
+    check::dt_limits(op, dt_min, dt_max);
     check::that(chunk_size >= 0, op,
                 "chunk_size is " + std::to_string(chunk_size) + "; wanted is 0 or more");
     check::unit_stride(op, "x", x);
@@ -203,15 +201,13 @@ struct ssd_step {
     check::size(name, "A", A, shape<1>{{h}});
     check::size(name, "B", B, shape<3>{{b, check::any, check::any}});
     check::size(name, "C", C, B.shape());
-    check::that(B.size[1] > 0 && h % B.size[1] == 0, name,
-                "there are " + std::to_string(h) + " heads and " + std::to_string(B.size[1]) +
-                    " groups; wanted is a number of groups that divides the heads");
+    check::grouped(name, "heads", h, B.size[1]);
     check::size(name, "state", state, shape<4>{{b, h, p, B.size[2]}});
     check::size_if_given(name, "D", D, shape<2>{{h, p}});
     check::size_if_given(name, "z", z, x.shape());
     check::size_if_given(name, "dt_bias", dt_bias, shape<1>{{h}});
     check::size(name, "y", y, x.shape());
-    check::that(dt_min <= dt_max, name, "dt_min is above dt_max; wanted is dt_min <= dt_max");
+    check::dt_limits(name, dt_min, dt_max);
     check::unit_stride(name, "state", state);
     check::unit_stride(name, "x", x);
     check::unit_stride(name, "B", B);

@@ -8,13 +8,14 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdio>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "mlmamba/core/error.hpp"
+#include "mlmamba/train/plot_axes.hpp"
+#include "mlmamba/train/svg.hpp"
 
 namespace mlmamba::train {
 
@@ -73,7 +74,7 @@ class plot_page {
     line(margin, y_ + 8, width - margin, y_ + 8, "stroke='#999'");
     for (std::size_t r = 0; r < rows.size(); ++r) {
       y_ += 24;
-      box(margin, y_ - 10, 11, 11, color(r));
+      drawing_.box(margin, y_ - 10, 11, 11, color(r));
       text(margin + 18, y_, series_[r], "font-size='13'");
       for (std::size_t i = 0; i < std::min(rows[r].size(), head.size()); ++i)
         text(column(i), y_, rows[r][i], "font-size='13' text-anchor='end'");
@@ -113,11 +114,11 @@ class plot_page {
       for (std::size_t s = 0; s < panel.bars.size(); ++s) {
         const auto& b = panel.bars[s];
         const double top = y + 3 + row * double(s), middle = top + 6.5;
-        box(x, top, at(b.value) - x, 13, color(s));
+        drawing_.box(x, top, at(b.value) - x, 13, color(s));
         line(at(b.low), middle, at(b.high), middle, "stroke='#111' stroke-width='1.3'");
         for (const double end : {b.low, b.high})
           line(at(end), middle - 3, at(end), middle + 3, "stroke='#111' stroke-width='1.3'");
-        text(x + span + 8, middle + 4.5, number(100 * b.value, 1), "font-size='12'");
+        text(x + span + 8, middle + 4.5, svg_drawing::number(100 * b.value, 1), "font-size='12'");
       }
       if (panel.reference >= 0) {
         any_reference = true;
@@ -140,52 +141,40 @@ class plot_page {
               bool log_y = false) {
     expect(curves.size(), "curves");
     heading(title);
-    const double left = margin + 60, top = y_ + 16, w = width - 2 * margin - 60 - 150, h = 320;
-    const auto there = [&](const curve& c, std::size_t i) {
-      return std::isfinite(c.x[i]) && std::isfinite(c.y[i]) && (!log_y || c.y[i] > 0);
+    plot_axes axes{.left = margin + 60,
+                   .top = y_ + 16,
+                   .width = width - 2 * margin - 60 - 150,
+                   .height = 320,
+                   .log_y = log_y};
+    const auto each = [&](const curve& c, const auto& f) {
+      for (std::size_t i = 0; i < std::min(c.x.size(), c.y.size()); ++i)
+        if (std::isfinite(c.x[i]) && std::isfinite(c.y[i]) && (!log_y || c.y[i] > 0))
+          f(c.x[i], log_y ? std::log10(c.y[i]) : c.y[i]);
     };
-    const auto up = [&](double v) { return log_y ? std::log10(v) : v; };
     bool any = false;
-    double x0 = 0, x1 = 1, y0 = 0, y1 = 1;
+    double &x0 = axes.x0, &x1 = axes.x1, &y0 = axes.y0, &y1 = axes.y1;
     for (const curve& c : curves)
-      for (std::size_t i = 0; i < std::min(c.x.size(), c.y.size()); ++i) {
-        if (!there(c, i)) continue;
-        const double u = up(c.y[i]);
-        x0 = any ? std::min(x0, c.x[i]) : c.x[i], x1 = any ? std::max(x1, c.x[i]) : c.x[i];
-        y0 = any ? std::min(y0, u) : u, y1 = any ? std::max(y1, u) : u;
+      each(c, [&](double x, double y) {
+        x0 = any ? std::min(x0, x) : x, x1 = any ? std::max(x1, x) : x;
+        y0 = any ? std::min(y0, y) : y, y1 = any ? std::max(y1, y) : y;
         any = true;
-      }
+      });
     if (!(x1 > x0)) x0 -= 0.5, x1 += 0.5;
     const double pad = y1 > y0 ? 0.05 * (y1 - y0) : 0.05;
     y0 -= pad, y1 += pad;
-    const auto px = [&](double v) { return left + w * (v - x0) / (x1 - x0); };
-    const auto py = [&](double u) { return top + h - h * (u - y0) / (y1 - y0); };
     std::vector<double> ticks = log_y ? log_ticks(y0, y1) : even_ticks(y0, y1);
     if (log_y && ticks.size() < 3) ticks = even_ticks(std::pow(10, y0), std::pow(10, y1));
-    for (const double t : ticks) {
-      line(left, py(up(t)), left + w, py(up(t)), "stroke='#e4e4e4'");
-      text(left - 8, py(up(t)) + 4, short_number(t),
-           "font-size='11' text-anchor='end' fill='#555'");
-    }
-    for (const double t : even_ticks(x0, x1, 1)) {
-      line(px(t), top + h, px(t), top + h + 4, "stroke='#999'");
-      text(px(t), top + h + 17, short_number(t), "font-size='11' text-anchor='middle' fill='#555'");
-    }
-    line(left, top, left, top + h, "stroke='#999'");
-    line(left, top + h, left + w, top + h, "stroke='#999'");
-    text(left + w / 2, top + h + 36, x_name, "font-size='12' text-anchor='middle' fill='#555'");
+    axes.draw(drawing_, x_name, even_ticks(x0, x1, 1), ticks);
     for (std::size_t s = 0; s < curves.size(); ++s) {
-      const curve& c = curves[s];
-      body_ += "<polyline fill='none' stroke-width='1.8' stroke-linejoin='round' stroke='" +
-               std::string(color(s)) + "' points='";
-      for (std::size_t i = 0; i < std::min(c.x.size(), c.y.size()); ++i)
-        if (there(c, i)) body_ += number(px(c.x[i]), 1) + ',' + number(py(up(c.y[i])), 1) + ' ';
-      body_ += "'/>\n";
-      const double row = top + 12 + 20 * double(s), at = left + w + 20;
-      line(at, row, at + 22, row, ("stroke-width='3' stroke='" + std::string(color(s)) + "'"));
-      text(at + 30, row + 4, series_[s], "font-size='12'");
+      const std::string ink = "stroke='" + std::string(color(s)) + "'";
+      std::vector<std::pair<double, double>> path;
+      each(curves[s], [&](double x, double y) { path.emplace_back(axes.x_at(x), axes.y_at(y)); });
+      drawing_.polyline(path, "stroke-width='1.8' stroke-linejoin='round' " + ink);
+      const auto [x, y] = legend(axes, s);
+      line(x, y, x + 22, y, "stroke-width='3' " + ink);
+      text(x + 30, y + 4, series_[s], "font-size='12'");
     }
-    y_ = std::max(top + h + 44, top + 20 * double(series_.size()) + 10);
+    end_figure(axes);
   }
 
   /// Points of each series on two logarithmic axes, with dashed roofs; joined in order, or not.
@@ -195,7 +184,12 @@ class plot_page {
                 const std::vector<roof>& roofs = {}) {
     expect(points.size(), "log_plot");
     heading(title);
-    const double left = margin + 60, top = y_ + 30, w = width - 2 * margin - 60 - 190, h = 320;
+    plot_axes axes{.left = margin + 60,
+                   .top = y_ + 30,
+                   .width = width - 2 * margin - 60 - 190,
+                   .height = 320,
+                   .log_x = true,
+                   .log_y = true};
     std::vector<double> xs, ys;
     const auto each = [&](const curve& c, const auto& f) {
       for (std::size_t i = 0; i < std::min(c.x.size(), c.y.size()); ++i)
@@ -205,8 +199,9 @@ class plot_page {
     for (const curve& c : points)
       each(c, [&](double x, double y) { xs.push_back(x), ys.push_back(y); });
     if (xs.empty()) xs = {0}, ys = {0};
+    double &x0 = axes.x0, &x1 = axes.x1, &y0 = axes.y0, &y1 = axes.y1;
     const auto [x_low, x_high] = std::minmax_element(xs.begin(), xs.end());
-    const double x0 = *x_low - 0.15, x1 = *x_high + 0.15;
+    x0 = *x_low - 0.15, x1 = *x_high + 0.15;
     const auto bound = [](const roof& r, double x) {
       return std::log10(std::min(r.rate * std::pow(10, x), r.top));
     };
@@ -214,9 +209,7 @@ class plot_page {
       for (const double y : {bound(r, x0), bound(r, x1)})
         if (std::isfinite(y)) ys.push_back(y);
     const auto [y_low, y_high] = std::minmax_element(ys.begin(), ys.end());
-    const double y0 = *y_low - 0.1, y1 = *y_high + 0.1;
-    const auto px = [&](double x) { return left + w * (x - x0) / (x1 - x0); };
-    const auto py = [&](double y) { return top + h - h * (y - y0) / (y1 - y0); };
+    y0 = *y_low - 0.1, y1 = *y_high + 0.1;
     const auto ticks = [](double low, double high) {
       std::vector<double> t = log_ticks(low, high);
       if (t.size() > 9)  // whole powers of ten
@@ -224,55 +217,33 @@ class plot_page {
             t, [](double v) { return std::abs(std::log10(v) - std::round(std::log10(v))) > 1e-6; });
       return t;
     };
-    for (const double t : ticks(y0, y1)) {
-      line(left, py(std::log10(t)), left + w, py(std::log10(t)), "stroke='#e4e4e4'");
-      text(left - 8, py(std::log10(t)) + 4, short_number(t),
-           "font-size='11' text-anchor='end' fill='#555'");
-    }
-    for (const double t : ticks(x0, x1)) {
-      line(px(std::log10(t)), top, px(std::log10(t)), top + h, "stroke='#e4e4e4'");
-      text(px(std::log10(t)), top + h + 17, short_number(t),
-           "font-size='11' text-anchor='middle' fill='#555'");
-    }
-    line(left, top, left, top + h, "stroke='#999'");
-    line(left, top + h, left + w, top + h, "stroke='#999'");
-    text(left, top - 8, y_name, "font-size='12' fill='#555'");
-    text(left + w / 2, top + h + 36, x_name, "font-size='12' text-anchor='middle' fill='#555'");
+    axes.draw(drawing_, x_name, ticks(x0, x1), ticks(y0, y1));
+    text(axes.left, axes.top - 8, y_name, "font-size='12' fill='#555'");
     for (const roof& r : roofs) {
       const double knee = std::clamp(r.rate > 0 ? std::log10(r.top / r.rate) : x0, x0, x1);
       for (const auto& [a, b] : {std::pair{x0, knee}, std::pair{knee, x1}})
         if (b > a)
-          line(px(a), py(bound(r, a)), px(b), py(bound(r, b)),
+          line(axes.x_at(a), axes.y_at(bound(r, a)), axes.x_at(b), axes.y_at(bound(r, b)),
                "stroke='#111' stroke-width='1.2' stroke-dasharray='5 4'");
-      text(px(x1) - 4, py(bound(r, x1)) - 5, r.name, "font-size='11' text-anchor='end'");
+      text(axes.x_at(x1) - 4, axes.y_at(bound(r, x1)) - 5, r.name,
+           "font-size='11' text-anchor='end'");
     }
     for (std::size_t s = 0; s < points.size(); ++s) {
-      const std::string ink(color(s));
-      std::string path;
+      const std::string_view ink = color(s);
+      std::vector<std::pair<double, double>> path;
       each(points[s], [&](double x, double y) {
-        path += number(px(x), 1) + ',' + number(py(y), 1) + ' ';
-        body_ += "<circle r='4' cx='" + number(px(x), 1) + "' cy='" + number(py(y), 1) +
-                 "' fill='" + ink + "'/>\n";
+        path.emplace_back(axes.x_at(x), axes.y_at(y));
+        drawing_.circle(path.back().first, path.back().second, 4, ink);
       });
-      if (joined)
-        body_ += "<polyline fill='none' stroke-width='1.6' stroke='" + ink + "' points='" + path +
-                 "'/>\n";
-      const double row = top + 12 + 20 * double(s), at = left + w + 20;
-      body_ += "<circle r='4' cx='" + number(at + 8, 1) + "' cy='" + number(row, 1) + "' fill='" +
-               ink + "'/>\n";
-      text(at + 20, row + 4, series_[s], "font-size='12'");
+      if (joined) drawing_.polyline(path, "stroke-width='1.6' stroke='" + std::string(ink) + "'");
+      const auto [x, y] = legend(axes, s);
+      drawing_.circle(x + 8, y, 4, ink);
+      text(x + 20, y + 4, series_[s], "font-size='12'");
     }
-    y_ = std::max(top + h + 44, top + 20 * double(series_.size()) + 10);
+    end_figure(axes);
   }
 
-  std::string svg() const {
-    const std::string w = number(width, 0), h = number(y_ + 24, 0);
-    return "<svg xmlns='http://www.w3.org/2000/svg' width='" + w + "' height='" + h +
-           "' viewBox='0 0 " + w + ' ' + h +
-           "' font-family='system-ui, \"Helvetica Neue\", Arial, \"DejaVu Sans\", sans-serif' "
-           "fill='#111'>\n<rect width='100%' height='100%' fill='#fff'/>\n" +
-           body_ + "</svg>\n";
-  }
+  std::string svg() const { return drawing_.file(width, y_ + 24); }
 
   /// Colours that differ for the colour-blind too, at least where they are neighbours.
   static std::string_view color(std::size_t series) {
@@ -280,17 +251,6 @@ class plot_page {
         "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00",
         "#7f5fc7", "#8a8a1f", "#c0392b", "#3f7f93", "#a0734a", "#777777"};
     return colors[series % colors.size()];
-  }
-
-  static std::string number(double v, int digits) {
-    char buffer[48];
-    std::snprintf(buffer, sizeof buffer, "%.*f", digits, std::isfinite(v) ? v : 0.0);
-    return buffer;
-  }
-  static std::string short_number(double v) {
-    char buffer[48];
-    std::snprintf(buffer, sizeof buffer, "%.6g", v);
-    return buffer;
   }
 
  private:
@@ -306,54 +266,23 @@ class plot_page {
     text(margin, y_, title, "font-size='16' font-weight='600'");
   }
 
-  void text(double x, double y, std::string_view what, std::string_view how) {
-    body_ += "<text x='" + number(x, 1) + "' y='" + number(y, 1) + "' " + std::string(how) + '>';
-    for (const char c : what) {
-      if (c == '<') {
-        body_ += "&lt;";
-      } else if (c == '>') {
-        body_ += "&gt;";
-      } else if (c == '&') {
-        body_ += "&amp;";
-      } else if (static_cast<unsigned char>(c) >= ' ') {  // control characters are no XML
-        body_ += c;
-      }
-    }
-    body_ += "</text>\n";
+  /// Where the entry of a series begins, beside the axes.
+  static std::pair<double, double> legend(const plot_axes& axes, std::size_t series) {
+    return {axes.left + axes.width + 20, axes.top + 12 + 20 * double(series)};
   }
-  void line(double x0, double y0, double x1, double y1, std::string_view how) {
-    body_ += "<line x1='" + number(x0, 1) + "' y1='" + number(y0, 1) + "' x2='" + number(x1, 1) +
-             "' y2='" + number(y1, 1) + "' " + std::string(how) + "/>\n";
-  }
-  void box(double x, double y, double w, double h, std::string_view fill) {
-    body_ += "<rect x='" + number(x, 1) + "' y='" + number(y, 1) + "' width='" + number(w, 1) +
-             "' height='" + number(h, 1) + "' fill='" + std::string(fill) + "'/>\n";
+  void end_figure(const plot_axes& axes) {
+    y_ = std::max(axes.top + axes.height + 44, axes.top + 20 * double(series_.size()) + 10);
   }
 
-  /// Multiples of 1, 2 or 5 times a power of ten, some six of them, and `least` or more apart.
-  static std::vector<double> even_ticks(double low, double high, double least = 0) {
-    const double rough = std::max(least, (high - low) / 6),
-                 power = std::pow(10, std::floor(std::log10(rough)));
-    double step = 10 * power;
-    for (const double m : {5.0, 2.0, 1.0})
-      if (m * power >= rough) step = m * power;
-    std::vector<double> out;
-    for (double k = std::ceil(low / step); k * step <= high && out.size() < 20; ++k)
-      out.push_back(k * step);
-    return out;
+  void text(double x, double y, std::string_view what, std::string_view how) {
+    drawing_.text(x, y, what, how);
   }
-  /// 1, 2 and 5 times powers of ten between 10^low and 10^high.
-  static std::vector<double> log_ticks(double low, double high) {
-    std::vector<double> out;
-    for (double e = std::floor(low); e <= high && out.size() < 40; ++e)
-      for (const double m : {1.0, 2.0, 5.0})
-        if (const double u = e + std::log10(m); u >= low && u <= high)
-          out.push_back(m * std::pow(10, e));
-    return out;
+  void line(double x0, double y0, double x1, double y1, std::string_view how) {
+    drawing_.line(x0, y0, x1, y1, how);
   }
 
   std::vector<std::string> series_;
-  std::string body_;
+  svg_drawing drawing_;
   double y_ = 0;
 };
 

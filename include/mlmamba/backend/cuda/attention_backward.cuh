@@ -184,23 +184,23 @@ void launch_attention_backward(context<cuda>& ctx, const attention_backward_plan
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::attention_backward<E>& op) {
+  const index_t width = op.q.size[3];
+  if (width > 256)
+    fail<shape_error>("attention_backward: the head size is ", width,
+                      "; wanted on cuda is at most 256");
   auto frame = ctx.scratch.make_frame();
   kernels::attention_backward_plan<E> plan{
       op, ctx.scratch.template make<typename E::accum>(op.log_sum_exp.shape())};
   kernels::launch_elements(ctx, kernels::attention_delta_kernel<E>,
                            plan.delta.count() * kernels::warp_size, plan);
-  const index_t width = op.q.size[3];
   if (width <= 32) {
     kernels::launch_attention_backward<kernels::constant<1>>(ctx, plan);
   } else if (width <= 64) {
     kernels::launch_attention_backward<kernels::constant<2>>(ctx, plan);
   } else if (width <= 128) {
     kernels::launch_attention_backward<kernels::constant<4>>(ctx, plan);
-  } else if (width <= 256) {
-    kernels::launch_attention_backward<kernels::constant<8>>(ctx, plan);
   } else {
-    fail<shape_error>("attention_backward: the head size is ", width,
-                      "; wanted on cuda is at most 256");
+    kernels::launch_attention_backward<kernels::constant<8>>(ctx, plan);
   }
 }
 

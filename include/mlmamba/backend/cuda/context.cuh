@@ -4,6 +4,8 @@
 // The context that CUDA ops run in.
 #pragma once
 
+#include <memory>
+
 #include "mlmamba/backend/cuda/cublas.cuh"
 #include "mlmamba/backend/cuda/graph.cuh"
 #include "mlmamba/core/context.hpp"

@@ -11,6 +11,22 @@ namespace mlmamba::backend {
 
 namespace kernels {
 
+/// The largest logit of row t, and the sum of exp(logit - largest), by one block.
+template <class Op, class A>
+__device__ void logit_sums(const Op& op, index_t t, A* shared, A& largest, A& sum) {
+  const index_t classes = op.logits.size[1];
+  largest = A(op.logits(t, 0));
+  for (index_t v = threadIdx.x; v < classes; v += blockDim.x) {
+    const A x = A(op.logits(t, v));
+    largest = x > largest ? x : largest;
+  }
+  largest = block_max(largest, shared);
+  sum = 0;
+  for (index_t v = threadIdx.x; v < classes; v += blockDim.x)
+    sum += math::exp(A(op.logits(t, v)) - largest);
+  sum = block_sum(sum, shared);
+}
+
 template <class E>
 __global__ void cross_entropy_kernel(const ops::cross_entropy<E> op) {
   using A = typename E::accum;
@@ -20,16 +36,8 @@ __global__ void cross_entropy_kernel(const ops::cross_entropy<E> op) {
     if (threadIdx.x == 0) op.loss(t) = label == op.ignore_index ? A(0) : A(NAN);
     return;
   }
-  A largest = A(op.logits(t, 0));
-  for (index_t v = threadIdx.x; v < classes; v += blockDim.x) {
-    const A x = A(op.logits(t, v));
-    largest = x > largest ? x : largest;
-  }
-  largest = block_max(largest, shared);
-  A sum = 0;
-  for (index_t v = threadIdx.x; v < classes; v += blockDim.x)
-    sum += math::exp(A(op.logits(t, v)) - largest);
-  sum = block_sum(sum, shared);
+  A largest, sum;
+  logit_sums(op, t, shared, largest, sum);
   if (threadIdx.x == 0) op.loss(t) = largest + math::log(sum) - A(op.logits(t, label));
 }
 
@@ -46,16 +54,8 @@ __global__ void cross_entropy_backward_kernel(const ops::cross_entropy_backward<
       op.dlogits(t, v) = V(ignored ? A(0) : A(NAN));
     return;
   }
-  A largest = A(op.logits(t, 0));
-  for (index_t v = threadIdx.x; v < classes; v += blockDim.x) {
-    const A x = A(op.logits(t, v));
-    largest = x > largest ? x : largest;
-  }
-  largest = block_max(largest, shared);
-  A sum = 0;
-  for (index_t v = threadIdx.x; v < classes; v += blockDim.x)
-    sum += math::exp(A(op.logits(t, v)) - largest);
-  sum = block_sum(sum, shared);
+  A largest, sum;
+  logit_sums(op, t, shared, largest, sum);
   const A scale = op.dloss ? op.dloss(t) : A(op.scale);
   for (index_t v = threadIdx.x; v < classes; v += blockDim.x) {
     const A p = math::exp(A(op.logits(t, v)) - largest) / sum;

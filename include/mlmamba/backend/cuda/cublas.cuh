@@ -8,23 +8,18 @@
 
 #include <array>
 #include <map>
+#include <memory>
 
 #include "mlmamba/backend/cuda/cublas_trial.cuh"
 
 namespace mlmamba::backend::kernels {
 
-inline void cublas_check(cublasStatus_t s, const char* what) {
-  if (s != CUBLAS_STATUS_SUCCESS)
-    fail<device_error>("cuda: ", what, ": cuBLASLt status ", int(s), " (",
-                       cublasLtGetStatusString(s), ")");
-}
-
 /// Products y = x w^T of row-major y (M, N).
 ///
 /// The algorithm never splits the sum over K, so that a product has the same bits each time. It is
-/// chosen from N, K, types, layouts and alignments, and from M, rounded up by 3 % at most (a choice
-/// for 1024 rows costs up to 30 % with 734); with `independent_rows` never from M: what a row of y
-/// is does not depend on how many rows there are.
+/// chosen from N, K, types, layouts and alignments, and from M, rounded up to a multiple of 16, or
+/// by 3 % at most where that is more (a choice for 1024 rows costs up to 30 % with 734); with
+/// `independent_rows` never from M: what a row of y is does not depend on how many rows there are.
 /// (M counts only if x is stored transposed, since there it is a stride.) Choices are kept, so that
 /// a product of a known kind costs no search. The first product of a kind, if it is of middle size
 /// and not captured, tries some algorithms: one with the same bits may be faster.
@@ -57,8 +52,8 @@ class matrix_products {
     workspace_bytes_ = workspace_bytes;
   }
 
-  /// y = x w^T (+ y if accumulate) (+ bias, of the type of
-  /// y), all sizes > 0. False: cuBLASLt has no kernel for this.
+  /// y = x w^T (+ y if accumulate) (+ bias, of the type of y), all sizes > 0. False: cuBLASLt has
+  /// no kernel for this.
   bool multiply(cudaStream_t stream, const operand& x, const operand& w, const result& y, index_t m,
                 index_t n, index_t k, bool accumulate, const void* bias = nullptr) {
     return multiply(stream, x, w, y, m, n, k, accumulate, batch{}, bias);
@@ -144,7 +139,7 @@ class matrix_products {
     return std::uint32_t(bits & (~bits + 1));
   }
 
-  /// The M that algorithms are chosen for: up to 3 % more rows, so that few choices are kept.
+  /// The M that algorithms are chosen for: up to 15 or 3 % more rows, so that few choices are kept.
   index_t usual_rows(index_t m) const {
     if (independent_rows_) return 256;
     index_t step = 16;

@@ -10,11 +10,19 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "mlmamba/backend/cuda/memory.cuh"
 #include "mlmamba/core/scalar.hpp"
 
 namespace mlmamba::backend::kernels {
+
+/// device_error if a cuBLASLt call failed; `what` says what was wanted.
+inline void cublas_check(cublasStatus_t s, const char* what) {
+  if (s != CUBLAS_STATUS_SUCCESS)
+    fail<device_error>("cuda: ", what, ": cuBLASLt status ", int(s), " (",
+                       cublasLtGetStatusString(s), ")");
+}
 
 /// A kind of product, as cublasLtMatmul wants it; the bias, if there is one, is set by the trial.
 struct product_kind {
@@ -26,6 +34,8 @@ struct product_kind {
   void* workspace;
   std::size_t workspace_bytes;
 };
+
+// Templates, so that several files of a program may have these kernels.
 
 /// Uniform in [-1, 1), by a hash of the place.
 template <class>
@@ -78,8 +88,9 @@ class product_trial {
     noise(parts_[4], kind.c_type, kind.bias_count);
     cuda_check(cudaGetLastError(), "trying products");
     if (kind.bias_count > 0)
-      cublasLtMatmulDescSetAttribute(&kind_.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &parts_[4],
-                                     sizeof parts_[4]);
+      cublas_check(cublasLtMatmulDescSetAttribute(&kind_.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                  &parts_[4], sizeof parts_[4]),
+                   "trying products");
   }
 
   int fastest(const cublasLtMatmulHeuristicResult_t* some, int count) {
@@ -100,9 +111,15 @@ class product_trial {
 
  private:
   using owner = std::shared_ptr<void>;
+  using event = std::shared_ptr<std::remove_pointer_t<cudaEvent_t>>;
   static constexpr int parts = 7;
   static constexpr std::size_t flushed = std::size_t{96} << 20;
 
+  static event make_event() {
+    cudaEvent_t e = nullptr;
+    cuda_check(cudaEventCreate(&e), "trying products");
+    return event(e, [](cudaEvent_t q) { cudaEventDestroy(q); });
+  }
   static std::size_t size_of(cudaDataType_t t) { return t == CUDA_R_32F ? 4 : 2; }
   void noise(void* to, cudaDataType_t type, std::size_t count) {
     if (count > 0)
@@ -119,33 +136,31 @@ class product_trial {
   float milliseconds(const cublasLtMatmulHeuristicResult_t& algorithm, bool cold) {
     constexpr int turns = 5;
     const int calls = cold ? 1 : 4;
-    cudaEvent_t begin, end;
-    cuda_check(cudaEventCreate(&begin), "event");
-    cuda_check(cudaEventCreate(&end), "event");
+    const event begin = make_event(), end = make_event();
     float t[turns];
     for (float& v : t) {
       if (cold) {
         cuda_check(cudaMemsetAsync(parts_[6], 0, flushed, stream_), "trying products");
         noise(parts_[1], kind_.b_type, kind_.b_count);
       }
-      cudaEventRecord(begin, stream_);
+      cuda_check(cudaEventRecord(begin.get(), stream_), "trying products");
       for (int k = 0; k < calls; ++k) multiply(algorithm, parts_[3]);
-      cudaEventRecord(end, stream_);
-      cuda_check(cudaEventSynchronize(end), "trying products");
-      cudaEventElapsedTime(&v, begin, end);
+      cuda_check(cudaEventRecord(end.get(), stream_), "trying products");
+      cuda_check(cudaEventSynchronize(end.get()), "trying products");
+      cuda_check(cudaEventElapsedTime(&v, begin.get(), end.get()), "trying products");
     }
-    cudaEventDestroy(begin), cudaEventDestroy(end);
     std::sort(t, t + turns);
     return t[turns / 2];
   }
   bool same() {
-    const std::size_t words = kind_.c_count * size_of(kind_.c_type) / 4;
+    const std::size_t words = (kind_.c_count * size_of(kind_.c_type) + 3) / 4;  // padded by zeros
     int differ = 0;
     cuda_check(cudaMemsetAsync(parts_[5], 0, sizeof differ, stream_), "trying products");
     differ_kernel<void><<<unsigned((words + 255) / 256), 256, 0, stream_>>>(
         static_cast<const unsigned*>(parts_[2]), static_cast<const unsigned*>(parts_[3]), words,
         static_cast<int*>(parts_[5]));
-    cudaMemcpyAsync(&differ, parts_[5], sizeof differ, cudaMemcpyDeviceToHost, stream_);
+    cuda_check(cudaMemcpyAsync(&differ, parts_[5], sizeof differ, cudaMemcpyDeviceToHost, stream_),
+               "trying products");
     cuda_check(cudaStreamSynchronize(stream_), "trying products");
     return differ == 0;
   }

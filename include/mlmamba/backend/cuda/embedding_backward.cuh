@@ -5,6 +5,8 @@
 // index outside the table is ignored.
 #pragma once
 
+#include <algorithm>
+
 #include "mlmamba/backend/cuda/launch.cuh"
 #include "mlmamba/ops/embedding.hpp"
 

@@ -244,7 +244,7 @@ bool gemm_with_bias(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op,
   return true;
 }
 
-/// Tries cuBLAS. False: nothing was enqueued.
+/// Tries cuBLAS. False: nothing but scratch was written.
 template <class E, class Y, class W, class X>
 bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
   const index_t m = op.x.size[0], n = op.w.size[0], k = op.x.size[1];

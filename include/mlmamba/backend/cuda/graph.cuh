@@ -20,7 +20,7 @@ class graph_recording {
   using mark = arena<memory::device>::mark;
 
   graph_recording() = default;
-  graph_recording(const graph_recording&) {}
+  graph_recording(const graph_recording&) {}  // a copy has no recording: it is of other addresses
   graph_recording(graph_recording&&) = default;
   graph_recording& operator=(graph_recording o) noexcept {
     std::swap(graph_, o.graph_), std::swap(at_, o.at_);

@@ -23,7 +23,10 @@ inline void launched(const char* op) { cuda_check(cudaGetLastError(), op); }
 
 inline unsigned blocks_for(index_t n, index_t per_block) {
   const index_t b = (n + per_block - 1) / per_block;
-  if (b > 0x7fffffff) fail<shape_error>("cuda: ", n, " elements are too many for one launch");
+  constexpr index_t most = 0x7fffffff;
+  if (b > most)
+    fail<shape_error>("cuda: ", n, " elements in one launch; wanted are at most ",
+                      most * per_block);
   return unsigned(b);
 }
 
@@ -161,7 +164,8 @@ __device__ A block_sum(A v, A* shared) {
   return sum;
 }
 
-/// The largest over a block. NaN loses against numbers.
+/// The largest over a block. With a NaN among them it may be any of them, or NaN: what callers go
+/// on to sum is NaN then.
 template <class A>
 __device__ A block_max(A v, A* shared) {
   v = warp_max(v);

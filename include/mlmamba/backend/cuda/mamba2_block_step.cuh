@@ -178,10 +178,6 @@ __global__ void __launch_bounds__(stream_threads)
       });
 }
 
-}  // namespace kernels
-
-namespace kernels {
-
 /// Few rows of whole 16 bytes are done in three launches.
 template <class E, class W>
 bool block_step_in_three(const ops::mamba2_block_step<E, W>& op) {

@@ -48,7 +48,7 @@ ops::ssd<E> scan_of(const ops::mamba2_scan<E>& op, in<E, 3> convolved) {
   scan.x = convolved.slice(2, 0, d).split(2, p);
   scan.dt = op.dt;
   scan.A = op.A_log;
-  scan.B = convolved.slice(2, d, gn).split(2, n),
+  scan.B = convolved.slice(2, d, gn).split(2, n);
   scan.C = convolved.slice(2, d + gn, gn).split(2, n);
   scan.D = op.D;
   scan.dt_bias = op.dt_bias;
@@ -100,7 +100,7 @@ void execute(context<cuda>& ctx, const ops::mamba2_scan<E>& op) {
                  0, plan);
     launch_ssd_heads(ctx, heads);
   } else {
-    fail<shape_error>("cuda: mamba2_scan: only of bf16 and f16");
+    fail<shape_error>("cuda: mamba2_scan: values are neither bf16 nor f16; one of them is wanted");
   }
 }
 

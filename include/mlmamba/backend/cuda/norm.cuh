@@ -4,8 +4,6 @@
 // RMSNorm and LayerNorm on a GPU: one block per row.
 #pragma once
 
-#include <algorithm>
-
 #include "mlmamba/backend/cuda/elementwise.cuh"
 #include "mlmamba/backend/cuda/row_norm.cuh"
 #include "mlmamba/ops/norm.hpp"
@@ -60,11 +58,7 @@ template <class E, class X, class Op>
 __global__ void normalised_sum_kernel(const Op op) {
   using A = typename E::accum;
   const index_t t = blockIdx.x, width = op.x.size[1];
-  A squares = 0;
-  for (index_t k = lane_index(); k < op.plus.squares.size[1]; k += warp_size)
-    squares += op.plus.squares(t, k);
-  const A factor =
-      A(1) / math::sqrt(warp_sum(squares) / A(op.plus.squares_of) + A(op.plus.squares_epsilon));
+  const A factor = branch_factor<A>(op.plus, t);
   for (index_t d = threadIdx.x; d < width; d += blockDim.x) {
     const A gamma = op.plus.gamma ? op.plus.gamma(d) * factor : factor;
     op.plus.sum(t, d) = X(A(op.plus.branch(t, d)) * gamma + A(op.x(t, d)));
@@ -101,4 +95,5 @@ void execute(context<cuda>& ctx, const ops::layer_norm<E, X>& op) {
   kernels::launch_rows(ctx, kernels::layer_norm_kernel<E, X>, op.x.size[0],
                        kernels::after_sum<E, X>(ctx, op));
 }
+
 }  // namespace mlmamba::backend

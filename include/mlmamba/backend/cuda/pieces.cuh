@@ -4,6 +4,7 @@
 // Elements in groups that one instruction moves: what kernels limited by memory read and write.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "mlmamba/backend/cuda/launch.cuh"

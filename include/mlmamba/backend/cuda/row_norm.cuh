@@ -12,6 +12,15 @@ namespace mlmamba::backend::kernels {
 
 inline constexpr int row_norm_count = 4;  // elements of a piece
 
+/// The factor of a branch whose squares are known: 1 / their root mean square. By whole warps.
+template <class A, class Plus>
+__device__ A branch_factor(const Plus& plus, index_t t) {
+  A squares = 0;
+  for (index_t k = lane_index(); k < plus.squares.size[1]; k += warp_size)
+    squares += plus.squares(t, k);
+  return A(1) / math::sqrt(warp_sum(squares) / A(plus.squares_of) + A(plus.squares_epsilon));
+}
+
 /// `Per`: pieces of a thread. `Threads`: of a row; a block of 256 has 8 rows or one.
 template <class Per, class Threads, class Op, class Value, class X>
 __global__ void __launch_bounds__(block_threads) row_norm_kernel(const Op op) {
@@ -36,13 +45,7 @@ __global__ void __launch_bounds__(block_threads) row_norm_kernel(const Op op) {
     read_piece(x[k], &op.x(t, place(k)));
     if (op.plus) read_piece(branch[k], &op.plus.branch(t, place(k)));
   }
-  if (op.plus.squares) {
-    A squares = 0;
-    for (index_t k = lane_index(); k < op.plus.squares.size[1]; k += warp_size)
-      squares += op.plus.squares(t, k);
-    factor =
-        A(1) / math::sqrt(warp_sum(squares) / A(op.plus.squares_of) + A(op.plus.squares_epsilon));
-  }
+  if (op.plus.squares) factor = branch_factor<A>(op.plus, t);
 #pragma unroll
   for (int k = 0; k < per; ++k) {
     if (place(k) >= width) break;

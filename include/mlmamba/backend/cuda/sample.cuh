@@ -266,9 +266,9 @@ void execute(context<cuda>& ctx, const ops::sample<E, X>& op) {
   const auto kernel = kernels::sample_kernel<E, X>;
   const bool wide = op.x.size[1] > 8192;
   const unsigned threads = wide ? 1024 : kernels::block_threads;
-  // As many blocks for a row as leave no row waiting.
+  // As many blocks for a row as leave no row waiting. What a GPU has room for is asked once.
   int team = 1;
-  if (wide) {
+  if (wide && ctx.overlaps_launches) {  // as teams do, this begins with sm_90
     static const int eights = kernels::team_launch(1, 8, threads).at_once(kernel),
                      fours = kernels::team_launch(1, 4, threads).at_once(kernel),
                      pairs = kernels::team_launch(1, 2, threads).at_once(kernel);

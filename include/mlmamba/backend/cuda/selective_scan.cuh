@@ -5,6 +5,8 @@
 // states.
 #pragma once
 
+#include <algorithm>
+
 #include "mlmamba/backend/cuda/selective_scan_channels.cuh"
 #include "mlmamba/backend/cuda/selective_scan_plan.cuh"
 
@@ -52,7 +54,7 @@ __global__ void __launch_bounds__(block_threads)
     if (now) {
       const A dt = scan_dt(op, A(op.dt(b, t, d)), d);
       x = A(op.x(b, t, d));
-      const bool starts = op.seq_idx && op.seq_idx(b, t) != (t > 0 ? op.seq_idx(b, t - 1) : 0);
+      const bool starts = op.seq_idx && scan_begins<E>(op.seq_idx, b, t);
 #pragma unroll
       for (int k = 0; k < per; ++k) {
         const index_t n = n0 + lane + k * scan_lanes;

@@ -34,10 +34,6 @@ struct selective_scan_backward_plan {
   index_t first_n = 0;              // the elements of the state of this launch
 };
 
-template <class E>
-__device__ bool scan_starts(const ops::selective_scan_backward<E>& op, index_t b, index_t t) {
-  return op.seq_idx && op.seq_idx(b, t) != (t > 0 ? op.seq_idx(b, t - 1) : 0);
-}
 /// The gradient before the gate.
 template <class E>
 __device__ typename E::accum scan_dv(const ops::selective_scan_backward<E>& op, index_t b,
@@ -279,7 +275,7 @@ void execute(context<cuda>& ctx, const ops::selective_scan_backward<E>& op) {
   plan.decay = make(shape<4>{{b, c, d, n}});
   plan.dx = make(op.x.shape()), plan.ddt = make(op.x.shape());
   if (op.z) plan.v = make(op.x.shape());
-  plan.dB = make(shape<5>{{b, l, g, plan.tiles, n}}),
+  plan.dB = make(shape<5>{{b, l, g, plan.tiles, n}});
   plan.dC = make(shape<5>{{b, l, g, plan.tiles, n}});
 
   if (c > 0) kernels::scan_states(ctx, plan);

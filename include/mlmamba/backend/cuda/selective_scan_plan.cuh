@@ -30,6 +30,17 @@ __device__ A scan_dt(const Op& op, A raw, index_t d) {
   return op.dt_softplus ? math::softplus(dt) : dt;
 }
 
+/// Does another sequence begin with token t?
+template <class E>
+__device__ bool scan_begins(const in_index<E, 2>& seq_idx, index_t b, index_t t) {
+  return seq_idx(b, t) != (t > 0 ? seq_idx(b, t - 1) : 0);
+}
+/// The same where there may be no seq_idx: all tokens are of one.
+template <template <class> class Op, class E>
+__device__ bool scan_starts(const Op<E>& op, index_t b, index_t t) {
+  return op.seq_idx && scan_begins<E>(op.seq_idx, b, t);
+}
+
 template <class E>
 __global__ void selective_scan_join_kernel(const selective_scan_plan<E> plan) {
   using A = typename E::accum;

@@ -91,11 +91,6 @@ __device__ inline float scan_sums(float (&v)[4]) {
   return (first ? a[1] : a[0]) + __shfl_xor_sync(all_lanes, first ? a[0] : a[1], 1);
 }
 
-template <class E>
-__device__ bool scan_begins(const in_index<E, 2>& seq_idx, index_t b, index_t t) {
-  return seq_idx(b, t) != (t > 0 ? seq_idx(b, t - 1) : 0);
-}
-
 /// Prepares four channels of token t: dt' (no step at all unless `there`), dt' x, dv.
 template <bool Adjoints, class V, template <class> class Memory>
 __device__ void scan_prepare(Memory<V>& s, int at, int t, int channel, const float (&bias)[4],

@@ -4,6 +4,8 @@
 // SSD on a GPU: chunks of tokens that are scanned side by side and joined by their states.
 #pragma once
 
+#include <algorithm>
+
 #include "mlmamba/backend/cuda/ssd_plan.cuh"
 #include "mlmamba/backend/cuda/ssd_tiles.cuh"
 #include "mlmamba/backend/cuda/ssd_heads.cuh"

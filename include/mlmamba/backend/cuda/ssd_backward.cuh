@@ -4,9 +4,12 @@
 // Backward of SSD on a GPU: chunks side by side, joined by their states and adjoint states.
 #pragma once
 
+#include <algorithm>
+
 #include "mlmamba/backend/cuda/column_sums.cuh"
 #include "mlmamba/backend/cuda/ssd_backward_chunk.cuh"
 #include "mlmamba/backend/cuda/ssd_backward_tiles.cuh"
+#include "mlmamba/backend/cuda/ssd_backward_warpgroups.cuh"
 
 namespace mlmamba::backend {
 
@@ -138,6 +141,42 @@ struct ssd_skip_term {
     return &plan.op.dD(h, p);
   }
 };
+
+/// Can the kernels on tensor cores do this op?
+template <class E>
+bool ssd_has_tiles(const ops::ssd_backward<E>& op) {
+  if constexpr (!is_16_bit<typename E::value> || !std::is_same_v<typename E::accum, float>) {
+    return false;
+  } else {
+    return op.x.size[1] >= 16 && op.x.size[3] <= ssd_tile && op.state_size() <= 128 &&
+           (op.chunk_size == 0 || op.chunk_size >= ssd_tile) && !op.z && in_pieces(op.x) &&
+           in_pieces(op.B) && in_pieces(op.C) && in_pieces(op.dy) && in_pieces(op.dx) &&
+           in_pieces(op.initial_states, 8) && in_pieces(op.dfinal_states, 8) &&
+           in_pieces(op.dinitial_states, 8);
+  }
+}
+
+template <class N16, class E>
+void launch_ssd_backward_tiles(context<cuda>& ctx, const ssd_backward_tiles_plan<E>& plan) {
+  const auto& op = plan.op;
+  const index_t b = op.x.size[0], h = op.x.size[2], c = plan.chunks, g = op.groups();
+  if (N16::value == 8 && has_warpgroups()) {
+    launch_ssd_steps(ctx, ssd_tokens_plan<E>{op, plan.tokens});
+    launch_ssd_walk(ctx, plan);
+    return launch_ssd_gradients(ctx, plan);
+  }
+  launch_ssd_tokens<constant<2 * N16::value>, E>(ctx, op, plan.tokens, plan.scores);
+  ssd_summary_tiles_kernel<N16, E>
+      <<<blocks_for(b * c * h * 2, 1), ssd_tile_threads, 0, ctx.stream>>>(plan);
+  launched(plan.name);
+  launch_elements(ctx, ssd_join_tiles_kernel<E>, b * h * op.x.size[3] * (op.B.size[3] / 8), plan);
+  constexpr int bytes = int(sizeof(ssd_backward_memory<typename E::value, N16::value>));
+  const auto kernel = ssd_chunk_tiles_kernel<N16, E>;
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+             plan.name);
+  kernel<<<blocks_for(b * c * g * plan.sets, 1), ssd_backward_threads, bytes, ctx.stream>>>(plan);
+  launched(plan.name);
+}
 
 /// On tensor cores.
 template <class E>

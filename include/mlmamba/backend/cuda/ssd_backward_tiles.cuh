@@ -4,7 +4,7 @@
 // Backward of SSD on tensor cores: bf16 or f16 operands, float sums, chunks of 64 tokens.
 #pragma once
 
-#include "mlmamba/backend/cuda/ssd_backward_warpgroups.cuh"
+#include "mlmamba/backend/cuda/ssd_backward_steps.cuh"
 
 namespace mlmamba::backend::kernels {
 
@@ -21,6 +21,61 @@ struct ssd_backward_memory {
   float from_before[2][ssd_tile], to_after[2][ssd_tile], xu[2][ssd_tile];
   float through[ssd_backward_threads / warp_size];
 };
+
+// Products of a warp, depth in steps of 16: 16 rows of a left operand by 8 N columns of a right
+// one.
+
+/// sums += left right^T: rows from `row`, columns are rows of `right` from `column`, depth along
+/// both.
+template <class V, int Pieces, int N>
+__device__ __forceinline__ void add_by_transposed(float (&sums)[N][4], const V* left, int row,
+                                                  const V* right, int column) {
+#pragma unroll
+  for (int k = 0; k < Pieces; k += 2) {
+    unsigned l[4], r[4];
+    load_left<Pieces>(l, left, row, k);
+#pragma unroll
+    for (int j = 0; j < N; j += 2) {
+      load_right_transposed<Pieces>(r, right, column + 8 * j, k);
+      multiply_tile<V>(sums[j], l, r[0], r[1]);
+      multiply_tile<V>(sums[j + 1], l, r[2], r[3]);
+    }
+  }
+}
+/// sums += left right over 64 columns of `left`, columns from piece `piece` on.
+template <class V, int RightPieces, int N>
+__device__ __forceinline__ void add_by_rows(float (&sums)[N][4], const V* left, int row,
+                                            const V* right, int piece) {
+  constexpr int pieces = ssd_tile / 8;
+#pragma unroll
+  for (int k = 0; k < pieces; k += 2) {
+    unsigned l[4], r[4];
+    load_left<pieces>(l, left, row, k);
+#pragma unroll
+    for (int j = 0; j < N; j += 2) {
+      load_right<RightPieces>(r, right, 8 * k, piece + j);
+      multiply_tile<V>(sums[j], l, r[0], r[1]);
+      multiply_tile<V>(sums[j + 1], l, r[2], r[3]);
+    }
+  }
+}
+/// sums += pairs^T right, of a matrix of pairs of tokens i >= j: rows are tokens j of the quarter.
+template <class V, int RightPieces, int N>
+__device__ __forceinline__ void add_by_later(float (&sums)[N][4], const V* pairs, int quarter,
+                                             const V* right, int piece) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    if (k < quarter) continue;  // earlier tokens
+    unsigned l[4], r[4];
+    load_left_transposed<ssd_tile / 8>(l, pairs, 16 * k, 2 * quarter);
+#pragma unroll
+    for (int j = 0; j < N; j += 2) {
+      load_right<RightPieces>(r, right, 16 * k, piece + j);
+      multiply_tile<V>(sums[j], l, r[0], r[1]);
+      multiply_tile<V>(sums[j + 1], l, r[2], r[3]);
+    }
+  }
+}
 
 /// All gradients of a chunk for some heads, one after the other (see ssd_chunk_kernel for the
 /// mathematics). A warp has 16 tokens and half of the columns.
@@ -78,17 +133,7 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 
     {  // pairs of tokens
       float xv[4][4] = {};
-#pragma unroll
-      for (int k = 0; k < XPieces; k += 2) {
-        unsigned left[4], right[4];
-        load_left<XPieces>(left, s.dy, 16 * wr, k);
-#pragma unroll
-        for (int j = 0; j < 4; j += 2) {
-          load_right_transposed<XPieces>(right, s.x, 32 * half + 8 * j, k);
-          multiply_tile<V>(xv[j], left, right[0], right[1]);
-          multiply_tile<V>(xv[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_transposed<V, XPieces>(xv, s.dy, 16 * wr, s.x, 32 * half);
       float row_sum[2] = {};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
@@ -138,29 +183,8 @@ __global__ void __launch_bounds__(ssd_backward_threads)
 
     {  // dx: rows are tokens j = t, columns p
       float u[4][4] = {}, near[4][4] = {};
-#pragma unroll
-      for (int k = 0; k < Pieces; k += 2) {
-        unsigned left[4], right[4];
-        load_left<Pieces>(left, s.B, 16 * wr, k);
-#pragma unroll
-        for (int j = 0; j < 4; j += 2) {
-          load_right_transposed<Pieces>(right, s.G, 32 * half + 8 * j, k);
-          multiply_tile<V>(u[j], left, right[0], right[1]);
-          multiply_tile<V>(u[j + 1], left, right[2], right[3]);
-        }
-      }
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        if (k < wr) continue;  // earlier tokens
-        unsigned left[4], right[4];
-        load_left_transposed<XPieces>(left, s.cb, 16 * k, 2 * wr);
-#pragma unroll
-        for (int j = 0; j < 4; j += 2) {
-          load_right<XPieces>(right, s.dy, 16 * k, 4 * half + j);
-          multiply_tile<V>(near[j], left, right[0], right[1]);
-          multiply_tile<V>(near[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_transposed<V, Pieces>(u, s.B, 16 * wr, s.G, 32 * half);
+      add_by_later<V, XPieces>(near, s.cb, wr, s.dy, 4 * half);
       float after[2] = {}, inside[2] = {};
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
@@ -191,17 +215,7 @@ __global__ void __launch_bounds__(ssd_backward_threads)
     }
     {  // dC: rows are tokens i = t, columns n
       float v[N16][4] = {};
-#pragma unroll
-      for (int k = 0; k < XPieces; k += 2) {
-        unsigned left[4], right[4];
-        load_left<XPieces>(left, s.dy, 16 * wr, k);
-#pragma unroll
-        for (int j = 0; j < N16; j += 2) {
-          load_right<Pieces>(right, s.S, 8 * k, N16 * half + j);
-          multiply_tile<V>(v[j], left, right[0], right[1]);
-          multiply_tile<V>(v[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_rows<V, Pieces>(v, s.dy, 16 * wr, s.S, N16 * half);
       float before[2] = {};
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
@@ -233,35 +247,14 @@ __global__ void __launch_bounds__(ssd_backward_threads)
     }
     {  // dB: rows are tokens j = t, columns n
       float v[N16][4] = {};
-#pragma unroll
-      for (int k = 0; k < XPieces; k += 2) {
-        unsigned left[4], right[4];
-        load_left<XPieces>(left, s.x, 16 * wr, k);
-#pragma unroll
-        for (int j = 0; j < N16; j += 2) {
-          load_right<Pieces>(right, s.G, 8 * k, N16 * half + j);
-          multiply_tile<V>(v[j], left, right[0], right[1]);
-          multiply_tile<V>(v[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_rows<V, Pieces>(v, s.x, 16 * wr, s.G, N16 * half);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float weight = s.tokens.weight[t + 8 * (e / 2)];
 #pragma unroll
         for (int j = 0; j < N16; ++j) dB[j][e] = multiply_add(weight, v[j][e], dB[j][e]);
       }
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        if (k < wr) continue;  // earlier tokens
-        unsigned left[4], right[4];
-        load_left_transposed<XPieces>(left, s.xv, 16 * k, 2 * wr);
-#pragma unroll
-        for (int j = 0; j < N16; j += 2) {
-          load_right<Pieces>(right, s.C, 16 * k, N16 * half + j);
-          multiply_tile<V>(dB[j], left, right[0], right[1]);
-          multiply_tile<V>(dB[j + 1], left, right[2], right[3]);
-        }
-      }
+      add_by_later<V, Pieces>(dB, s.xv, wr, s.C, N16 * half);
     }
     if (op.dD && threadIdx.x >= 64 && threadIdx.x < 128) {
       const int p = int(threadIdx.x) - 64;
@@ -274,50 +267,19 @@ __global__ void __launch_bounds__(ssd_backward_threads)
     }
     __syncthreads();  // the sums of rows and columns are there
     if (warp == 0) {
-      // The gradient by log decay[j]: paths that end at j or later less those that also begin
-      // there, those from before the chunk, those to after it, those through it.
-      float ends[2], leaves[2];
+      ssd_path_sums sums;
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int i = 2 * lane + e;
-        ends[e] = (s.row[0][i] + s.row[1][i]) + (s.from_before[0][i] + s.from_before[1][i]) -
-                  ((s.column[0][i] + s.column[1][i]) + (s.column[2][i] + s.column[3][i]));
-        leaves[e] = s.tokens.dt[i] * (s.to_after[0][i] + s.to_after[1][i]);
+        sums.ends[e] = (s.row[0][i] + s.row[1][i]) + (s.from_before[0][i] + s.from_before[1][i]) -
+                       ((s.column[0][i] + s.column[1][i]) + (s.column[2][i] + s.column[3][i]));
+        sums.leaves[e] = s.tokens.dt[i] * (s.to_after[0][i] + s.to_after[1][i]);
       }
-      float from_here = ends[0] + ends[1], until = leaves[0] + leaves[1];
-#pragma unroll
-      for (int o = 1; o < warp_size; o *= 2) {
-        const float later = __shfl_down_sync(all_lanes, from_here, o);
-        const float earlier = __shfl_up_sync(all_lanes, until, o);
-        if (lane + o < warp_size) from_here += later;
-        if (lane >= o) until += earlier;
-      }
-      float through = 0;
-      for (const float v : s.through) through += v;
-      through =
-          s.tokens.carry[ssd_tile - 1] == 0.0f ? 0.0f : through * s.tokens.carry[ssd_tile - 1];
-      const float slopes[2] = {from_here + (until - leaves[0] - leaves[1]) + through,
-                               from_here - ends[0] + (until - leaves[1]) + through};
-      const float rate = op.A(h);
-      float dA = 0, bias = 0;
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int i = 2 * lane + e;
-        if (i >= rows) continue;
-        const float raw_dt = float(op.dt(b, t0 + i, h)) + (op.dt_bias ? op.dt_bias(h) : 0.0f);
-        const float soft = op.dt_softplus ? math::softplus(raw_dt) : raw_dt;
-        const bool clamped = soft < float(op.dt_min) || soft > float(op.dt_max);
-        const float slope = clamped          ? 0.0f
-                            : op.dt_softplus ? math::softplus_derivative(raw_dt)
-                                             : 1.0f;
-        const float log_slope = ssd_starts(op, b, t0 + i) ? 0.0f : slopes[e];
-        const float ddt = ((s.xu[0][i] + s.xu[1][i]) + rate * log_slope) * slope;
-        dA = multiply_add(s.tokens.dt[i], log_slope, dA);
-        op.ddt(b, t0 + i, h) = V(ddt);
-        bias += ddt;
-      }
-      dA = warp_sum(dA), bias = warp_sum(bias);
-      if (lane == 0) plan.dA(b, c, h) = dA, plan.ddt_bias(b, c, h) = bias;
+      const auto xu = [&](int e) { return s.xu[0][2 * lane + e] + s.xu[1][2 * lane + e]; };
+      const auto raw_dt = [&](int e) {
+        return float(op.dt(b, t0 + 2 * lane + e, h)) + (op.dt_bias ? op.dt_bias(h) : 0.0f);
+      };
+      ssd_step_gradients(plan, s.tokens, sums, s.through, xu, raw_dt, b, c, h);
     }
   }
 #pragma unroll
@@ -331,42 +293,6 @@ __global__ void __launch_bounds__(ssd_backward_threads)
       *reinterpret_cast<float2*>(&plan.dC(b, t0 + i, set, n)) =
           make_float2(dC[j][2 * e], dC[j][2 * e + 1]);
     }
-}
-
-/// Do these kernels do this op?
-template <class E>
-bool ssd_has_tiles(const ops::ssd_backward<E>& op) {
-  if constexpr (!is_16_bit<typename E::value> || !std::is_same_v<typename E::accum, float>) {
-    return false;
-  } else {
-    return op.x.size[1] >= 16 && op.x.size[3] <= ssd_tile && op.state_size() <= 128 &&
-           (op.chunk_size == 0 || op.chunk_size >= ssd_tile) && !op.z && in_pieces(op.x) &&
-           in_pieces(op.B) && in_pieces(op.C) && in_pieces(op.dy) && in_pieces(op.dx) &&
-           in_pieces(op.initial_states, 8) && in_pieces(op.dfinal_states, 8) &&
-           in_pieces(op.dinitial_states, 8);
-  }
-}
-
-template <class N16, class E>
-void launch_ssd_backward_tiles(context<cuda>& ctx, const ssd_backward_tiles_plan<E>& plan) {
-  const auto& op = plan.op;
-  const index_t b = op.x.size[0], h = op.x.size[2], c = plan.chunks, g = op.groups();
-  if (N16::value == 8 && has_warpgroups()) {
-    launch_ssd_steps(ctx, ssd_tokens_plan<E>{op, plan.tokens});
-    launch_ssd_walk(ctx, plan);
-    return launch_ssd_gradients(ctx, plan);
-  }
-  launch_ssd_tokens<constant<2 * N16::value>, E>(ctx, op, plan.tokens, plan.scores);
-  ssd_summary_tiles_kernel<N16, E>
-      <<<blocks_for(b * c * h * 2, 1), ssd_tile_threads, 0, ctx.stream>>>(plan);
-  launched(plan.name);
-  launch_elements(ctx, ssd_join_tiles_kernel<E>, b * h * op.x.size[3] * (op.B.size[3] / 8), plan);
-  constexpr int bytes = int(sizeof(ssd_backward_memory<typename E::value, N16::value>));
-  const auto kernel = ssd_chunk_tiles_kernel<N16, E>;
-  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-             plan.name);
-  kernel<<<blocks_for(b * c * g * plan.sets, 1), ssd_backward_threads, bytes, ctx.stream>>>(plan);
-  launched(plan.name);
 }
 
 }  // namespace mlmamba::backend::kernels

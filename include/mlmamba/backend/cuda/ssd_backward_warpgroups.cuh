@@ -6,7 +6,7 @@
 // (dC), the other as what is read (dB, dx).
 #pragma once
 
-#include "mlmamba/backend/cuda/ssd_backward_steps.cuh"
+#include "mlmamba/backend/cuda/ssd_gradient_parts.cuh"
 
 namespace mlmamba::backend::kernels {
 
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
     copy(turn + 1);
     if (warp == 0) {
       if (turn > 0)
-        ssd_step_gradients(plan, s, s.tokens[(turn - 1) % 3], at ^ 1, raw_dt, b, c,
+        ssd_head_gradients(plan, s, s.tokens[(turn - 1) % 3], at ^ 1, raw_dt, b, c,
                            first + turn - 1);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {  // for the turn after this
@@ -125,51 +125,16 @@ __global__ void __launch_bounds__(ssd_backward_threads, 1)
     take_products(dots);
     if (turn == 0) take_products(cb);
 
-    // Pairs of tokens: row i reads column j <= i; in the transpose row j is read by column i.
     unsigned xv[4][4], decayed[4][4];
-    float path_sum[2] = {};
+    float path_sum[2];
     const float decay[2] = {tokens.decay[t], tokens.decay[t + 8]};
     const float dt[2] = {tokens.dt[t], tokens.dt[t + 8]};
-    const auto work_on_pairs = [&](auto direction) {
-      constexpr bool reads = decltype(direction)::value != 0;
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) xv[k][i] = decayed[k][i] = 0;
-        if (reads ? k > quarter : k < quarter) continue;
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const int from = 16 * k + 8 * j + pair;
-          const float2 other_decay = *reinterpret_cast<const float2*>(tokens.decay + from);
-          const float2 other_dt = *reinterpret_cast<const float2*>(tokens.dt + from);
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const int me = t + 8 * e;
-            float x[2], w[2];
-#pragma unroll
-            for (int o = 0; o < 2; ++o) {
-              const int other = from + o;
-              const float theirs = o == 0 ? other_decay.x : other_decay.y;
-              bool counts = reads ? other <= me : other >= me;
-              if constexpr (starts)
-                counts = counts && tokens.sequence[other] == tokens.sequence[me];
-              const float power = power_of_2(reads ? decay[e] - theirs : theirs - decay[e]);
-              const float step = !reads ? dt[e] : o == 0 ? other_dt.x : other_dt.y;
-              const float dot = counts ? dots[2 * k + j][2 * e + o] * step : 0.0f;
-              w[o] = counts ? cb[2 * k + j][2 * e + o] * power : 0.0f;
-              x[o] = counts ? dot * power : 0.0f;
-              path_sum[e] = multiply_add(w[o], dot, path_sum[e]);
-            }
-            xv[k][2 * j + e] = pack<V>(x[0], x[1]);
-            decayed[k][2 * j + e] = pack<V>(w[0], w[1]);
-          }
-        }
-      }
-    };
     if (reads) {
-      work_on_pairs(constant<1>{});
+      ssd_gradient_pairs<V, true, starts>(xv, decayed, path_sum, dots, cb, tokens, decay, dt,
+                                          quarter);
     } else {
-      work_on_pairs(constant<0>{});
+      ssd_gradient_pairs<V, false, starts>(xv, decayed, path_sum, dots, cb, tokens, decay, dt,
+                                           quarter);
     }
 #pragma unroll
     for (int e = 0; e < 2; ++e) {

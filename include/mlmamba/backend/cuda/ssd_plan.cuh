@@ -31,14 +31,20 @@ struct ssd_plan {
   index_t flag_count = 0;
 };
 
+/// dt' from dt and its bias, of a sequence or of a step.
+template <class Op, class A>
+__device__ A ssd_limited_dt(const Op& op, A dt) {
+  if (op.dt_softplus) dt = math::softplus(dt);
+  if (dt < A(op.dt_min)) dt = A(op.dt_min);
+  return dt > A(op.dt_max) ? A(op.dt_max) : dt;
+}
+
 template <class E>
 __device__ typename E::accum ssd_dt(const ops::ssd_inputs<E>& op, index_t b, index_t t, index_t h) {
   using A = typename E::accum;
   A dt = A(op.dt(b, t, h));
   if (op.dt_bias) dt += op.dt_bias(h);
-  if (op.dt_softplus) dt = math::softplus(dt);
-  if (dt < A(op.dt_min)) dt = A(op.dt_min);
-  return dt > A(op.dt_max) ? A(op.dt_max) : dt;
+  return ssd_limited_dt(op, dt);
 }
 
 template <class E>

@@ -6,8 +6,7 @@
 
 #include <algorithm>
 
-#include "mlmamba/backend/cuda/pieces.cuh"
-#include "mlmamba/ops/ssd.hpp"
+#include "mlmamba/backend/cuda/ssd_plan.cuh"
 
 namespace mlmamba::backend {
 
@@ -30,9 +29,7 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   const index_t g = h / (op.x.size[1] / op.B.size[1]);
   A dt = A(op.dt(b, h));
   if (op.dt_bias) dt += op.dt_bias(h);
-  if (op.dt_softplus) dt = math::softplus(dt);
-  if (dt < A(op.dt_min)) dt = A(op.dt_min);
-  if (dt > A(op.dt_max)) dt = A(op.dt_max);
+  dt = ssd_limited_dt(op, dt);
   const A decay = math::exp(dt * ssd_rate<Rates>(op, h)), x = A(op.x(b, h, p));
   A sum = 0;
   for (index_t n = lane_index(); n < op.state.size[3]; n += warp_size) {
@@ -80,9 +77,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   if (there) read_piece(B, &op.B(b, g, n)), read_piece(C, &op.C(b, g, n));
   A dt = A(op.dt(b, h)) + bias;
   const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
-  if (op.dt_softplus) dt = math::softplus(dt);
-  if (dt < A(op.dt_min)) dt = A(op.dt_min);
-  if (dt > A(op.dt_max)) dt = A(op.dt_max);
+  dt = ssd_limited_dt(op, dt);
   const A decay = math::exp(dt * rate);
 #pragma unroll
   for (int r = 0; r < rows; ++r) {

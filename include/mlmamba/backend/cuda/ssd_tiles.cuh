@@ -9,9 +9,9 @@
 
 namespace mlmamba::backend::kernels {
 
-/// Shared memory of a block; what only y needs is left out when only states are computed.
 inline constexpr int ssd_block_threads = 256;
 
+/// Shared memory of a block; what only y needs is left out when only states are computed.
 template <class V, int N16, bool Ends>
 struct ssd_tile_memory {
   static constexpr int tile = ssd_tile * 16 * N16;

@@ -21,6 +21,7 @@
 //
 #include "mlmamba/backend/cpu/simd/causal_conv1d-inl.hpp"
 #include "mlmamba/backend/cpu/simd/selective_scan-inl.hpp"
+#include "mlmamba/backend/cpu/simd/selective_scan_backward-inl.hpp"
 #include "mlmamba/backend/cpu/simd/ssd-inl.hpp"
 #include "mlmamba/backend/cpu/simd/ssd_backward-inl.hpp"
 
