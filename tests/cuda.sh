@@ -5,7 +5,7 @@
 # Runs everything that needs a GPU: the op, module and model tests as CUDA, the fixtures, the example
 # against the CPU, then compute-sanitizer's memcheck. Prints a table; exit 0 if all is well.
 #   tests/cuda.sh                   builds (nvcc, CMake, and what tests/run.sh installs), then runs
-#   tests/cuda.sh --pack FILE       builds for sm_90 and packs the programs; needs no GPU
+#   tests/cuda.sh --pack FILE       builds for sm_90a and packs the programs; needs no GPU
 #   tests/cuda.sh --run FILE        runs packed programs; needs a driver and the CUDA toolkit only
 #   --no-memcheck                   leaves out the last part
 set -uo pipefail
@@ -28,9 +28,14 @@ done
 # --- build
 if [ "$mode" != run ]; then
   build=build-cuda-tests
-  architectures=native more=()
+  # Not 90: without the a it has none of the kernels for Hopper's tensor cores.
+  case $(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -1) in
+    9.0) architectures=90a-real ;;
+    *) architectures=native ;;
+  esac
+  more=()
   if [ "$mode" = pack ]; then  # libraries that another machine may lack go into the programs
-    architectures=90-real
+    architectures=90a-real
     lib=$(dirname "$(g++ -print-file-name=libz.a)")
     more=(-DJPEG_LIBRARY="$lib/libjpeg.a" -DPNG_LIBRARY="$lib/libpng16.a" -DZLIB_LIBRARY="$lib/libz.a"
       -DMLMAMBA_UTF8PROC_LIBRARY="$lib/libutf8proc.a")

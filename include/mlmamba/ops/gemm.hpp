@@ -19,8 +19,8 @@ namespace mlmamba::ops {
 ///           transposed view; y and pre_activation: unit stride over n
 /// Numerics  each y[m,n] is one sum over k in accum, in a fixed order that does not depend on M, on
 ///           N or on the threads; bias is added after the sum, then rounded to Y. On a GPU the
-///           order may depend on M unless rows are to be independent (cuda_options), and in bf16
-///           or f16 bias is rounded too, and v before the activation
+///           order may depend on M unless rows are to be independent (cuda_options), and large
+///           products to bf16 or f16 round bias too, and v before the activation
 /// Empty     bias; pre_activation: v, wanted by a backward pass. M, N or K may be 0 (an empty sum)
 /// Errors    shape_error if sizes differ; accumulate with an activation
 template <engine E, class Y = typename E::value, class W = typename E::value,

@@ -219,8 +219,12 @@ __global__ void rounded_bias_kernel(const rounded_bias<Y> b) {
   if (i < b.count) b.to[i] = Y(b.from[i]);
 }
 
-/// Bias inside the product, which takes one of the type of y only; then the activation, of what is
-/// in y or in pre_activation. False: nothing but scratch was written.
+/// Elements of y from which a pass over sums in float, for an exact bias, is no longer for free.
+inline constexpr index_t gemm_rounds_bias = index_t(1) << 18;
+
+/// Bias inside the product, which takes one of the type of y only, so that it is rounded to that;
+/// then the activation, of what is in y or in pre_activation. False: nothing but scratch was
+/// written.
 template <class E, class Y, class W, class X>
 bool gemm_with_bias(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op,
                     const matrix_products::operand& x, const matrix_products::operand& w) {
@@ -257,7 +261,9 @@ bool gemm_by_cublas(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
   if constexpr (std::is_same_v<Y, float>)
     if (plain && !x.k_contiguous && k >= 512 && gemm_by_slices(ctx, op, x, w)) return true;
   if (plain) return ctx.products.multiply(ctx.stream, x, w, y, m, n, k, op.accumulate);
-  if (!op.accumulate && gemm_with_bias(ctx, op, x, w)) return true;
+  const bool exact_bias = !op.bias || std::is_same_v<Y, float>;
+  if (!op.accumulate && (exact_bias || m * n >= gemm_rounds_bias) && gemm_with_bias(ctx, op, x, w))
+    return true;
 
   // The epilogue adds the bias to sums that were not rounded yet.
   auto frame = ctx.scratch.make_frame();
