@@ -145,7 +145,7 @@ TEST_CASE_TEMPLATE("cuda: ssd of Mamba-2's shape, over several segments", E, MLM
   odd_groups.seq = sequences::packed, odd_groups.period = 47;
   small.states = 96, small.channels = 48, small.length = 1300, small.D = skip::per_channel;
   small.seq = sequences::packed, small.period = 130;
-  gated.z = true, gated.length = 1100, gated.batch = 2;
+  gated.z = true, gated.length = 2600, gated.batch = 2;
   wide.channels = 80, wide.length = 1250;
   for (const ssd_options& each : {o, odd_groups, small, gated, wide}) repeats<ssd_case, E>(each);
 }

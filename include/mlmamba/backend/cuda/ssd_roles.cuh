@@ -81,6 +81,8 @@ __device__ void ssd_role_y(const ssd_role_plan<E>& all, const ssd_role_place<E>&
     const ssd_tokens& tokens = s.tokens[later];
     const V *xs = s.x[later], *Bs = s.B[near], *Cs = s.C[near], *Ss = s.S[c % 2];
     V* const ys = s.z[later];
+    // A barrier tells turns apart by their parity: no wait for one before the ends are done with.
+    if (first > 0 && c < 2) wait_for_copies(s.entered[c % 2], 0);
     if (lane == 0 && c >= ssd_writers) {
       wait_until_read();
       arrive(s.written[(u - ssd_writers) % memory::later]);
