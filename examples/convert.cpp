@@ -90,7 +90,9 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"library", "original"}))
       ->capture_default_str();
   app.add_option("--vision", s.vision,
-                 "More folders in which vision towers of a model are looked for: timm's files");
+                 "One more folder in which vision towers of a model are looked for: timm's files;\n"
+                 "may be repeated")
+      ->allow_extra_args(false);  // IN and OUT may follow
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
