@@ -165,4 +165,20 @@ TEST_SUITE("published_test") {
       }
     }
   }
+
+  TEST_CASE("a language model's sizes that make no sense are refused before there is a layer") {
+    const auto problem = [](const char* layer, const char* key, const json& value) {
+      json config{{"d_model", 8}, {"n_layer", 1}, {"vocab_size", 9}};
+      config["ssm_cfg"] = {{"layer", layer}, {"headdim", 4}};
+      config[key] = value;
+      return message_of<io_error>([&] { (void)mamba_config_from(config, "c"); });
+    };
+    CHECK(problem("Mamba2", "n_layer", 4096) == "nothing was thrown");
+    for (const char* layer : {"Mamba1", "Mamba2"}) {
+      CHECK(problem(layer, "n_layer", 4097) == "c: n_layer must be 0 to 4096");
+      CHECK(problem(layer, "n_layer", 1 << 24) == "c: n_layer must be 0 to 4096");
+      CHECK(problem(layer, "norm_epsilon", -1) == "c: norm_epsilon must be 0 to 1");
+      CHECK(problem(layer, "norm_epsilon", "NaN") == "c: norm_epsilon must be 0 to 1");
+    }
+  }
 }
