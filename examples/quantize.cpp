@@ -55,6 +55,8 @@ void write(const Model& model, const checkpoint& files, const settings& s,
   const json own = published<Model>::config(model);
   for (const auto& [key, value] : files.config().items())
     if (!own.contains(key) && key != "weights" && key != "tokenizer") more[key] = value;
+  if (own.contains("vision"))
+    keep_picture_rule(more["vision"] = own["vision"], files.config(), files.who());
   more["quantisation"] = how;
   const auto words =
       files.folder() / json_get_or<std::string>(files.config(), "tokenizer", "tokenizer.json", "");

@@ -226,6 +226,8 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
   json more{{"chat_format", mlmamba::name_of(r.chat)}};
   for (const char* key : {"image_resize_strategy", "llm_max_length", "model_id"})
     if (mlmamba::json_has(r.model, key)) more[key] = r.model.at(key);
+  more["vision"] = mlmamba::published<Model>::config(model)["vision"];
+  mlmamba::keep_picture_rule(more["vision"], r.model, who);
   train::export_model(model, out / "model", stored, more, words_text, note);
   mlmamba::write_file(out / "model" / "metrics.json", metrics.dump(1) + "\n");
   mlmamba::write_file(out / "model" / "recipe.json", recipe.dump(1) + "\n");

@@ -166,6 +166,25 @@ TEST_SUITE("published_test") {
     }
   }
 
+  TEST_CASE("pixels that a tower wants otherwise than its kind are written so, and only these") {
+    const json config = parse_json(
+        R"({"vision": [{"name": "a", "kind": "siglip", "mean": [0.1, 0.2, 0.3], "std": [1, 2, 4]},
+                       {"name": "b", "kind": "clip"}]})",
+        "test");
+    json written = json::array();
+    for (const auto& t : towers_from(config, "test")) written.push_back(to_json(t.config));
+    keep_picture_rule(written, config, "test");
+    const auto rule = picture_rule(config, "test"),
+               again = picture_rule({{"vision", written}}, "test");
+    REQUIRE(again.size() == 2);
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(again[i].mean == rule[i].mean);
+      CHECK(again[i].std == rule[i].std);
+    }
+    CHECK(again[0].std[2] == 4);
+    CHECK(!written[1].contains("mean"));
+  }
+
   TEST_CASE("a language model's sizes that make no sense are refused before there is a layer") {
     const auto problem = [](const char* layer, const char* key, const json& value) {
       json config{{"d_model", 8}, {"n_layer", 1}, {"vocab_size", 9}};
