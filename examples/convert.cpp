@@ -33,7 +33,7 @@ dtype type_of(const std::string& name) {
   if (name == "f32") return dtype::f32;
   if (name == "f16") return dtype::f16;
   if (name == "bf16") return dtype::bf16;
-  fail<error>("convert: --dtype ", name, "; f64, f32, f16 or bf16 is wanted");
+  fail<error>("--dtype ", name, "; f64, f32, f16 or bf16 is wanted");
 }
 
 /// A folder as the authors of ML-Mamba have theirs: the towers are not in it.
@@ -108,6 +108,7 @@ int main(int argc, char** argv) {
       s.layout == "original" ? write_original(s, s.out) : write_folder(s, s.out);
       return 0;
     }
+    if (s.layout == "original") fail<error>(s.out, ": --layout is of a folder; one is wanted");
     weights all = read_weights(s.in);
     if (!s.type.empty()) convert_floats(all.arrays, type_of(s.type));
     write_weights(s.out, std::move(all));
