@@ -226,6 +226,11 @@ inline recipe recipe_from(const json& j, const std::string& who) {
   o.log_every = json_get_or<index_t>(run, "log_every", 50, who);
   o.evaluate_every = json_get_or<index_t>(run, "evaluate_every", 0, who);
   r.evaluate_scenes = json_get_or<index_t>(run, "evaluate_scenes", 50, who);
+  for (const auto& [key, n] : {std::pair{"checkpoint_every", o.checkpoint_every},
+                               {"log_every", o.log_every},
+                               {"evaluate_every", o.evaluate_every},
+                               {"evaluate_scenes", r.evaluate_scenes}})
+    if (n < 0) fail<io_error>(who, ": \"", key, "\" is ", n, "; 0 or more is wanted");
   o.config = r.whole;
   return r;
 }
