@@ -154,7 +154,9 @@ int main(int argc, char** argv) {
                  "include/mlmamba/evaluate/read_*.hpp)");
   app.add_option("--results", s.results, "Folder to write into; made if missing")
       ->capture_default_str();
-  app.add_option("--limit", s.limit, "Only so many questions; 0: all")->capture_default_str();
+  app.add_option("--limit", s.limit, "Only so many questions; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--batch", s.answers.batch, "Questions at once")->capture_default_str();
   app.add_option("--max-new-tokens", s.answers.max_new_tokens)->capture_default_str();
   app.add_option(

@@ -137,7 +137,7 @@ inline json recipe_json(const settings& s) {
     j["training"]["micro_batch"] =
         std::min(s.batch, mlmamba::json_get_or<std::int64_t>(j["training"], "micro_batch", s.batch,
                                                              name_of_recipe(s)));
-  set("training", "learning_rate", s.learning_rate >= 0, s.learning_rate);
+  set("training", "learning_rate", !(s.learning_rate < 0), s.learning_rate);
   set("training", "seed", s.seed >= 0, s.seed);
   set("tokenizer", "file", !s.tokenizer.empty(), s.tokenizer);
   set("parts", "from", !s.from.empty(), s.from);

@@ -64,6 +64,7 @@ refused "temperature" generate --prompt hello --temperature -1
 refused "top_p" generate --prompt hello --top-p 2 --temperature 1
 refused "max_new_tokens" generate --prompt hello --max-new-tokens -1
 refused "seed" generate --prompt hello --seed x
+refused "seed" generate --prompt hello --seed -1
 refused "threads" generate --prompt hello --threads -1
 
 # --- pictures
@@ -199,6 +200,11 @@ refused "97" garment_data --size 97 --out "$out/data"
 refused "nothing to do" garment_data
 refused "nonsense" connector_lab --towers "$model" --out "$out/lab" --connectors nonsense
 refused "no-such" connector_lab --towers "$work/no-such" --out "$out/lab"
+refused "no test" connector_lab --config "$work/recipe.json" --out "$out/lab"
+refused "no-such" connector_lab --towers "$model" --out "$out/lab" --data "$work/chat.json" --images "$work/no-such" \
+  --test "$work/chat.json" --test-images "$source/examples/pictures"
+refused "schedule" connector_lab --config "$work/recipe.json" --out "$out/lab" --learning-rate nan
+refused "schedule" train --config "$work/recipe.json" --out "$out/run" --learning-rate nan
 nothing_left
 [ $bad = 0 ] && echo "bad_input: all $done refused or answered"
 exit $bad

@@ -141,6 +141,7 @@ refused "--dataset" --data "$work/vqa-v2"
 refused "no --data" --dataset gqa
 refused "testdev_balanced_questions.json" --dataset gqa --data "$work/vqa-v2"
 refused "no-such" --dataset vqa-v2 --data "$work/vqa-v2" --model "$work/no-such"
+refused "--limit" --dataset vqa-v2 --data "$work/vqa-v2" --limit -1
 refused "batch" --dataset vqa-v2-slim --data "$work/vqa-v2" --batch 0
 refused "max_new_tokens" --dataset vqa-v2-slim --data "$work/vqa-v2" --max-new-tokens -1
 refused "another --results" --dataset vqa-v2 --data "$work/many"
