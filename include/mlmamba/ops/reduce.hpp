@@ -55,8 +55,7 @@ struct sum_squares {
 ///
 /// Shapes    x (T, V), V > 0; index, unfit (T)
 /// Empty     unfit: -1 if the row can be chosen from; else the first place with NaN or +infinity,
-/// or
-///           0 if all are -infinity
+///           or 0 if all are -infinity
 template <engine E, class X = typename E::value>
 struct argmax {
   static constexpr const char* name = "argmax";
