@@ -67,6 +67,7 @@ common common_of(const lab::settings& s) {
   train::recipe r = lab::recipe_of(s);
   const bool trained = !s.towers.empty();
   train::data_source source = train::source_of(r);
+  (void)source.get(0), (void)train::test_of(r).get(0);  // the folders of their pictures are right
   std::optional<mlmamba::checkpoint> files;
   if (trained) files.emplace(s.towers);
   const std::string who = trained ? files->who() : "connector_lab";

@@ -55,10 +55,12 @@ inline train::recipe recipe_of(const settings& s) {
   set("test", "scenes", s.scenes > 0, s.scenes);
   set("training", "batch", s.batch > 0, s.batch);
   if (s.batch > 0 && j["training"].contains("micro_batch")) j["training"].erase("micro_batch");
-  set("training", "learning_rate", s.learning_rate >= 0, s.learning_rate);
+  set("training", "learning_rate", !(s.learning_rate < 0), s.learning_rate);
   if (s.steps > 0) train::set_steps(j, s.steps, who);
   train::recipe r = train::recipe_from(j, who);
   if (!r.freeze.empty()) mlmamba::fail("the recipe freezes parts; here --train-language decides");
+  if (r.test.source.empty())
+    mlmamba::fail(who, ": no test; --test, or its \"source\" in the recipe, is wanted");
   return r;
 }
 

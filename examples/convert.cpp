@@ -33,7 +33,7 @@ dtype type_of(const std::string& name) {
   if (name == "f32") return dtype::f32;
   if (name == "f16") return dtype::f16;
   if (name == "bf16") return dtype::bf16;
-  fail<error>("convert: --dtype ", name, "; f64, f32, f16 or bf16 is wanted");
+  fail<error>("--dtype ", name, "; f64, f32, f16 or bf16 is wanted");
 }
 
 /// A folder as the authors of ML-Mamba have theirs: the towers are not in it.
@@ -90,7 +90,9 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"library", "original"}))
       ->capture_default_str();
   app.add_option("--vision", s.vision,
-                 "More folders in which vision towers of a model are looked for: timm's files");
+                 "One more folder in which vision towers of a model are looked for: timm's files;\n"
+                 "may be repeated")
+      ->allow_extra_args(false);  // IN and OUT may follow
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -106,6 +108,7 @@ int main(int argc, char** argv) {
       s.layout == "original" ? write_original(s, s.out) : write_folder(s, s.out);
       return 0;
     }
+    if (s.layout == "original") fail<error>(s.out, ": --layout is of a folder; one is wanted");
     weights all = read_weights(s.in);
     if (!s.type.empty()) convert_floats(all.arrays, type_of(s.type));
     write_weights(s.out, std::move(all));

@@ -9,10 +9,13 @@
 // Answers are written as they come; the same command goes on where it was stopped.
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -22,6 +25,7 @@
 #include "mlmamba/evaluate/results_file.hpp"
 #include "mlmamba/evaluate/scores.hpp"
 #include "mlmamba/models/published/resolve.hpp"
+#include "mlmamba/models/published/tower_files.hpp"
 #include "mlmamba/train/progress.hpp"
 
 using namespace mlmamba;
@@ -47,6 +51,22 @@ void ask(const checkpoint& files, const evaluate::dataset& set,
     results.add(set.questions[i].id, std::move(a));
     bar(++answered, set.id);
   });
+}
+
+/// A number for the weights of a model, so that one that was trained on is another: of the names,
+/// types and shapes of all arrays, and of the ends of each.
+std::string digest_of(const checkpoint& files) {
+  auto arrays = files.arrays();
+  if (has_towers(files.config()))
+    add_tower_arrays(arrays, files.config(), files.places(), files.who());
+  std::string all;
+  for (const safetensors_entry& a : arrays) {
+    const std::string_view bytes(reinterpret_cast<const char*>(a.bytes.data()), a.bytes.size());
+    const std::size_t n = std::min<std::size_t>(bytes.size(), 64);
+    all += a.name + ' ' + std::string(name_of(a.type)) + shape_text(a.shape);
+    all.append(bytes.substr(0, n)).append(bytes.substr(bytes.size() - n));
+  }
+  return std::to_string(hash(all));
 }
 
 int score_model(const settings& s) {
@@ -75,6 +95,8 @@ int score_model(const settings& s) {
                  {"digest", digest},
                  {"max_new_tokens", s.answers.max_new_tokens},
                  {"model", model.string()},
+                 {"model_weights", digest_of(files)},
+                 {"weights", s.weights},
                  {"model_config", hash(files.config().dump())}};
   evaluate::results_file results(folder / "results.jsonl", run, set);
   std::vector<std::size_t> open;
@@ -132,13 +154,15 @@ int main(int argc, char** argv) {
                  "include/mlmamba/evaluate/read_*.hpp)");
   app.add_option("--results", s.results, "Folder to write into; made if missing")
       ->capture_default_str();
-  app.add_option("--limit", s.limit, "Only so many questions; 0: all")->capture_default_str();
+  app.add_option("--limit", s.limit, "Only so many questions; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--batch", s.answers.batch, "Questions at once")->capture_default_str();
   app.add_option("--max-new-tokens", s.answers.max_new_tokens)->capture_default_str();
   app.add_option(
          "--weights", s.weights,
-         "How matrices are held: f32, bf16, or auto: bf16 if the files have them so. On a GPU f32\n"
-         "(auto), or bf16, which is for activations too")
+         "How matrices are held: f32, bf16, int8, int4, or auto, as generate has them. On a GPU\n"
+         "f32 (auto), or bf16, which is for activations too")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();

@@ -154,7 +154,7 @@ int main(int argc, char** argv) {
   app.add_option("--min-p,--min_p", s.sampling.min_p)->capture_default_str();
   app.add_option("--repetition-penalty,--repetition_penalty", s.sampling.repetition_penalty)
       ->capture_default_str();
-  app.add_option("--seed", s.sampling.seed)->capture_default_str();
+  app.add_option("--seed", s.sampling.seed)->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_option("--hf_token", s.token_from,
                  "Where the token for downloads is: a file, or the name of a variable");
   app.add_option(

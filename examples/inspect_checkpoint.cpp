@@ -133,7 +133,9 @@ int main(int argc, char** argv) {
                  "Compare with this model instead: mlmamba+3b, a language model such as\n"
                  "mamba2-130m, or a vision backbone such as siglip-vit-so400m-384px");
   app.add_option("--vision", vision,
-                 "More folders in which vision towers of a model are looked for: timm's files");
+                 "One more folder in which vision towers of a model are looked for: timm's files;\n"
+                 "may be repeated")
+      ->allow_extra_args(false);  // PATH may follow
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -55,6 +55,8 @@ void write(const Model& model, const checkpoint& files, const settings& s,
   const json own = published<Model>::config(model);
   for (const auto& [key, value] : files.config().items())
     if (!own.contains(key) && key != "weights" && key != "tokenizer") more[key] = value;
+  if (own.contains("vision"))
+    keep_picture_rule(more["vision"] = own["vision"], files.config(), files.who());
   more["quantisation"] = how;
   const auto words =
       files.folder() / json_get_or<std::string>(files.config(), "tokenizer", "tokenizer.json", "");
@@ -67,29 +69,41 @@ void write(const Model& model, const checkpoint& files, const settings& s,
   save_model(model, s.out, {{"quantisation", how.dump()}}, more, text);
 }
 
+/// What both models see before they are compared.
+struct beginning {
+  std::vector<tensor<float, 4>> pixels;
+  std::vector<std::int32_t> tokens;
+};
+beginning beginning_of(const checkpoint& files, const settings& s) {
+  const auto towers = examples::tower_rules(files.config(), files.who());
+  if (towers.empty() && !s.image.empty()) fail<error>("this model can't see; --image has no use");
+  beginning b{{}, {0}};
+  if (!s.image.empty()) b.pixels = pixels_of(read_image(s.image), towers);
+  if (!s.random) b.tokens = files.tokenizer().encode(s.prompt);
+  if (b.tokens.empty()) fail<error>("--prompt is empty; text to start from is wanted");
+  return b;
+}
+
 template <class Model>
 void report(const checkpoint& files, const Model& model, const settings& s,
-            const std::vector<image_transform>& towers) {
+            const beginning& begin) {
   context<backend::cpu> ctx(cpu_options{.threads = s.threads});
   const Model reference = load<Model>(files, s, {});
   auto states = std::pair(reference.make_state(1), model.make_state(1));
   if constexpr (requires { reference.vision_backbone; }) {
-    if (!s.image.empty()) {
-      const auto pixels = pixels_of(read_image(s.image), towers);
-      detail::read_pictures(ctx, reference, pixels, 1, states.first);
-      detail::read_pictures(ctx, model, pixels, 1, states.second);
+    if (!begin.pixels.empty()) {
+      detail::read_pictures(ctx, reference, begin.pixels, 1, states.first);
+      detail::read_pictures(ctx, model, begin.pixels, 1, states.second);
     }
   }
-  std::vector<std::int32_t> start{0};
-  if (!s.random) start = files.tokenizer().encode(s.prompt);
   const index_t vocabulary =
       mamba_config_from(has_towers(files.config())
                             ? language_config_from(files.config(), files.who())
                             : files.config(),
                         files.who())
           .config.vocab_size;
-  const fidelity f =
-      compare_models(ctx, reference, model, std::move(states), start, vocabulary, s.steps, s.seed);
+  const fidelity f = compare_models(ctx, reference, model, std::move(states), begin.tokens,
+                                    vocabulary, s.steps, s.seed);
   std::printf("%lld tokens: KL %.3g (worst %.3g), same greedy token %.2f %%\n",
               static_cast<long long>(f.steps), f.mean_kl, f.worst_kl, 100 * f.agreement);
   for (const auto& d : f.drift)
@@ -110,8 +124,11 @@ int main(int argc, char** argv) {
   app.add_option("--weights", s.weights, "int8, int4, bf16 or f32")->capture_default_str();
   app.add_option("--group", s.group, "Neighbouring weights of a row with one scale; 0: all")
       ->capture_default_str();
-  app.add_option("--keep", s.keep, "Matrices with this in their names stay float; may be repeated");
-  app.add_option("--vision", s.vision, "More folders in which vision towers are looked for");
+  app.add_option("--keep", s.keep, "Matrices with this in their names stay float; may be repeated")
+      ->allow_extra_args(false);  // MODEL and OUT may follow
+  app.add_option("--vision", s.vision,
+                 "One more folder in which vision towers are looked for; may be repeated")
+      ->allow_extra_args(false);
   app.add_option("--steps", s.steps, "Tokens to compare with the model as it is; 0: no report")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -133,13 +150,13 @@ int main(int argc, char** argv) {
     const weight_formats formats{{weight_scheme_of(s.weights), s.group}, s.keep};
     if (const char* p = problem_with(formats.format)) fail<error>(p);
     const checkpoint files(s.in, s.vision);
-    const auto towers = examples::tower_rules(files.config(), files.who());
-    if (towers.empty() && !s.image.empty()) fail<error>("this model can't see; --image has no use");
+    const beginning begin =
+        s.steps > 0 ? beginning_of(files, s) : beginning{};  // or nothing is written
     examples::with_chosen_model<cpu_packed>(files.config(), files.who(),
                                             [&]<class Model>(std::type_identity<Model>) {
                                               const Model model = load<Model>(files, s, formats);
                                               if (s.out != "-") write(model, files, s, formats);
-                                              if (s.steps > 0) report(files, model, s, towers);
+                                              if (s.steps > 0) report(files, model, s, begin);
                                             });
   } catch (const std::exception& e) {
     std::cerr << "quantize: " << e.what() << '\n';

@@ -73,20 +73,17 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
   r.training.minutes = s.minutes;
 
   if (!plan) source = train::source_of(r);
-  std::error_code code, ignored;
-  std::filesystem::create_directories(out, code);
-  if (!std::filesystem::is_directory(out, ignored))
-    mlmamba::fail("--out ", out.string(), " can't be made a folder (",
-                  code ? code.message() : "a file is there", ")");
+  const bool there = !train::saved_run(out / "checkpoints").steps().empty();
+  if (there && !s.resume && !s.evaluate)
+    mlmamba::fail(out.string(), " has a run; --resume or another --out is wanted");
   const auto words_file = out / "tokenizer.json";
   std::string words_text;
-  if (std::filesystem::exists(words_file)) {
+  if (there && std::filesystem::exists(words_file)) {
     words_text = mlmamba::mapped_file(words_file).text();
   } else {
     words_text = r.tokenizer_file.empty()
                      ? train::vocabulary_of(r, source)
                      : std::string(mlmamba::mapped_file(r.tokenizer_file).text());
-    mlmamba::write_file(words_file, words_text);
   }
   const auto words = mlmamba::tokenizer::parse(words_text, words_file.string());
   if (!words.eos()) mlmamba::fail("the tokenizer has no <|endoftext|>; it is needed");
@@ -123,10 +120,20 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
     };
   }
   train::trainer<Model, train::next_token_gradients> t(ctx, model, {}, r.training);
-  const bool there = !train::saved_run(out / "checkpoints").steps().empty();
-  if (there && !s.resume && !s.evaluate)
-    mlmamba::fail(out.string(), " has a run; --resume or another --out is wanted");
   if (there) t.resume();
+  if (!there && s.evaluate && !parts.any())
+    mlmamba::fail(out.string(), ": no checkpoint; a run, or weights to begin with, are wanted");
+  if (!t.finished()) (void)source.get(0);
+  if (!r.test.source.empty())
+    if (const train::vqa_set set = train::test_of(r); set.scenes > 0) (void)set.get(0);
+
+  // All makes sense: from here on files are written.
+  std::error_code code, ignored;
+  std::filesystem::create_directories(out, code);
+  if (!std::filesystem::is_directory(out, ignored))
+    mlmamba::fail("--out ", out.string(), " can't be made a folder (",
+                  code ? code.message() : "a file is there", ")");
+  mlmamba::write_file(words_file, words_text);
 
   std::fprintf(stderr, "%s, %lld updates of %lld, %s\n", source.name.c_str(),
                static_cast<long long>(r.training.rate.steps), static_cast<long long>(r.batch),
@@ -226,6 +233,8 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
   json more{{"chat_format", mlmamba::name_of(r.chat)}};
   for (const char* key : {"image_resize_strategy", "llm_max_length", "model_id"})
     if (mlmamba::json_has(r.model, key)) more[key] = r.model.at(key);
+  more["vision"] = mlmamba::published<Model>::config(model)["vision"];
+  mlmamba::keep_picture_rule(more["vision"], r.model, who);
   train::export_model(model, out / "model", stored, more, words_text, note);
   mlmamba::write_file(out / "model" / "metrics.json", metrics.dump(1) + "\n");
   mlmamba::write_file(out / "model" / "recipe.json", recipe.dump(1) + "\n");

@@ -137,7 +137,7 @@ inline json recipe_json(const settings& s) {
     j["training"]["micro_batch"] =
         std::min(s.batch, mlmamba::json_get_or<std::int64_t>(j["training"], "micro_batch", s.batch,
                                                              name_of_recipe(s)));
-  set("training", "learning_rate", s.learning_rate >= 0, s.learning_rate);
+  set("training", "learning_rate", !(s.learning_rate < 0), s.learning_rate);
   set("training", "seed", s.seed >= 0, s.seed);
   set("tokenizer", "file", !s.tokenizer.empty(), s.tokenizer);
   set("parts", "from", !s.from.empty(), s.from);
@@ -187,13 +187,17 @@ inline void add_options(CLI::App& app, settings& s) {
                  "Where the token for downloads is: a file, or the name of a variable");
   app.add_option("--test", s.test, "Questions held out: the same kinds");
   app.add_option("--test-images", s.test_images, "Folder of their pictures");
-  app.add_option("--test-scenes", s.test_scenes, "How many pictures are tested");
-  app.add_option("--steps", s.steps, "Updates");
-  app.add_option("--batch", s.batch, "Conversations per update");
-  app.add_option("--micro-batch", s.micro_batch, "Conversations at once");
-  app.add_option("--learning-rate", s.learning_rate, "Peak");
-  app.add_option("--seed", s.seed, "Of the weights and of the order of data");
-  app.add_option("--minutes", s.minutes, "Stop with a checkpoint before this time is over");
+  app.add_option("--test-scenes", s.test_scenes, "How many pictures are tested")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--steps", s.steps, "Updates")->check(CLI::PositiveNumber);
+  app.add_option("--batch", s.batch, "Conversations per update")->check(CLI::PositiveNumber);
+  app.add_option("--micro-batch", s.micro_batch, "Conversations at once")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--learning-rate", s.learning_rate, "Peak")->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", s.seed, "Of the weights and of the order of data")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--minutes", s.minutes, "Stop with a checkpoint before this time is over")
+      ->check(CLI::NonNegativeNumber);
 #if defined(__CUDACC__)
   app.add_option("--device", s.device, "Number of the GPU")->capture_default_str();
 #else
@@ -206,7 +210,8 @@ inline void add_options(CLI::App& app, settings& s) {
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   app.add_option("--commit", s.commit, "Of the sources: noted in the model and its metrics");
-  app.add_option("--profile", s.profile, "Print a table of all ops over this many updates");
+  app.add_option("--profile", s.profile, "Print a table of all ops over this many updates")
+      ->check(CLI::NonNegativeNumber);
   app.add_flag("--resume", s.resume, "Go on from the newest checkpoint in OUT, if there is one");
   app.add_flag("--evaluate", s.evaluate, "Don't train: test and write what the checkpoint has");
   app.add_flag("--no-controls", s.no_controls, "Test with the right pictures only");

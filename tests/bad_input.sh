@@ -64,6 +64,8 @@ refused "temperature" generate --prompt hello --temperature -1
 refused "top_p" generate --prompt hello --top-p 2 --temperature 1
 refused "max_new_tokens" generate --prompt hello --max-new-tokens -1
 refused "seed" generate --prompt hello --seed x
+refused "seed" generate --prompt hello --seed -1
+refused "threads" generate --prompt hello --threads -1
 
 # --- pictures
 refused "no-such.png" generate --image "$work/no-such.png" --prompt hello
@@ -105,6 +107,8 @@ changed && echo '[1, 2]' > "$work/m/config.json"
 refused "an object is wanted" generate --model "$work/m" --prompt hello
 changed && sed -i 's/"n_layer": 6/"n_layer": 7/' "$work/m/config.json"
 refused "missing" generate --model "$work/m" --prompt hello
+changed && sed -i 's/"n_layer": 6/"n_layer": 16000000/' "$work/m/config.json"
+refused "n_layer must be 0 to 4096" generate --model "$work/m" --prompt hello
 changed && sed -i 's/"n_layer": 6/"n_layer": 5/' "$work/m/config.json"
 refused "none of the model's" generate --model "$work/m" --prompt hello
 changed && LC_ALL=C sed -i '1s/"BF16"/"XY16"/' "$work/m/model.safetensors"
@@ -129,6 +133,7 @@ refused "posix.system" convert "$source/tests/io/torch/command.pt" "$out/a.safet
 refused ".png: .safetensors, .pt" convert "$model" "$out/a.png"
 refused "f8" convert "$model" "$out/a.pt" --dtype f8
 refused "no-such" convert "$model" "$out/no-such/a.pt"
+refused "a.pt: --layout" convert "$model" "$out/a.pt" --layout original
 refused "the same folder" convert "$model" "$model"
 cp -r "$source/tests/golden/published/ml_mamba" "$work/blind"
 rm -r "$work/blind/timm"
@@ -169,11 +174,37 @@ echo '[{"image": "text.png", "conversations": [{"from": "human", "value": "hello
 refused "data.json" train --config "$recipe" --data "$work/data.json" --images "$work" --out "$out/run"
 refused "$work/no-such" train --config "$recipe" --data "garment:$work/no-such" --out "$out/run"
 refused "--config" train --out "$out/run"
+steps=4
+. "$source/tests/tiny_recipe.sh" # $work/recipe.json
+changed_recipe() { sed "$1" "$work/recipe.json" > "$work/changed.json"; }
+for option in steps batch micro-batch test-scenes; do
+  refused "--$option" train --config "$work/recipe.json" --out "$out/run" --$option -3
+done
+refused "--seed" train --config "$work/recipe.json" --out "$out/run" --seed -3
+refused "threads: -3" train --config "$work/recipe.json" --out "$out/run" --threads -3
+refused "no-such" train --config "$work/recipe.json" --out "$out/run" --images "$work/no-such"
+refused "no-such" train --config "$work/recipe.json" --out "$out/run" --test "$work/no-such"
+refused "no checkpoint" train --config "$work/recipe.json" --out "$out/run" --evaluate
+changed_recipe 's/"batch": 4/"batch": 0/'
+refused "batch 0" train --config "$work/changed.json" --out "$out/run"
+changed_recipe 's/"warmup": 2/"warmup": 2, "clip": -1/'
+refused "clip -1" train --config "$work/changed.json" --out "$out/run"
+changed_recipe 's/"n_layer": 2/"n_layer": 16000000/'
+refused "n_layer" train --config "$work/changed.json" --out "$out/run"
+changed_recipe 's/mamba2_scan_connector/nonsense/'
+refused "nonsense" train --config "$work/changed.json" --out "$out/run"
+changed_recipe 's/"log_every": 1000/"log_every": -1/'
+refused "log_every" train --config "$work/changed.json" --out "$out/run"
 refused "no-such" garment_data --source "$work/no-such" --out "$out/data"
 refused "97" garment_data --size 97 --out "$out/data"
 refused "nothing to do" garment_data
 refused "nonsense" connector_lab --towers "$model" --out "$out/lab" --connectors nonsense
 refused "no-such" connector_lab --towers "$work/no-such" --out "$out/lab"
+refused "no test" connector_lab --config "$work/recipe.json" --out "$out/lab"
+refused "no-such" connector_lab --towers "$model" --out "$out/lab" --data "$work/chat.json" --images "$work/no-such" \
+  --test "$work/chat.json" --test-images "$source/examples/pictures"
+refused "schedule" connector_lab --config "$work/recipe.json" --out "$out/lab" --learning-rate nan
+refused "schedule" train --config "$work/recipe.json" --out "$out/run" --learning-rate nan
 nothing_left
 [ $bad = 0 ] && echo "bad_input: all $done refused or answered"
 exit $bad

@@ -52,6 +52,8 @@ mv "$work/m/timm" "$work/towers"
 # A folder of its own, which needs the towers no more.
 convert "$work/m" "$work/whole" --vision "$work/towers"
 "$programs/inspect_checkpoint" "$work/whole" > "$work/list" || wrong "the converted model: $(tail -3 "$work/list")"
+convert --vision "$work/towers" "$work/m" "$work/narrow" --dtype bf16 # options may stand before the folders
+[ -e "$work/narrow/config.json" ] || wrong "no folder after --vision"
 [ "$(ls "$work/whole")" = "$(printf 'config.json\nmodel.safetensors')" ] || wrong "files: $(ls "$work/whole")"
 # And as the original has it: the same bytes as its own checkpoint, without towers.
 convert "$work/whole" "$work/original" --layout original

@@ -20,6 +20,16 @@ run() { "$evaluate" --results "$results" --threads 1 "$@" > "$work/log" 2>&1; }
 passes() { run "$@" || fail "$*: $(cat "$work/log")"; }
 has() { grep -qF -- "$2" "$1" || fail "$1 has no $2: $(head -c 600 "$1")"; }
 
+# refused WORDS OPTION...: exits with 2 and says WORDS, in one line
+refused() {
+  local words=$1 code=0
+  shift
+  run "$@" || code=$?
+  if [ $code != 2 ] || ! grep -qF -- "$words" "$work/log" || [ "$(grep -vc '^Run with --help' "$work/log")" != 1 ]; then
+    fail "$*: exit code $code, $(cat "$work/log"); wanted: exit code 2 and \"$words\""
+  fi
+}
+
 # --- the project's own set, from files as garment_data writes them
 mkdir "$work/garment"
 cp "$pictures"/*.png "$work/garment"
@@ -77,6 +87,16 @@ awk -F, '{ s = 0; for (i = 1; i <= NF; i++) s += $i; if (NF != 16 || s < 0.99999
 passes --dataset tally-qa --data "$work/tally-qa" # all is answered: the model is not asked
 has "$work/log" "3 of 3 questions are answered already"
 
+# --- what was answered is kept for the same weights, held the same way, and for no others
+cp -r "$source/examples/garment_model" "$work/trained"
+passes --dataset tally-qa --data "$work/tally-qa" --model "$work/trained"
+passes --dataset tally-qa --data "$work/tally-qa" --model "$work/trained"
+has "$work/log" "3 of 3 questions are answered already"
+refused "another --results" --dataset tally-qa --data "$work/tally-qa" --model "$work/trained" --weights int8
+weights=$work/trained/model.safetensors # as after more training: the same sizes, other bits
+printf '\0\0' | dd of="$weights" bs=1 conv=notrunc status=none seek=$(($(stat -c %s "$weights") - 2))
+refused "another --results" --dataset tally-qa --data "$work/tally-qa" --model "$work/trained"
+
 # --- killed and resumed
 mkdir -p "$work/many/val2014"
 cp "$work/vqa-v2/val2014"/* "$work/many/val2014"
@@ -115,20 +135,13 @@ cmp "$work/whole/vqa-v2-full/garment_model/metrics.json" "$work/killed/vqa-v2-fu
   fail "metrics of the killed run differ"
 cmp <(sort "$work/whole/$answers") <(sort "$work/killed/$answers") || fail "answers of the killed run differ"
 
-# --- refused WORDS OPTION...: exits with 2 and says WORDS, in one line
-refused() {
-  local words=$1 code=0
-  shift
-  run "$@" || code=$?
-  if [ $code != 2 ] || ! grep -qF -- "$words" "$work/log" || [ "$(grep -vc '^Run with --help' "$work/log")" != 1 ]; then
-    fail "$*: exit code $code, $(cat "$work/log"); wanted: exit code 2 and \"$words\""
-  fi
-}
+# --- bad input
 refused '"nonsense"' --dataset nonsense --data "$work/vqa-v2"
 refused "--dataset" --data "$work/vqa-v2"
 refused "no --data" --dataset gqa
 refused "testdev_balanced_questions.json" --dataset gqa --data "$work/vqa-v2"
 refused "no-such" --dataset vqa-v2 --data "$work/vqa-v2" --model "$work/no-such"
+refused "--limit" --dataset vqa-v2 --data "$work/vqa-v2" --limit -1
 refused "batch" --dataset vqa-v2-slim --data "$work/vqa-v2" --batch 0
 refused "max_new_tokens" --dataset vqa-v2-slim --data "$work/vqa-v2" --max-new-tokens -1
 refused "another --results" --dataset vqa-v2 --data "$work/many"

@@ -41,6 +41,9 @@ for weights in int8 int4; do
   rm -rf "$work/again"
 done
 [ "$(size "$work/int4")" -lt "$(size "$work/int8")" ] || wrong "int4 is not smaller than int8"
+# options may stand before the folders
+"$quantize" --keep lm_head --keep mixer "$model" "$work/kept" --steps 0 > "$work/log" 2>&1 ||
+  wrong "--keep before MODEL: exit $?: $(tail -1 "$work/log")"
 answers --prepare > "$work/got"
 cmp -s "$work/got" "$work/wanted" || wrong "--prepare: other answers"
 
@@ -56,6 +59,10 @@ refused "int8" "$quantize" "$model" "$work/x" --weights int5
 refused "group" "$quantize" "$model" "$work/x" --weights int8 --group 7
 refused "the same folder" "$quantize" "$model" "$model"
 refused "no-such" "$quantize" "$work/no-such" "$work/x"
+refused "no-such.png" "$quantize" "$model" "$work/x" --image "$work/no-such.png"
+refused "--prompt is empty" "$quantize" "$model" "$work/x" --prompt ""
+cp -r "$model" "$work/wordless" && rm "$work/wordless/tokenizer.json"
+refused "tokenizer.json" "$quantize" "$work/wordless" "$work/x"
 [ ! -e "$work/x" ] || wrong "a refused command left $work/x"
 sed -i 's/"int8"/"int3"/' "$work/int8/config.json"
 refused "int3" "$generate" --model "$work/int8" --prompt hello

@@ -115,7 +115,8 @@ void measure(const sizes& s, int threads, const options& o, json& rows) {
       r["kind"] = name, r["name"] = e.what->name, r["shape"] = shape, r["dtype"] = dtype;
       r["tokens"] = s.batch * s.length, r["length"] = s.length, r["threads"] = threads;
       r["cache"] = cold ? "cold" : "warm";
-      r["seconds"] = seconds, r["error"] = e.error;
+      r["seconds"] = seconds;
+      r["error"] = std::isfinite(e.error) ? json(e.error) : json("NaN");  // JSON has no NaN
       r["seconds_min"] = *std::min_element(t.begin(), t.end());
       r["seconds_max"] = *std::max_element(t.begin(), t.end());
       r["flops"] = flops, r["bytes"] = bytes;

@@ -5,6 +5,7 @@
 // what an algorithm wrote.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -158,7 +159,8 @@ class problem {
     data::outputs(data_, [](const char*, auto& t, auto&) { verify::detail::fill_nan(t); });
     zero_sums(data_);
   }
-  /// Of what lies in the outputs: the largest over the arrays of ||got - want|| / ||want||.
+  /// Of what lies in the outputs: the largest over the arrays of ||got - want|| / ||want||; NaN if
+  /// one of them is.
   double error() {
     const auto got = results(data_);
     double worst = 0;
@@ -169,7 +171,8 @@ class problem {
         norm += want_[k][i] * want_[k][i];
       }
       const double e = std::sqrt(off / (norm > 0 ? norm : 1));
-      if (!(e <= worst)) worst = e;
+      if (std::isnan(e)) return e;
+      worst = std::max(worst, e);
     }
     return worst;
   }

@@ -4,6 +4,7 @@
 // The scan lab: every scan algorithm here (and yours), timed beside its error; see README.md.
 #include <cstdio>
 #include <iostream>
+#include <new>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -28,6 +29,7 @@ constexpr const char* help = R"(scan_lab: time and error of scan algorithms, for
 Without shapes: a layer of 130 million parameters at 512 and 2048 tokens, 1 and all threads, both
 dtypes. Results go to FILE.json (scan_lab.json) and, short, to the screen. `report` draws them, and
 files of others, as one page: see benchmarks/README.md.
+Exit code: 0 done, 2 bad option or file.
 )";
 
 [[noreturn]] void wrong(const std::string& what) {
@@ -70,7 +72,7 @@ void print(const json& rows, std::size_t from) {
                 r["shape"].get<std::string>().c_str(), r["dtype"].get<std::string>().c_str(),
                 r["threads"].get<int>(), r["cache"].get<std::string>().c_str(),
                 1e3 * r["seconds"].get<double>(), r["of_fma"].get<double>(),
-                r["of_copy"].get<double>(), r["error"].get<double>());
+                r["of_copy"].get<double>(), json_to<double>(r["error"], "scan_lab", "error"));
     if (r.contains("of_layer")) std::printf("  layer %4.1f %%", 100 * r["of_layer"].get<double>());
     std::printf("\n");
   }
@@ -195,5 +197,8 @@ int main(int argc, char** argv) try {
   return run_lab(parse(argc, argv, 1));
 } catch (const mlmamba::error& e) {
   std::cerr << e.what() << '\n';
+  return 2;
+} catch (const std::bad_alloc&) {
+  std::cerr << "scan_lab: no memory for these sizes\n";
   return 2;
 }

@@ -27,6 +27,7 @@ TEST_CASE("every task runs exactly once") {
 
 TEST_CASE("more threads than can be had are an error") {
   CHECK_THROWS_WITH_AS(thread_pool(100000), "threads: 100000; wanted are at most 4096", error);
+  CHECK_THROWS_WITH_AS(thread_pool(-1), "threads: -1; wanted are 1 or more, or 0 for all", error);
   thread_pool pool(2);
   CHECK(pool.size() == 2);
 }

@@ -190,6 +190,12 @@ TEST_SUITE("packed_weights_test") {
       CHECK(other.drift.back().error > 0);
       CHECK(other.drift.back().step == 25);
       CHECK(other.drift.size() == 6);  // 1 2 5 10 20 25
+      auto broken = q;
+      broken.backbone.norm_f.weight.value(0) = std::nanf("");
+      const auto none =
+          compare_models(ctx, f, broken, {f.make_state(1), q.make_state(1)}, start, 40, 5, 1);
+      CHECK(std::isnan(none.worst_kl));
+      CHECK(none.agreement == 0);
     }
   }
 

@@ -165,4 +165,39 @@ TEST_SUITE("published_test") {
       }
     }
   }
+
+  TEST_CASE("pixels that a tower wants otherwise than its kind are written so, and only these") {
+    const json config = parse_json(
+        R"({"vision": [{"name": "a", "kind": "siglip", "mean": [0.1, 0.2, 0.3], "std": [1, 2, 4]},
+                       {"name": "b", "kind": "clip"}]})",
+        "test");
+    json written = json::array();
+    for (const auto& t : towers_from(config, "test")) written.push_back(to_json(t.config));
+    keep_picture_rule(written, config, "test");
+    const auto rule = picture_rule(config, "test"),
+               again = picture_rule({{"vision", written}}, "test");
+    REQUIRE(again.size() == 2);
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(again[i].mean == rule[i].mean);
+      CHECK(again[i].std == rule[i].std);
+    }
+    CHECK(again[0].std[2] == 4);
+    CHECK(!written[1].contains("mean"));
+  }
+
+  TEST_CASE("a language model's sizes that make no sense are refused before there is a layer") {
+    const auto problem = [](const char* layer, const char* key, const json& value) {
+      json config{{"d_model", 8}, {"n_layer", 1}, {"vocab_size", 9}};
+      config["ssm_cfg"] = {{"layer", layer}, {"headdim", 4}};
+      config[key] = value;
+      return message_of<io_error>([&] { (void)mamba_config_from(config, "c"); });
+    };
+    CHECK(problem("Mamba2", "n_layer", 4096) == "nothing was thrown");
+    for (const char* layer : {"Mamba1", "Mamba2"}) {
+      CHECK(problem(layer, "n_layer", 4097) == "c: n_layer must be 0 to 4096");
+      CHECK(problem(layer, "n_layer", 1 << 24) == "c: n_layer must be 0 to 4096");
+      CHECK(problem(layer, "norm_epsilon", -1) == "c: norm_epsilon must be 0 to 1");
+      CHECK(problem(layer, "norm_epsilon", "NaN") == "c: norm_epsilon must be 0 to 1");
+    }
+  }
 }

@@ -174,6 +174,12 @@ TEST_CASE_TEMPLATE("ssd: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
   check_all<ssd_step_case, E>(some_cases());
 }
 
+TEST_CASE_TEMPLATE("ssd: no heads", E, cpu_f32, cpu_bf16, cpu_f64) {
+  for (auto algorithm : {ops::scan_algorithm::sequential, ops::scan_algorithm::chunked})
+    check_all<ssd_case, E>(std::vector<ssd_options>{{.heads = 0, .algorithm = algorithm}});
+  check_all<ssd_step_case, E>(std::vector<ssd_options>{{.heads = 0}});
+}
+
 TEST_CASE_TEMPLATE("ssd: a row of a batch is the same alone", E, MLMAMBA_TEST_ENGINES) {
   check_alone<ssd_case, E>(some_cases(), &ssd_options::batch);
   check_alone<ssd_step_case, E>(some_cases(), &ssd_options::batch);

@@ -27,7 +27,8 @@ class thread_pool {
 
   /// 0: as many as the machine runs at once. Throws mlmamba::error if the system has not so many.
   explicit thread_pool(int threads = 0) {
-    if (threads <= 0) threads = int(std::thread::hardware_concurrency());
+    if (threads < 0) fail<error>("threads: ", threads, "; wanted are 1 or more, or 0 for all");
+    if (threads == 0) threads = int(std::thread::hardware_concurrency());
     if (threads < 1) threads = 1;
     if (threads > most) fail<error>("threads: ", threads, "; wanted are at most ", most);
     try {

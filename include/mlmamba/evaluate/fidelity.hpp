@@ -96,9 +96,9 @@ fidelity compare_models(context_of<typename Model::engine_type>& ctx, const Mode
     const auto likeliest = [](const std::vector<double>& v) {
       return std::max_element(v.begin(), v.end()) - v.begin();
     };
-    agreed += likeliest(p) == likeliest(q);
+    agreed += !std::isnan(kl) && likeliest(p) == likeliest(q);
     sum += kl;
-    f.worst_kl = std::max(f.worst_kl, kl);
+    if (std::isnan(kl) || kl > f.worst_kl) f.worst_kl = kl;  // std::max would forget NaN
     ++f.steps;
     const double u = r.uniform(0, 1);
     id(0) = f.steps < index_t(start.size()) ? start[std::size_t(f.steps)]

@@ -69,7 +69,7 @@ class gif_reader {
 /// of the palette, else the first one.
 ///
 /// Errors    io_error if it is truncated or corrupt, has no frame or no palette, or exceeds the
-/// limits
+///           limits
 inline image decode_gif(std::span<const std::byte> bytes, std::string_view who,
                         const image_limits& limits = {}) {
   detail::gif_reader reader(bytes);

@@ -26,10 +26,11 @@ struct mamba_config {
 /// The first problem of a language model's sizes, or null; `mixer` judges those of its layers.
 constexpr const char* problem_with(
     const mamba_config& c, const char* (*mixer)(const nn::mixer_config&) = nn::problem_with) {
-  if (c.n_layer < 0) return "n_layer must be 0 or more";
+  if (c.n_layer < 0 || c.n_layer > 1 << 12) return "n_layer must be 0 to 4096";
   if (c.vocab_size < 1) return "vocab_size must be at least 1";
   if (c.pad_vocab_size_multiple < 1) return "pad_vocab_size_multiple must be at least 1";
   if (c.d_intermediate < 0) return "d_intermediate must be 0 or more";
+  if (!(c.norm_epsilon >= 0) || c.norm_epsilon > 1) return "norm_epsilon must be 0 to 1";
   return mixer(c.mixer);
 }
 

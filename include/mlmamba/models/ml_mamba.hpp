@@ -46,8 +46,7 @@ concept language_model = nn::module<L> &&
 /// text alone (no pictures given); rows of both kinds in one batch are refused.
 ///
 /// Shapes    pictures: one (B, 3, S, S) per tower; ids (B, L); logits (B, T + L, V), T the tokens
-/// of
-///           the picture
+///           of the picture
 /// Names     vision_backbone.*, llm_backbone.*; the connector's below projector.*, but those of
 ///           scan_connector beside them: mlp.*, bidirectional_mamba.*, projector.*
 /// Training  parts without gradients (nn::freeze) are run without keeping activations where no

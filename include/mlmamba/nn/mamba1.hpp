@@ -25,6 +25,8 @@ constexpr const char* problem_with_mamba1(const mixer_config& c) {
     return "ngroups, d_ssm, D_has_hdim and norm_before_gate are options of Mamba-2";
   if (c.dt_limit_low > 0 || c.dt_limit_high < std::numeric_limits<double>::infinity())
     return "dt limits are options of Mamba-2";
+  if (!(c.scan_norm_epsilon >= 0) || c.scan_norm_epsilon > 1)
+    return "scan_norm_epsilon must be 0 to 1";
   return nullptr;
 }
 

@@ -52,6 +52,7 @@ constexpr const char* problem_with(const mixer_config& c) {
   if (c.scanned() % c.headdim != 0) return "headdim must divide the scanned channels";
   if (c.nheads() % c.ngroups != 0) return "ngroups must divide the number of heads";
   if (c.chunk_size < 0) return "chunk_size must be 0 or more";
+  if (!(c.norm_epsilon >= 0) || c.norm_epsilon > 1) return "norm_epsilon must be 0 to 1";
   if (!(c.dt_limit_low <= c.dt_limit_high)) return "dt_limit_low must not exceed dt_limit_high";
   return nullptr;
 }

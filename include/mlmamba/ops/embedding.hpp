@@ -14,7 +14,7 @@ namespace mlmamba::ops {
 /// Shapes    index (T); table (V, D); y (T, D)
 /// Layout    unit stride over d
 /// Errors    shape_error if an index is outside [0, V) (host backends; on a GPU such a row becomes
-/// NaN)
+///           NaN)
 template <engine E>
 struct embedding {
   static constexpr const char* name = "embedding";

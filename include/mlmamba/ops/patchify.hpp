@@ -15,8 +15,7 @@ namespace mlmamba::ops {
 ///   y[b, r (W/p) + c, (ch p + i) p + j] = x[b, ch, r p + i, c p + j]
 ///
 /// Shapes    x (B, C, H, W); y (B, (H/p)(W/p), C p p), divisions rounded down: the last H mod p
-/// rows
-///           and W mod p columns are ignored
+///           rows and W mod p columns are ignored
 /// Layout    y: unit stride over its last axis
 template <engine E>
 struct patchify {

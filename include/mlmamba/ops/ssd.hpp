@@ -35,8 +35,7 @@ namespace mlmamba::ops {
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros
 /// Errors    shape_error; H not a multiple of G; dt_min > dt_max; chunk_size < 0
 /// Left out  complex A; B or C that are constant over time; cu_seqlens (seq_idx says as much);
-/// states
-///           of another type than accum
+///           states of another type than accum
 /// Source    Dao and Gu 2024, arXiv:2405.21060, section 6
 template <engine E>
 struct ssd_inputs {

@@ -73,12 +73,11 @@ inline garment::options garment_options_from(const json& j, const std::string& w
 ///   "tokenizer"  {"file": tokenizer.json} or {"vocabulary": size}, learned from the data's texts
 ///   "data"       {"source": FILE.json | "garment:" + folder of IDX files, "images", "seed",
 ///                 "sampling", "labels": "answers" | "caption", "max_length", "garment": {...}}
-///   "training"   {"steps", "batch", "micro_batch", "learning_rate", "last_rate", "warmup"
-///   (updates)
-///                 or "warmup_ratio", "decay", "first_update_zero", "weight_decay", "beta1",
-///                 "beta2", "epsilon", "clip", "decay_convolutions", "decay_embeddings",
-///                 "rate_factors", "normalisation", "freeze": [prefixes], "seed", "ranks":
-///                 processes of the original that the order of the data is that of}
+///   "training"   {"steps", "batch", "micro_batch", "learning_rate", "last_rate",
+///                 "warmup" (updates) or "warmup_ratio", "decay", "first_update_zero",
+///                 "weight_decay", "beta1", "beta2", "epsilon", "clip", "decay_convolutions",
+///                 "decay_embeddings", "rate_factors", "normalisation", "freeze": [prefixes],
+///                 "seed", "ranks": processes of the original whose order of data it is}
 ///   "test"       {"source", "images", "seed", "scenes", "max_tokens", "garment"}: questions held
 ///                out
 ///   "run"        {"checkpoint_every", "keep", "log_every", "evaluate_every", "evaluate_scenes"}:
@@ -226,6 +225,11 @@ inline recipe recipe_from(const json& j, const std::string& who) {
   o.log_every = json_get_or<index_t>(run, "log_every", 50, who);
   o.evaluate_every = json_get_or<index_t>(run, "evaluate_every", 0, who);
   r.evaluate_scenes = json_get_or<index_t>(run, "evaluate_scenes", 50, who);
+  for (const auto& [key, n] : {std::pair{"checkpoint_every", o.checkpoint_every},
+                               {"log_every", o.log_every},
+                               {"evaluate_every", o.evaluate_every},
+                               {"evaluate_scenes", r.evaluate_scenes}})
+    if (n < 0) fail<io_error>(who, ": \"", key, "\" is ", n, "; 0 or more is wanted");
   o.config = r.whole;
   return r;
 }

@@ -7,11 +7,13 @@
 // A case is a struct template on the engine E with
 //   using engine_type = E;
 //   a constructor that allocates its tensors from plain sizes and options
-//   static void inputs(auto& self, auto&& f);    f("x", self.x, self.dx [, range]) per
-//   differentiable input static void outputs(auto& self, auto&& f);   f("y", self.y, self.dy) per
-//   output void forward(context_of<E>&);                runs the op: outputs from inputs void
-//   backward(context_of<E>&);               gradients of inputs from gradients of outputs double
-//   terms() const;                        length of the longest sum, for tolerances
+//
+//   static void inputs(auto& self, auto&& f);    f("x", self.x, self.dx [, range]) for each input
+//   static void outputs(auto& self, auto&& f);   f("y", self.y, self.dy) for each output
+//   void forward(context_of<E>&);                runs the op: outputs from inputs
+//   void backward(context_of<E>&);               gradients of inputs from gradients of outputs
+//   double terms() const;                        length of the longest sum, for tolerances
+//
 // Absent operands are empty tensors. dweight-like gradients accumulate: they are zeroed before.
 // A case without gradients (argmax, patchify) leaves dx empty and backward out.
 #pragma once

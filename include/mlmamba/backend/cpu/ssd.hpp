@@ -31,7 +31,7 @@ inline constexpr index_t ssd_panel_bytes = 128;
 /// no bit of a result, so it may depend on the threads: each shall have several tasks.
 inline constexpr index_t ssd_heads = 8;
 inline index_t ssd_heads_of_task(index_t threads, index_t rows_and_groups, index_t heads) {
-  index_t n = std::min(heads, ssd_heads);
+  index_t n = std::clamp<index_t>(heads, 1, ssd_heads);
   const index_t wanted = threads > 1 ? 4 * threads : 1;
   while (n > 1 && rows_and_groups * ((heads + n - 1) / n) < wanted) n = (n + 1) / 2;
   return n;
@@ -173,6 +173,15 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   const auto& shared_by = simd::cpu_kernels<simd::ssd_entries<T>>();
   const auto& k = simd::cpu_kernels<simd::ssd_backward_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
+  if (H == 0) {  // B and C have gradients, and nobody who gives them any
+    for (const auto& d : {op.dB, op.dC})
+      for (index_t b = 0; b < batch; ++b)
+        for (index_t t = 0; t < L; ++t)
+          for (index_t g = 0; g < G; ++g)
+            std::fill_n(d.data + b * d.stride[0] + t * d.stride[1] + g * d.stride[2],
+                        op.state_size(), T(A(0)));
+    return;
+  }
   const index_t P = op.x.size[3], per = H / G;
   const index_t best = P * op.state_size() <= 4096 ? 32 : 64;
   simd::ssd_plan p = detail::plan_ssd(shared_by.unit, L, P, op.state_size(), op.chunk_size, best);

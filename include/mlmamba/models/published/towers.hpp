@@ -61,7 +61,8 @@ inline bool has_towers(const json& whole) {
 ///   "vision": [{"name", "kind", ...}, ...], each as vit_config_from reads it; or
 ///   "dino": {...}, "siglip": {...}, "clip": {...}; or
 ///   "vision_backbone_id": a published backbone such as "dinosiglip-vit-so-384px".
-/// "image_resize_strategy" (resize-naive) says how pictures become squares.
+/// "image_resize_strategy" (resize-naive) says how pictures become squares; "mean" and "std" of a
+/// tower, three numbers each, how its pixels are normalised if not as those of its kind.
 inline std::vector<published_tower> towers_from(const json& whole, const std::string& who) {
   const json& config = detail::model_part(whole);
   resize_strategy strategy{};
@@ -119,6 +120,18 @@ inline std::vector<image_transform> picture_rule(const json& config, const std::
   std::vector<image_transform> rule;
   for (published_tower& t : towers_from(config, who)) rule.push_back(std::move(t.transform));
   return rule;
+}
+
+/// Adds to the "vision" that published<Model>::config wrote what the towers of `config` have of
+/// their own and a vit_config can't say: means and deviations of pixels.
+inline void keep_picture_rule(json& vision, const json& config, const std::string& who) {
+  const auto towers = towers_from(config, who);
+  for (std::size_t i = 0; i < towers.size() && i < vision.size(); ++i) {
+    const image_transform& t = towers[i].transform;
+    const image_transform usual = transform_of(towers[i].config, t.strategy);
+    if (t.mean != usual.mean) vision[i]["mean"] = t.mean;
+    if (t.std != usual.std) vision[i]["std"] = t.std;
+  }
 }
 
 namespace detail {

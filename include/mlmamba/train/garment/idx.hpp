@@ -66,9 +66,8 @@ inline std::uint32_t big_endian(const std::uint8_t* p) {
 ///
 ///   0 0 type rank | rank sizes, 4 bytes each, big-endian | elements, the last size fastest
 ///
-/// Errors    io_error: cannot open, not IDX, other type or rank, more than `most` elements, fewer
-/// or
-///           more bytes than the sizes say, a broken gzip stream. Memory grows with what the file
+/// Errors    io_error: cannot open, not IDX, other type or rank, more than `most` elements, not
+///           as many bytes as the sizes say, a broken gzip stream. Memory grows with what the file
 ///           really holds, never with what its header claims.
 /// Source    http://yann.lecun.com/exdb/mnist, "THE IDX FILE FORMAT"
 inline idx_file read_idx(const std::string& path, std::size_t rank,

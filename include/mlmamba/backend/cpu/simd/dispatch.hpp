@@ -10,8 +10,7 @@
 //                          MLMAMBA_ALL_TARGETS adds SSE4.
 //   MLMAMBA_CPU_STATIC     only for the target of the compiler's flags
 //   MLMAMBA_CPU_COMPILED   this header only declares; simd/kernels_*.cpp are compiled once, and
-//   linked
-//                          (CMake: mlmamba::cpu)
+//                          linked (CMake: mlmamba::cpu)
 #pragma once
 
 #include "mlmamba/backend/cpu/simd/kernels.hpp"
