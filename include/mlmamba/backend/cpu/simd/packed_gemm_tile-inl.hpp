@@ -45,7 +45,7 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
       ((i0[I] = i1[I] = Dot::start(x_start[I])), ...);
       for (index_t k = 0; k < job.group; k += nibbles ? 8 : 4, w += strip) {
         if constexpr (height <= 8) {  // more rows find w in a cache
-          fetch_pages_ahead(w, end);
+          fetch_packed_ahead<(height > 1 || nibbles)>(w, end);
         }
         const auto v0 = hn::LoadU(di, w), v1 = hn::LoadU(di, w + step);
         if constexpr (nibbles) {
