@@ -181,6 +181,51 @@ TEST_SUITE("packed_gemm_test") {
     backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
   }
 
+  TEST_CASE_TEMPLATE("parts at once have the bits of each alone", E, cpu_f32, cpu_bf16) {
+    using V = typename E::value;
+    for (const weight_format& f : formats)
+      for (index_t m : {1, 3, 8, 40}) {
+        const auto x = normal<V>(m, 200, 13);
+        const auto w = normal<float>(701, 200, 14);
+        const packed_rows parts[] = {{w.view().slice(0, 0, 670), f},
+                                     {w.view().slice(0, 670, 31), {weight_scheme::f32}}};
+        tensor<float, 1> bias({701});
+        for (index_t i = 0; i < 701; ++i) bias(i) = float(i % 5);
+        for (int threads : {1, 3}) {
+          context_of<E> ctx{cpu_options{.threads = threads}};
+          tensor<V, 2> all({m, 701}), each({m, 701});
+          run(ctx, ops::packed_gemm<E>{.x = x, .w = parts, .bias = bias, .y = all, .parts = 2});
+          for (index_t i = 0, n = 0; i < 2; n += parts[i++].rows())
+            run(ctx, ops::packed_gemm<E>{.x = x,
+                                         .w = &parts[i],
+                                         .bias = bias.view().slice(0, n, parts[i].rows()),
+                                         .y = each.view().slice(1, n, parts[i].rows())});
+          CHECK_MESSAGE(same(all, each), name(f), " m ", m, ", threads ", threads);
+        }
+        context<backend::reference> plain;
+        using R = on<backend::reference, V>;
+        tensor<V, 2> all({m, 701}), both({m, 701});
+        run(plain, ops::packed_gemm<R>{.x = x, .w = parts, .bias = bias, .y = all, .parts = 2});
+        for (index_t i = 0, n = 0; i < 2; n += parts[i++].rows())
+          run(plain, ops::packed_gemm<R>{.x = x,
+                                         .w = &parts[i],
+                                         .bias = bias.view().slice(0, n, parts[i].rows()),
+                                         .y = both.view().slice(1, n, parts[i].rows())});
+        CHECK_MESSAGE(same(all, both), name(f), " m ", m, ", reference");
+      }
+  }
+
+  TEST_CASE("runs that shrink cover everything once") {
+    for (index_t n : {0, 1, 2, 7, 24, 104, 1572, 100003})
+      for (index_t threads : {1, 2, 3, 7, 64})
+        for (index_t smallest : {1, 2, 5, 1000}) {
+          const backend::detail::shrinking_runs r(n, threads, smallest);
+          bool ok = r.from(0) == 0 && r.from(r.count()) == n;
+          for (index_t i = 0; i < r.count(); ++i) ok = ok && r.from(i) <= r.from(i + 1);
+          CHECK_MESSAGE(ok, n, " by ", threads, ", at least ", smallest);
+        }
+  }
+
   TEST_CASE("what is not finite stays so; zeros and tiny numbers") {
     context<backend::cpu> ctx;
     const packed_rows w(normal<float>(40, 64, 9).view(), {weight_scheme::int8, 32});

@@ -94,9 +94,9 @@ std::string trace_name(const Op& op) {
   if constexpr (requires { op.x.size[1], op.w.size[0], op.accumulate; }) {
     return std::string(Op::name) + ' ' + std::to_string(op.x.size[0]) + 'x' +
            std::to_string(op.x.size[1]) + 'x' + std::to_string(op.w.size[0]);
-  } else if constexpr (requires { op.x.size[1], op.w->rows(); }) {
+  } else if constexpr (requires { op.x.size[1], op.rows(); }) {
     return std::string(Op::name) + ' ' + std::to_string(op.x.size[0]) + 'x' +
-           std::to_string(op.x.size[1]) + 'x' + std::to_string(op.w->rows());
+           std::to_string(op.x.size[1]) + 'x' + std::to_string(op.rows());
   } else {
     return Op::name;
   }

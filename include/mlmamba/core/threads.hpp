@@ -61,15 +61,22 @@ class thread_pool {
     count_ = n;
     error_ = nullptr;
     ++forks_;
-    next_.store(0, std::memory_order_relaxed);
-    busy_.store(int(workers_.size()), std::memory_order_relaxed);
+    left_.store(n, std::memory_order_relaxed);
+    open_.store(n, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
     inside() = true;
-    drain();
+    const bool alone = drain() == n;
     inside() = false;
-    for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
-      if (spin < spins) {
+    // Workers that never come may wait for this thread's processor.
+    missed_ = alone ? missed_ + 1 : 0;
+    if (missed_ >= 64) {
+      missed_ = 0;
+      std::this_thread::yield();
+    }
+    // A worker that has no processor of its own has to get one to end its task.
+    for (int spin = 0; left_.load(std::memory_order_acquire) != 0; ++spin) {
+      if (spin < spins / 8) {
         pause();
       } else {
         std::this_thread::yield();
@@ -98,17 +105,26 @@ class thread_pool {
     __builtin_ia32_pause();
 #endif
   }
-  void drain() {
-    for (;;) {
-      const index_t i = next_.fetch_add(1, std::memory_order_relaxed);
-      if (i >= count_) return;
+  /// Runs tasks until none is open. A worker that comes late finds none, and nobody waits for it:
+  /// the call ends with its last task. Returns how many this thread ran.
+  index_t drain() {
+    index_t done = 0;
+    for (index_t open = open_.load(std::memory_order_relaxed); open > 0;) {
+      if (!open_.compare_exchange_weak(open, open - 1, std::memory_order_acquire,
+                                       std::memory_order_relaxed))
+        continue;
+      // This task is ours: the call can't end before it, and what the call is stays.
       try {
-        call_(callee_, i);
+        call_(callee_, count_ - open);
       } catch (...) {
         const std::lock_guard<std::mutex> lock(error_mutex_);
         if (!error_) error_ = std::current_exception();
       }
+      ++done;
+      open = open_.load(std::memory_order_relaxed);
     }
+    if (done > 0) left_.fetch_sub(done, std::memory_order_release);
+    return done;
   }
   void work() {
     inside() = true;
@@ -121,18 +137,17 @@ class thread_pool {
       seen = generation_.load(std::memory_order_acquire);
       if (stop_.load()) return;
       drain();
-      busy_.fetch_sub(1, std::memory_order_release);
     }
   }
 
   std::vector<std::thread> workers_;
   std::atomic<std::uint32_t> generation_{0};
-  std::atomic<index_t> next_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<index_t> open_{0};  // tasks that nobody has begun
+  std::atomic<index_t> left_{0};  // tasks that have not ended
   std::atomic<bool> stop_{false};
   void (*call_)(void*, index_t) = nullptr;
   void* callee_ = nullptr;
-  index_t count_ = 0, forks_ = 0;
+  index_t count_ = 0, forks_ = 0, missed_ = 0;
   std::exception_ptr error_;
   std::mutex error_mutex_;
 };

@@ -22,17 +22,14 @@ template <engine E, class Y>
 void multiply(context_of<E>& ctx, in<E, 2> x, const product_weight<E>& w,
               view<Y, 2, typename E::memory> y, const product_options<Y, E>& o = {}) {
   if constexpr (packs_weights<E>) {
-    index_t from = 0;
-    for (const packed_rows& part : w.value.parts()) {
-      const index_t n = part.rows();
-      run(ctx, ops::packed_gemm<E, Y>{.x = x,
-                                      .w = &part,
-                                      .bias = o.bias ? o.bias.slice(0, from, n) : o.bias,
-                                      .y = y.slice(1, from, n),
-                                      .activation = o.activation});
-      from += n;
-    }
-    if (from != y.size[1]) fail<error>("linear: its weights have no values yet");
+    const auto& parts = w.value.parts();
+    if (parts.empty()) fail<error>("linear: its weights have no values yet");
+    run(ctx, ops::packed_gemm<E, Y>{.x = x,
+                                    .w = parts.data(),
+                                    .bias = o.bias,
+                                    .y = y,
+                                    .activation = o.activation,
+                                    .parts = index_t(parts.size())});
   } else {
     run(ctx, ops::gemm<E, Y, typename E::weight>{.x = x,
                                                  .w = w.value,

@@ -16,24 +16,31 @@ namespace detail {
 inline constexpr index_t conv_tokens = 64;  // of a forward task
 // Long enough for the processor to see that rows are streams; weights of this fit the first cache.
 inline constexpr index_t conv_channels = 1024;
-inline constexpr index_t conv_step_channels = 512;  // of a task of one token
+inline constexpr index_t conv_step_channels = 512;  // most of a task of one token
 
-/// Weights and bias as kernels read them: (W + 1, channels in the order of the lanes).
+/// Weights and bias of channels [from, to) as kernels read them: (W + 1, pitch), channels in the
+/// order of the lanes.
+template <class E, class Op>
+void pack_conv_weights(const Op& op, index_t from, index_t to, typename E::accum* packed,
+                       index_t pitch) {
+  simd::cpu_kernels<simd::conv_entries<typename E::value>>().pack(
+      {.weight = op.weight.data + from * op.weight.stride[0],
+       .weight_stride = {op.weight.stride[0], op.weight.stride[1]},
+       .channels = to - from,
+       .width = op.weight.size[1],
+       .bias = op.bias ? op.bias.data + from * op.bias.stride[0] : nullptr,
+       .bias_stride = op.bias.stride[0],
+       .to = packed,
+       .pitch = pitch});
+}
+inline index_t conv_pitch(index_t channels) {
+  return (channels + simd::conv_unit - 1) / simd::conv_unit * simd::conv_unit;
+}
 template <class E, class Op>
 view<typename E::accum, 2> pack_conv_weights(context<cpu>& ctx, const Op& op) {
-  using A = typename E::accum;
-  const index_t D = op.weight.size[0], W = op.weight.size[1];
-  const index_t pitch = (D + simd::conv_unit - 1) / simd::conv_unit * simd::conv_unit;
-  const view<A, 2> p = ctx.scratch.template make<A, 2>({{W + 1, pitch}});
-  simd::cpu_kernels<simd::conv_entries<typename E::value>>().pack(
-      {.weight = op.weight.data,
-       .weight_stride = {op.weight.stride[0], op.weight.stride[1]},
-       .channels = D,
-       .width = W,
-       .bias = op.bias ? op.bias.data : nullptr,
-       .bias_stride = op.bias.stride[0],
-       .to = p.data,
-       .pitch = pitch});
+  const index_t D = op.weight.size[0], W = op.weight.size[1], pitch = conv_pitch(D);
+  const auto p = ctx.scratch.template make<typename E::accum, 2>({{W + 1, pitch}});
+  pack_conv_weights<E>(op, 0, D, p.data, pitch);
   return p;
 }
 
@@ -180,44 +187,55 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::causal_conv1d_step<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
+  static_assert(sizeof(T) <= sizeof(A));
   const index_t batch = op.x.size[0], D = op.x.size[1], W = op.weight.size[1];
   const auto kernel = simd::cpu_kernels<simd::conv_entries<T>>().forward;
-  // Products that read all weights of a model ran since the last step: these are in memory, and too
-  // short for the processor to see that they are streams.
-  detail::fetch(op.weight.data, D * W * index_t(sizeof(*op.weight.data)));
-  for (index_t b = 0; b < batch; ++b)
-    detail::fetch(op.state.data + b * op.state.stride[0], D * (W - 1) * index_t(sizeof(T)));
-  auto frame = ctx.scratch.make_frame();
-  const view<A, 2> packed = detail::pack_conv_weights<E>(ctx, op);
-  const bool in_rows = op.state.stride[1] == 1 || D <= 1;
-  const index_t blocks = (D + detail::conv_step_channels - 1) / detail::conv_step_channels;
-  detail::for_each_with_scratch<T>(
-      ctx, batch * blocks, (W - 1) * detail::conv_step_channels, [&](index_t i, T* scratch) {
-        const index_t b = i / blocks, d = i % blocks * detail::conv_step_channels;
-        simd::conv_rows<T> r;
-        r.tokens = 1, r.channels = std::min(detail::conv_step_channels, D - d), r.taps = W;
-        r.x_row = r.y_row = 0;
-        T* state = op.state.data + b * op.state.stride[0] + d * op.state.stride[1];
-        const index_t by_d = op.state.stride[1], by_w = op.state.stride[2];
-        for (index_t w = 0; w < W; ++w) {
-          r.weight[w] = &packed(w, d);
-          if (w == W - 1) {
-            r.x[w] = op.x.data + b * op.x.stride[0] + d;
-          } else if (in_rows) {
-            r.x[w] = state + w * by_w;
-          } else {
-            T* row = scratch + w * detail::conv_step_channels;
-            for (index_t k = 0; k < r.channels; ++k) row[k] = state[k * by_d + w * by_w];
-            r.x[w] = row;
-          }
+  const index_t by_d = op.state.stride[1], by_w = op.state.stride[2];
+  const bool in_rows = by_d == 1 || D <= 1;
+  // Tasks are blocks of channels of some rows: two or more for each thread.
+  const index_t wanted = 2 * index_t(ctx.threads.size());
+  const index_t block = std::clamp(detail::conv_pitch((D + wanted - 1) / wanted),
+                                   4 * simd::conv_unit, detail::conv_step_channels);
+  const index_t blocks = (D + block - 1) / block;
+  const index_t rows = std::max<index_t>(1, batch * blocks / wanted);
+  const index_t runs = (batch + rows - 1) / rows;
+  detail::for_each_with_scratch<A>(ctx, runs * blocks, 2 * W * block, [&](index_t i, A* scratch) {
+    const index_t d = i % blocks * block, n = std::min(block, D - d);
+    const index_t from = i / blocks * rows, to = std::min(batch, from + rows);
+    // Products that read all weights of a model ran since the last step: these are in memory, and
+    // too short for the processor to see that they are streams.
+    if (op.weight.stride[1] == 1)
+      detail::fetch(&op.weight(d, 0), n * op.weight.stride[0] * index_t(sizeof(A)));
+    if (op.bias && op.bias.stride[0] == 1) detail::fetch(&op.bias(d), n * index_t(sizeof(A)));
+    for (index_t b = from; b < to && in_rows; ++b)
+      for (index_t w = 0; w < W - 1; ++w) detail::fetch(&op.state(b, d, w), n * index_t(sizeof(T)));
+    detail::pack_conv_weights<E>(op, d, d + n, scratch, block);
+    simd::conv_rows<T> r;
+    r.tokens = 1, r.channels = n, r.taps = W;
+    r.x_row = r.y_row = 0;
+    r.bias = scratch + W * block;
+    r.silu = op.activation == activation::silu;
+    for (index_t b = from; b < to; ++b) {
+      T* state = op.state.data + b * op.state.stride[0] + d * by_d;
+      T* gathered = reinterpret_cast<T*>(scratch + (W + 1) * block);
+      for (index_t w = 0; w < W - 1; ++w) {
+        r.x[w] = in_rows ? state + w * by_w : gathered + w * block;
+        for (index_t k = 0; k < n && !in_rows; ++k)
+          gathered[w * block + k] = state[k * by_d + w * by_w];
+      }
+      for (index_t w = 0; w < W; ++w) r.weight[w] = scratch + w * block;
+      r.x[W - 1] = op.x.data + b * op.x.stride[0] + d;
+      r.y = op.y.data + b * op.y.stride[0] + d;
+      kernel(r);
+      for (index_t w = 0; w < W - 1; ++w) {
+        if (in_rows) {
+          std::copy_n(r.x[w + 1], n, state + w * by_w);
+        } else {
+          for (index_t k = 0; k < n; ++k) state[k * by_d + w * by_w] = r.x[w + 1][k];
         }
-        r.bias = &packed(W, d);
-        r.y = op.y.data + b * op.y.stride[0] + d;
-        r.silu = op.activation == activation::silu;
-        kernel(r);
-        for (index_t w = 0; w < W - 1; ++w)
-          for (index_t k = 0; k < r.channels; ++k) state[k * by_d + w * by_w] = r.x[w + 1][k];
-      });
+      }
+    }
+  });
 }
 
 }  // namespace mlmamba::backend

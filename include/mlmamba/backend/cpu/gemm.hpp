@@ -9,7 +9,7 @@
 #include <cstddef>
 
 #include "mlmamba/backend/cpu/simd/dispatch.hpp"
-#include "mlmamba/core/context.hpp"
+#include "mlmamba/backend/cpu/workers.hpp"
 #include "mlmamba/ops/gemm.hpp"
 
 namespace mlmamba::backend {
@@ -24,38 +24,36 @@ void gemm_operand(const view<T, 2>& v, const void*& data, index_t& stride, bool&
   stride = rows ? v.stride[0] : v.stride[1];
 }
 
-/// Bytes of w for one task where reading w is the work. Behind its own columns a task has begun to
-/// fetch the next ones, which with several threads are another's: that shall be little of it.
+/// Where reading w is the work: runs of its units (columns, of so many bytes). Behind its own a
+/// task has begun to fetch the next ones, which may be another thread's: 4 KiB shall be little of
+/// it.
 template <class Context>
-index_t bytes_of_stream_task(Context& ctx, index_t all) {
-  return std::clamp<index_t>(all / (16 * ctx.threads.size()), 131072, 1048576);
+shrinking_runs stream_runs(Context& ctx, index_t units, index_t unit_bytes) {
+  constexpr index_t least = 32768;
+  const index_t each = std::max<index_t>(1, unit_bytes);
+  return {units, ctx.threads.size(), (least + each - 1) / each};
+}
+
+/// Packs few rows of x for `stream` and `stream_packed`.
+template <class Context>
+void pack_for_stream(Context& ctx, const simd::gemm_path& path, simd::gemm_job& job) {
+  job.height = path.stream_height(job.m);
+  const index_t bytes = path.packed_bytes(job.m, job.k, job.height);
+  job.packed = ctx.scratch.template make<std::byte, 1>(shape<1>{{bytes}}).data;
+  path.pack_x(job, 0);
 }
 
 /// Few rows of x: w is the work, and is read once.
 template <class Context>
 void gemm_by_stream(Context& ctx, const simd::gemm_path& path, simd::gemm_job& job,
                     index_t w_bytes) {
-  job.height = path.stream_height(job.m);
-  job.packed =
-      ctx.scratch
-          .template make<std::byte, 1>(shape<1>{{path.packed_bytes(job.m, job.k, job.height)}})
-          .data;
-  path.pack_x(job, 0);
-  // Tasks are whole vectors of columns.
-  const index_t per_row = std::max<index_t>(1, job.k * w_bytes);
-  const index_t least = job.w_packed ? packed_rows::strip : 16;
-  const index_t step = std::max<index_t>(
-      least, bytes_of_stream_task(ctx, job.n * per_row) / per_row / least * least);
-  const index_t tasks = (job.n + step - 1) / step;
-  auto task = [&](index_t i) {
-    (job.w_packed ? path.stream_packed : path.stream)(job, i * step,
-                                                      std::min(job.n, (i + 1) * step));
-  };
-  if (job.n * per_row < 65536) {  // less than waking a thread costs
-    for (index_t i = 0; i < tasks; ++i) task(i);
-  } else {
-    ctx.parallel_for(tasks, task);
-  }
+  constexpr index_t unit = 16;  // columns: whole vectors
+  pack_for_stream(ctx, path, job);
+  const shrinking_runs runs = stream_runs(ctx, (job.n + unit - 1) / unit, unit * job.k * w_bytes);
+  ctx.parallel_for(runs.count(), [&](index_t i) {
+    const index_t from = runs.from(i) * unit, to = std::min(job.n, runs.from(i + 1) * unit);
+    if (from < to) path.stream(job, from, to);
+  });
 }
 
 /// All rows of x are packed, then tiles of (rows, columns) pack their columns of w block by block.

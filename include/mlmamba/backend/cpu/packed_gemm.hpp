@@ -12,40 +12,69 @@ namespace mlmamba::backend {
 
 namespace detail {
 
+/// Few rows of x times a part of w: tasks that read some of its strips each.
+struct packed_tasks {
+  simd::quantised_job job;  // of f32 and bf16 only job.out
+  void (*tile)(const simd::quantised_job&, index_t m0, index_t rows, index_t s0,
+               index_t s1) = nullptr;                                       // 8 and 4 bits
+  void (*stream)(const simd::gemm_job&, index_t n0, index_t n1) = nullptr;  // or f32 and bf16
+  shrinking_runs runs;
+
+  void operator()(index_t i) const {
+    constexpr index_t strip = packed_rows::strip;
+    const index_t from = runs.from(i), to = runs.from(i + 1);
+    if (from == to) return;
+    if (tile) {
+      tile(job, 0, job.out.m, from, to);
+    } else {
+      stream(job.out, from * strip, std::min(job.out.n, to * strip));
+    }
+  }
+};
+template <class Context>
+shrinking_runs runs_of_strips(Context& ctx, const packed_rows& w) {
+  return stream_runs(ctx, (w.rows() + packed_rows::strip - 1) / packed_rows::strip,
+                     w.strip_bytes());
+}
+
+/// Leaves tasks, or does it all if x has many rows.
 template <class W, class Context, class E, class Y>
-void packed_by_gemm(Context& ctx, const ops::packed_gemm<E, Y>& op, simd::gemm_job& job) {
+void packed_by_gemm(Context& ctx, const ops::packed_gemm<E, Y>& op, const packed_rows& w,
+                    packed_tasks& tasks) {
   using X = typename E::value;
   const simd::gemm_path& path = simd::cpu_kernels<simd::gemm_path_of<X, W>>();
+  simd::gemm_job& job = tasks.job.out;
   gemm_operand(op.x, job.x, job.x_stride, job.x_rows);
   job.k = op.x.size[1];
-  job.w = op.w->data();
+  job.w = w.data();
   job.w_packed = true;
-  job.w_strip_bytes = op.w->strip_bytes();
-  if (path.stream_packed && job.m <= path.max_stream) {
-    gemm_by_stream(ctx, path, job, index_t(sizeof(W)));
-  } else {
+  job.w_strip_bytes = w.strip_bytes();
+  if (!path.stream_packed || job.m > path.max_stream) {
     gemm_by_tiles(ctx, path, job, index_t(sizeof(X)), index_t(sizeof(Y)));
+    return;
   }
+  pack_for_stream(ctx, path, job);
+  tasks.stream = path.stream_packed;
+  tasks.runs = runs_of_strips(ctx, w);
 }
 
 template <class Context, class E, class Y>
-void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const simd::gemm_job& out) {
+void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packed_rows& w,
+                     packed_tasks& tasks) {
   using X = typename E::value;
-  const packed_rows& w = *op.w;
   const auto& rounding = simd::cpu_kernels<simd::rounding_entries<X>>();
   const auto& kernels = simd::cpu_kernels<simd::quantised_entries>();
-  const index_t m = out.m, groups = w.groups(), k = w.padded_k();
+  simd::quantised_job& job = tasks.job;
+  const index_t m = job.out.m, groups = w.groups(), k = w.padded_k();
   const index_t height = std::min(m, kernels.max_rows), blocks = (m + height - 1) / height;
   const auto r = ctx.scratch.template make<std::int8_t, 2>({{blocks * height, k}});
   const auto scale = ctx.scratch.template make<float, 2>({{blocks * height, groups}});
   const auto start = ctx.scratch.template make<std::int32_t, 2>({{blocks * height, groups}});
-  simd::quantised_job job;
   job.r = r.data, job.x_scale = scale.data, job.x_start = start.data;
   job.w = w.data(), job.w_scale = w.scales();
   job.height = height, job.padded_k = k, job.group = w.group(), job.groups = groups;
   job.strip_bytes = w.strip_bytes();
   job.nibbles = w.format().scheme == weight_scheme::int4;
-  job.out = out;
   auto round = [&](index_t i) {
     const index_t block = i / height * height, row = i % height;
     rounding.row(op.x.data + i * op.x.stride[0], w.columns(), w.group(), groups, w.offset(), height,
@@ -57,22 +86,43 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const simd:
   } else {
     ctx.parallel_for(m, round);
   }
-  // A task reads some strips, or takes one through up to 504 rows of x.
+  if (m <= kernels.max_rows) {
+    tasks.tile = kernels.tile;
+    tasks.runs = runs_of_strips(ctx, w);
+    return;
+  }
+  // A task takes a strip through up to 504 rows of x.
+  constexpr index_t rows = 504;
   const index_t strips = (w.rows() + packed_rows::strip - 1) / packed_rows::strip;
-  const index_t bytes = std::max<index_t>(1, w.strip_bytes());
-  const bool few = m <= kernels.max_rows;
-  const index_t step =
-      few ? std::max<index_t>(1, bytes_of_stream_task(ctx, strips * bytes) / bytes) : 1;
-  const index_t rows = few ? m : 504;
-  const index_t across = (strips + step - 1) / step, down = (m + rows - 1) / rows;
+  const index_t tiles = strips * ((m + rows - 1) / rows);
   auto task = [&](index_t t) {
-    const index_t m0 = t / across * rows, s0 = t % across * step;
-    kernels.tile(job, m0, std::min(rows, m - m0), s0, std::min(strips, s0 + step));
+    const index_t m0 = t / strips * rows, s0 = t % strips;
+    kernels.tile(job, m0, std::min(rows, m - m0), s0, s0 + 1);
   };
-  if (double(m) * double(strips) * double(bytes) < 65536) {
-    for (index_t t = 0; t < across * down; ++t) task(t);
+  if (double(m) * double(strips) * double(w.strip_bytes()) < 65536) {
+    for (index_t t = 0; t < tiles; ++t) task(t);
   } else {
-    ctx.parallel_for(across * down, task);
+    ctx.parallel_for(tiles, task);
+  }
+}
+
+/// Rows [n0, n0 + w.rows()) of the product.
+template <class Context, class E, class Y>
+void packed_part(Context& ctx, const ops::packed_gemm<E, Y>& op, const packed_rows& w, index_t n0,
+                 packed_tasks& tasks) {
+  simd::gemm_job& job = tasks.job.out;
+  job.m = op.x.size[0], job.n = w.rows();
+  if (op.bias) job.bias = op.bias.data + n0;
+  job.y = op.y.data + n0, job.y_stride = op.y.stride[0];
+  job.activation = op.activation;
+  job.results = &simd::cpu_kernels<simd::gemm_results_of<Y>>();
+  if (job.m == 0 || job.n == 0) return;
+  if (w.format().quantised()) {
+    packed_by_bytes(ctx, op, w, tasks);
+  } else if (w.format().scheme == weight_scheme::bf16) {
+    packed_by_gemm<bf16>(ctx, op, w, tasks);
+  } else {
+    packed_by_gemm<float>(ctx, op, w, tasks);
   }
 }
 
@@ -81,22 +131,16 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const simd:
 template <class Isa, class E, class Y>
 void execute(context<cpu_for<Isa>>& ctx, const ops::packed_gemm<E, Y>& op) {
   static_assert(std::is_same_v<typename E::accum, float>, "packed_gemm: accum is float");
-  simd::gemm_job job;
-  job.m = op.x.size[0];
-  job.n = op.w->rows();
-  if (job.m == 0 || job.n == 0) return;
-  job.bias = op.bias.data;
-  job.y = op.y.data;
-  job.y_stride = op.y.stride[0];
-  job.activation = op.activation;
-  job.results = &simd::cpu_kernels<simd::gemm_results_of<Y>>();
   auto frame = ctx.scratch.make_frame();
-  if (op.w->format().quantised()) {
-    detail::packed_by_bytes(ctx, op, job);
-  } else if (op.w->format().scheme == weight_scheme::bf16) {
-    detail::packed_by_gemm<bf16>(ctx, op, job);
-  } else {
-    detail::packed_by_gemm<float>(ctx, op, job);
+  index_t n0 = 0;
+  // Two parts at once, as matrices have: the second, smaller, is begun first.
+  for (index_t i = 0; i < op.parts; i += 2) {
+    detail::packed_tasks some[2];
+    for (index_t j = 0; j < std::min<index_t>(2, op.parts - i); n0 += op.w[i + j++].rows())
+      detail::packed_part(ctx, op, op.w[i + j], n0, some[j]);
+    const index_t second = some[1].runs.count();
+    ctx.parallel_for(second + some[0].runs.count(),
+                     [&](index_t t) { t < second ? some[1](t) : some[0](t - second); });
   }
 }
 

@@ -19,6 +19,24 @@ inline void fetch([[maybe_unused]] const void* from, [[maybe_unused]] index_t by
 #endif
 }
 
+/// [0, n) in runs that shrink: a round gives each thread an equal part of half of what is left, the
+/// last one of all. Threads that are not equally fast end together, and yet few runs are short.
+struct shrinking_runs {
+  index_t n = 0, threads = 1, rounds = 0;
+  shrinking_runs() = default;
+  /// The last runs have about `smallest`.
+  shrinking_runs(index_t n_, index_t threads_, index_t smallest)
+      : n(n_), threads(std::clamp<index_t>(n_ / smallest, 1, threads_)), rounds(1) {
+    while (threads > 1 && (n >> rounds) >= smallest * threads) ++rounds;
+  }
+  index_t count() const { return threads * rounds; }
+  index_t from(index_t run) const {
+    const index_t round = run / threads, left = n >> round;
+    if (round >= rounds) return n;
+    return n - left + run % threads * left / (round + 1 < rounds ? 2 * threads : threads);
+  }
+};
+
 /// f(from, to) over [0, n) in runs of at least `smallest`, each once.
 template <class F>
 void for_each_run(context<cpu>& ctx, index_t n, index_t smallest, const F& f) {

@@ -42,22 +42,25 @@ struct rounded_row {
 template <class E, class Y>
 void execute(context<reference>&, const ops::packed_gemm<E, Y>& op) {
   using A = typename E::accum;
-  const packed_rows& w = *op.w;
-  for (index_t m = 0; m < op.x.size[0]; ++m) {
-    const bool quantised = w.format().quantised();
-    const rounded_row row(op.x, quantised ? m : 0, w);
-    for (index_t n = 0; n < w.rows(); ++n) {
-      A v(0);
-      if (!quantised)
-        for (index_t k = 0; k < w.columns(); ++k) v += A(op.x(m, k)) * A(w(n, k));
-      for (index_t g = 0; g < w.groups(); ++g) {
-        std::int32_t sum = 0;
-        const index_t to = std::min(w.columns(), (g + 1) * w.group());
-        for (index_t k = g * w.group(); k < to; ++k) sum += row.r[std::size_t(k)] * w.q(n, k);
-        v = std::fma(A(float(sum)), A(row.scale[std::size_t(g)] * float(w.scale(n, g))), v);
+  index_t first = 0;  // row of this part
+  for (index_t part = 0; part < op.parts; first += op.w[part++].rows()) {
+    const packed_rows& w = op.w[part];
+    for (index_t m = 0; m < op.x.size[0]; ++m) {
+      const bool quantised = w.format().quantised();
+      const rounded_row row(op.x, quantised ? m : 0, w);
+      for (index_t n = 0; n < w.rows(); ++n) {
+        A v(0);
+        if (!quantised)
+          for (index_t k = 0; k < w.columns(); ++k) v += A(op.x(m, k)) * A(w(n, k));
+        for (index_t g = 0; g < w.groups(); ++g) {
+          std::int32_t sum = 0;
+          const index_t to = std::min(w.columns(), (g + 1) * w.group());
+          for (index_t k = g * w.group(); k < to; ++k) sum += row.r[std::size_t(k)] * w.q(n, k);
+          v = std::fma(A(float(sum)), A(row.scale[std::size_t(g)] * float(w.scale(n, g))), v);
+        }
+        if (op.bias) v += op.bias(first + n);
+        op.y(m, first + n) = Y(apply_activation(op.activation, v));
       }
-      if (op.bias) v += op.bias(n);
-      op.y(m, n) = Y(apply_activation(op.activation, v));
     }
   }
 }

@@ -33,10 +33,16 @@ struct conv_ops {
     }
     for (index_t w = 0; w <= p.width; ++w) {
       A* row = p.to + w * p.pitch;
-      for (index_t c = w < p.width ? done : 0; c < p.channels; ++c)
-        row[c] = w < p.width ? p.weight[c * p.weight_stride[0] + w * p.weight_stride[1]]
-                 : p.bias    ? p.bias[c * p.bias_stride]
-                             : A(0);
+      if (w < p.width) {
+        for (index_t c = done; c < p.channels; ++c)
+          row[c] = p.weight[c * p.weight_stride[0] + w * p.weight_stride[1]];
+      } else if (!p.bias) {
+        std::fill_n(row, p.channels, A(0));
+      } else if (p.bias_stride == 1) {
+        std::copy_n(p.bias, p.channels, row);
+      } else {
+        for (index_t c = 0; c < p.channels; ++c) row[c] = p.bias[c * p.bias_stride];
+      }
       std::fill(row + p.channels, row + p.pitch, A(0));
       in_order_of_lanes<T>(row, p.pitch);
     }

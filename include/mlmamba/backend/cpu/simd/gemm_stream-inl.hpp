@@ -93,21 +93,21 @@ struct packed_stream<Step, W, std::index_sequence<I...>> {
   using unit = typename Step::unit;
   using way = gemm_way<Step, float_heights, float, W>;  // for the place of a word
   static constexpr index_t height = sizeof...(I), strip = packed_rows::strip;
-  static constexpr index_t ahead = 4096 / 4;  // words
 
   static void run(const gemm_job& job, index_t n0, index_t n1) {
     const hn::ScalableTag<A> d;
     const hn::ScalableTag<unit> du;
     const index_t wide = 2 * lanes(d), k = job.k;
     A c[2 * height * word_lanes];
+    const auto end = reinterpret_cast<std::uintptr_t>(job.w) +
+                     std::uintptr_t((n1 + strip - 1) / strip * job.w_strip_bytes);
     for (index_t n = n0; n < n1; n += wide) {
       hn::Vec<decltype(d)> s0[height], s1[height];
       ((s0[I] = hn::Zero(d), s1[I] = hn::Zero(d)), ...);
       const unit* a = static_cast<const unit*>(job.packed);
       const std::uint32_t* p = way::packed_at(job, n, 0);
       for (index_t u = 0; u * elements_per_word<W> < k; ++u, p += strip) {
-        prefetch_to_l2(p + ahead);
-        prefetch_to_l2(p + ahead + 16);
+        fetch_packed_ahead<(height > 1 || sizeof(W) < 4)>(p, end);
         const auto v0 = hn::LoadU(words(), p), v1 = hn::LoadU(words(), p + lanes(d));
         if constexpr (std::is_same_v<W, bf16> && Step::units::k_per_unit == 1) {
           const auto b0 = hn::BitCast(du, first_of_pair(v0)),

@@ -12,20 +12,21 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
   using D = hn::ScalableTag<float>;
   using DI = hn::ScalableTag<std::int32_t>;
   static constexpr index_t height = sizeof...(I), strip = packed_rows::strip;
-  static constexpr index_t ahead = 4096 / 4;  // words
 
   static void run(const quantised_job& job, index_t m0, index_t s0, index_t s1) {
     const D d;
     const index_t wide = 2 * lanes(d);
     HWY_ALIGN float c[2 * height * HWY_LANES(float)];
+    const auto end = reinterpret_cast<std::uintptr_t>(job.w) + std::uintptr_t(s1 * job.strip_bytes);
     for (index_t n = s0 * strip; n < s1 * strip && n < job.out.n; n += wide) {
-      sums(job, m0, n, c);
+      sums(job, m0, n, end, c);
       const index_t columns = job.out.n - n < wide ? job.out.n - n : wide;
       job.out.results->finish(job.out, m0, height, n, columns, c, wide);
     }
   }
 
-  static HWY_INLINE void sums(const quantised_job& job, index_t m0, index_t n, float* c) {
+  static HWY_INLINE void sums(const quantised_job& job, index_t m0, index_t n, std::uintptr_t end,
+                              float* c) {
     const D d;
     const DI di;
     const index_t step = lanes(d), wide = 2 * step;
@@ -44,8 +45,7 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
       ((i0[I] = i1[I] = Dot::start(x_start[I])), ...);
       for (index_t k = 0; k < job.group; k += nibbles ? 8 : 4, w += strip) {
         if constexpr (height <= 8) {  // more rows find w in a cache
-          prefetch_to_l2(w + ahead);
-          prefetch_to_l2(w + ahead + 16);
+          fetch_packed_ahead<(height > 1 || nibbles)>(w, end);
         }
         const auto v0 = hn::LoadU(di, w), v1 = hn::LoadU(di, w + step);
         if constexpr (nibbles) {
