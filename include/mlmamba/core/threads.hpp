@@ -61,13 +61,16 @@ class thread_pool {
     error_ = nullptr;
     ++forks_;
     next_.store(0, std::memory_order_relaxed);
-    busy_.store(int(workers_.size()), std::memory_order_relaxed);
+    gate_.store(0, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
     inside() = true;
     drain();
     inside() = false;
-    for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
+    // A worker that hasn't come yet finds nothing to do, and is not waited for: where others want
+    // the processors as well it may not run for a long time.
+    gate_.fetch_or(closed, std::memory_order_acq_rel);
+    for (int spin = 0; gate_.load(std::memory_order_acquire) != closed; ++spin) {
       if (spin < spins) {
         pause();
       } else {
@@ -97,6 +100,15 @@ class thread_pool {
     __builtin_ia32_pause();
 #endif
   }
+  /// Counts the calling worker in, unless the call is over.
+  bool enter() {
+    std::uint32_t g = gate_.load(std::memory_order_relaxed);
+    while (!(g & closed))
+      if (gate_.compare_exchange_weak(g, g + 1, std::memory_order_acquire,
+                                      std::memory_order_relaxed))
+        return true;
+    return false;
+  }
   void drain() {
     for (;;) {
       const index_t i = next_.fetch_add(1, std::memory_order_relaxed);
@@ -119,15 +131,18 @@ class thread_pool {
       generation_.wait(seen, std::memory_order_acquire);
       seen = generation_.load(std::memory_order_acquire);
       if (stop_.load()) return;
+      if (!enter()) continue;
       drain();
-      busy_.fetch_sub(1, std::memory_order_release);
+      gate_.fetch_sub(1, std::memory_order_release);
     }
   }
 
   std::vector<std::thread> workers_;
   std::atomic<std::uint32_t> generation_{0};
   std::atomic<index_t> next_{0};
-  std::atomic<int> busy_{0};
+  // Of the call that runs: how many workers are in it, and whether more may enter.
+  static constexpr std::uint32_t closed = std::uint32_t(1) << 31;
+  std::atomic<std::uint32_t> gate_{closed};
   std::atomic<bool> stop_{false};
   void (*call_)(void*, index_t) = nullptr;
   void* callee_ = nullptr;
