@@ -8,7 +8,8 @@
 # CPU    avx2, sse4, baseline: this machine, kernels limited (MLMAMBA_CPU_TARGET);
 #        avx2-qemu, sse4-qemu, baseline-qemu: a processor that has nothing more, emulated;
 #        neon: cross-compiled for AArch64, emulated. Default: all. (No SVE: its vectors have no size,
-#        so the library does without, see backend/cpu/simd/dispatch.hpp.)
+#        and GCC refuses them as elements of arrays, with -msve-vector-bits too, which the sums of
+#        tiles are; see backend/cpu/simd/dispatch.hpp.)
 #        Emulated, arithmetic takes some 70 times as long. So what does not ask the processor's
 #        kernels is left out there: gradients of the reference against its complex step, and what is
 #        on the reference's engine. So is "threads and instructions" on x86-64: one level after the
@@ -28,7 +29,7 @@ while [ $# -gt 0 ]; do
     --build) build=${2:?other_cpus.sh: --build wants a folder}; shift 2 ;;
     --jobs) jobs=${2:?other_cpus.sh: --jobs wants a number}; shift 2 ;;
     --limit) limit=${2:?other_cpus.sh: --limit wants a number}; shift 2 ;;
-    -h | --help) sed -n '5,21p' "$0" | cut -c3-; exit 0 ;;
+    -h | --help) sed -n '5,22p' "$0" | cut -c3-; exit 0 ;;
     avx2 | sse4 | baseline | avx2-qemu | sse4-qemu | baseline-qemu | neon) cpus+=("$1"); shift ;;
     *) echo "other_cpus.sh: \"$1\" is no option and no CPU; see --help" >&2; exit 2 ;;
   esac

@@ -13,26 +13,12 @@
 
 #include "mlmamba/io/hub.hpp"
 #include "mlmamba/io/mapped_file.hpp"
+#include "scratch_folder.hpp"
 #include "scripted_client.hpp"
 
-namespace {
-
-using namespace mlmamba;
-namespace fs = std::filesystem;
-
-struct scratch_folder {
-  fs::path path;
-  scratch_folder() {
-    std::string name = (fs::temp_directory_path() / "mlmamba-fuzz-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    path = name;
-  }
-  ~scratch_folder() { fs::remove_all(path); }
-};
-
-}  // namespace
-
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace mlmamba;
+  namespace fs = std::filesystem;
   static const scratch_folder scratch;
   const fs::path& around = scratch.path;
   hub_options o;

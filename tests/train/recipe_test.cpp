@@ -98,6 +98,8 @@ TEST_SUITE("recipe_test") {
     CHECK(without == json{{"training", {{"steps", 3}}}});
     json wrong{{"training", {{"steps", "many"}, {"warmup", 50}}}};
     CHECK_THROWS_AS(set_steps(wrong, 3, "r"), error);
+    for (json no_object : {json(1), json::array(), json{{"training", "x"}}})
+      CHECK_THROWS_AS(set_steps(no_object, 3, "r"), io_error);
   }
 
   TEST_CASE("a vocabulary of the data's own texts") {
@@ -159,6 +161,8 @@ TEST_SUITE("recipe_test") {
       if (!training.is_null()) j["training"] = training;
       return recipe_from(recipe_of(j, plan_from(j, which, "test"), examples, "test"), "test");
     };
+    for (const json& wrong : {json(1), json{{"data", 2}}, json{{"training", 3}}, json{{"run", 4}}})
+      CHECK_THROWS_AS(recipe_of(wrong, stage_plan::of(stage::align), 9, "test"), io_error);
     const recipe a = staged(nullptr, stage::align, 558128);
     CHECK(a.training.rate.steps == 2181);
     CHECK(a.training.rate.warmup == 65);

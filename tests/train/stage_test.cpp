@@ -146,6 +146,13 @@ TEST_SUITE("stage_test") {
     CHECK(other.training(1000).optimizer.weight_decay == 0);
     other.batch = 100;
     CHECK_THROWS_AS(other.training(1000), error);
+    // Numbers whose products no integer holds.
+    other = stage_plan::of(stage::finetune);
+    other.epochs = index_t(1) << 62;
+    CHECK_THROWS_AS(other.training(1000), error);
+    other = stage_plan::of(stage::finetune);
+    other.micro_batch = other.ranks = index_t(1) << 32;
+    CHECK_THROWS_AS(other.training(1000), error);
   }
   TEST_CASE("the rates: 0 first, a straight line, half a cosine") {
     const schedule rate = stage_plan::of(stage::finetune).training(665298).rate;

@@ -64,6 +64,24 @@ inline std::filesystem::path weight_file_in(const std::filesystem::path& folder)
                  " files *.pt, *.pth or *.bin; wanted is one, or one of", names.substr(1));
 }
 
+/// Of one file of arrays.
+inline weights read_weight_file(const std::filesystem::path& path) {
+  weights all;
+  bool torch = false;
+  {
+    const mapped_file file(path);
+    torch = torch_file::is_torch(file.bytes());
+  }
+  if (torch) {
+    const auto file = torch_file::open(path);
+    all.arrays = file.entries(), all.dicts = file.dicts();
+  } else {
+    const auto file = safetensors_file::open(path);
+    all.arrays = file.entries(), all.metadata = file.metadata();
+  }
+  return all;
+}
+
 }  // namespace detail
 
 /// Every array of a file, an index or a folder.
@@ -79,8 +97,8 @@ inline weights read_weights(const std::filesystem::path& path) {
   namespace fs = std::filesystem;
   std::error_code none;
   if (fs::is_directory(path, none)) return read_weights(detail::weight_file_in(path));
-  weights all;
   if (path.extension() == ".json") {
+    weights all;
     const auto shards = detail::read_weight_map(path);
     const bool safe = std::all_of(shards.begin(), shards.end(), [](const auto& s) {
       return fs::path(s.first).extension() == ".safetensors";
@@ -94,7 +112,9 @@ inline weights read_weights(const std::filesystem::path& path) {
     std::set<std::string> wanted, held;
     for (const auto& [file, names] : shards) {
       wanted.insert(names.begin(), names.end());
-      for (const safetensors_entry& e : read_weights(path.parent_path() / file).arrays) {
+      // No index, which could name itself, and no folder.
+      for (const safetensors_entry& e :
+           detail::read_weight_file(path.parent_path() / file).arrays) {
         if (!held.insert(e.name).second)
           fail<io_error>(path.string(), ": \"", e.name, "\" is in two of its files");
         all.arrays.push_back(e);
@@ -105,19 +125,7 @@ inline weights read_weights(const std::filesystem::path& path) {
                      held.size(), ", and not the same");
     return all;
   }
-  bool torch = false;
-  {
-    const mapped_file file(path);
-    torch = torch_file::is_torch(file.bytes());
-  }
-  if (torch) {
-    const auto file = torch_file::open(path);
-    all.arrays = file.entries(), all.dicts = file.dicts();
-  } else {
-    const auto file = safetensors_file::open(path);
-    all.arrays = file.entries(), all.metadata = file.metadata();
-  }
-  return all;
+  return detail::read_weight_file(path);
 }
 
 /// The same, for a model: of a checkpoint that has its model in a dict "model" or "state_dict",

@@ -22,11 +22,14 @@
 namespace mlmamba::train {
 
 namespace detail {
+inline void check_object(const json& j, const std::string& who) {
+  if (!j.is_object())
+    fail<io_error>(who, ": ", mlmamba::detail::json_excerpt(j), "; an object is wanted");
+}
 /// Refuses members that nobody reads: a mistyped option would else be ignored in silence.
 inline void only_keys(const json& object, std::initializer_list<std::string_view> known,
                       const std::string& who) {
-  if (!object.is_object())
-    fail<io_error>(who, ": ", mlmamba::detail::json_excerpt(object), "; an object is wanted");
+  check_object(object, who);
   for (const auto& [key, value] : object.items())
     if (std::find(known.begin(), known.end(), key) == known.end())
       fail<io_error>(who, ": \"", key,
@@ -34,6 +37,14 @@ inline void only_keys(const json& object, std::initializer_list<std::string_view
 }
 inline json part_of(const json& whole, const char* key) {
   return json_has(whole, key) ? whole.at(key) : json::object();
+}
+/// The same to be changed. Errors: io_error if the recipe or the part is no object.
+inline json& part_in(json& whole, const char* key, const std::string& who) {
+  check_object(whole, who);
+  json& part = whole[key];
+  if (part.is_null()) part = json::object();
+  check_object(part, who);
+  return part;
 }
 }  // namespace detail
 
@@ -113,7 +124,7 @@ struct recipe {
 /// The same training in another number of updates: a warm-up that is given in updates keeps its
 /// share of them.
 inline void set_steps(json& recipe, index_t steps, const std::string& who) {
-  json& t = recipe["training"];
+  json& t = detail::part_in(recipe, "training", who);
   if (json_has(t, "warmup") && json_has(t, "steps")) {
     const auto of = json_get<double>(t, "steps", who), warmup = json_get<double>(t, "warmup", who);
     t["warmup_ratio"] = of > 0 ? std::clamp(warmup / of, 0.0, 1.0) : 0.0;

@@ -50,7 +50,8 @@ struct schedule {
   static index_t warmup_of(double ratio, index_t steps) {
     if (!(ratio >= 0 && ratio <= 1))
       fail("schedule: warm-up ratio ", ratio, "; a share in [0, 1] is wanted");
-    return static_cast<index_t>(static_cast<double>(steps) * ratio);
+    // A double has no room for the largest counts: one step more would be none.
+    return static_cast<index_t>(std::min(static_cast<double>(steps) * ratio, 0x1p62));
   }
 
   void check() const {

@@ -62,6 +62,7 @@ void set_stage(Model& model, stage s) {
 /// Loss      mean over micro-batches of each one's mean; `normalisation::tokens` is Cobra's mean
 ///           over all labelled tokens
 struct stage_plan {
+  static constexpr index_t most_epochs = 1000000;
   train::stage stage = stage::finetune;
   index_t epochs = 1;
   index_t max_steps = 0;  ///< 0: by epochs
@@ -85,9 +86,11 @@ struct stage_plan {
   }
 
   void check() const {
-    if (epochs < 1 || max_steps < 0)
-      fail("stage: ", epochs, " epochs, at most ", max_steps, " steps; at least 1 epoch is wanted");
-    if (ranks < 1 || micro_batch < 1 || batch < 1 || batch % (micro_batch * ranks) != 0)
+    if (epochs < 1 || epochs > most_epochs || max_steps < 0)
+      fail("stage: ", epochs, " epochs, at most ", max_steps, " steps; 1 to ", most_epochs,
+           " epochs are wanted");
+    if (ranks < 1 || micro_batch < 1 || batch < 1 || batch % micro_batch != 0 ||
+        accumulated() * ranks != batch / micro_batch)
       fail("stage: batches of ", batch, " on ", ranks, " ranks in micro-batches of ", micro_batch,
            "; a multiple of ranks x micro-batch is wanted");
   }

@@ -39,8 +39,7 @@ inline stage_plan plan_from(const json& recipe, stage s, const std::string& who)
 inline json recipe_of(json recipe, const stage_plan& p, std::uint64_t examples,
                       const std::string& who) {
   const trainer_options o = p.training(examples);
-  recipe["training"] = detail::part_of(recipe, "training");
-  json& t = recipe["training"];
+  json& t = detail::part_in(recipe, "training", who);
   t.erase("epochs"), t.erase("published_decay");
   if (!json_has(t, "warmup")) t["warmup"] = o.rate.warmup;
   t.erase("warmup_ratio");
@@ -53,11 +52,11 @@ inline json recipe_of(json recipe, const stage_plan& p, std::uint64_t examples,
   for (const char* part : {"vision_backbone", "llm_backbone"})
     if (!trains(p.stage, part)) freeze.push_back(part);
   t["freeze"] = freeze;
-  json& d = recipe["data"];
+  json& d = detail::part_in(recipe, "data", who);
   if (!json_has(d, "sampling")) d["sampling"] = name_of(p.order());
   d["labels"] = p.labels() == labelling::caption ? "caption" : "answers";
-  if (!json_has(detail::part_of(recipe, "run"), "checkpoint_every"))
-    recipe["run"]["checkpoint_every"] = 0;
+  json& run = detail::part_in(recipe, "run", who);
+  if (!json_has(run, "checkpoint_every")) run["checkpoint_every"] = 0;
   return recipe;
 }
 

@@ -18,6 +18,25 @@ HWY_INLINE hn::Vec<D> per_lane(D d, hn::Vec<D> v, F f) {
 template <class D>
 inline constexpr bool is_double = std::is_same_v<hn::TFromD<D>, double>;
 
+/// max(least, x) and min(most, x); NaN stays NaN. Of x86's instructions the second operand is the
+/// result if one is NaN, of others' (and Highway's scalar functions) the one that is a number.
+template <class V>
+HWY_INLINE V at_least(V least, V x) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  return hn::Max(least, x);
+#else
+  return hn::IfThenElse(hn::Gt(least, x), least, x);
+#endif
+}
+template <class V>
+HWY_INLINE V at_most(V most, V x) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  return hn::Min(most, x);
+#else
+  return hn::IfThenElse(hn::Gt(x, most), most, x);
+#endif
+}
+
 /// c0 + c1 x + c2 x^2 + ... by Horner's rule.
 template <class D>
 HWY_INLINE hn::Vec<D> polynomial(D d, hn::Vec<D>, float c0) {
@@ -66,8 +85,7 @@ HWY_INLINE hn::Vec<D> exp(D d, hn::Vec<D> x) {
   if constexpr (is_double<D>) {
     return per_lane(d, x, [](double v) { return std::exp(v); });
   } else {
-    // The second operand of Max and Min is the result if one is NaN.
-    x = hn::Min(hn::Set(d, 89.0f), hn::Max(hn::Set(d, -104.0f), x));
+    x = at_most(hn::Set(d, 89.0f), at_least(hn::Set(d, -104.0f), x));
     // n = x / log 2, rounded: beside 3 2^22 there is no room for a fraction
     const auto shift = hn::Set(d, 12582912.0f);
     const auto n = hn::Sub(hn::MulAdd(x, hn::Set(d, 1.44269504f), shift), shift);
@@ -89,7 +107,7 @@ HWY_INLINE hn::Vec<D> sigmoid(D d, hn::Vec<D> x) {
     // As exp(-x), with n + 127 in the low bits of the sum that rounds: shifted to the exponent they
     // are 2^n, 0 for n = -127 and infinite for n = 128.
     const hn::Rebind<std::int32_t, D> i32;
-    x = hn::Min(hn::Set(d, 88.0f), hn::Max(hn::Set(d, -89.0f), x));
+    x = at_most(hn::Set(d, 88.0f), at_least(hn::Set(d, -89.0f), x));
     const auto shift = hn::Set(d, 12582912.0f + 127.0f);
     const auto sum = hn::MulAdd(x, hn::Set(d, -1.44269504f), shift);
     const auto n = hn::Sub(sum, shift);
@@ -148,7 +166,7 @@ HWY_INLINE hn::Vec512<float> quick_inverse(hn::Full512<float>, hn::Vec512<float>
 template <class D>
 HWY_INLINE hn::Vec<D> quick_exp_of_minus(D d, hn::Vec<D> x) {
   const hn::Rebind<std::int32_t, D> i32;
-  x = hn::Min(hn::Set(d, 88.0f), hn::Max(hn::Set(d, -89.0f), x));
+  x = at_most(hn::Set(d, 88.0f), at_least(hn::Set(d, -89.0f), x));
   const auto shift = hn::Set(d, 12582912.0f + 127.0f);  // as in sigmoid
   const auto t = hn::Mul(x, hn::Set(d, -1.44269504f));
   const auto sum = hn::Add(t, shift);
@@ -177,12 +195,7 @@ HWY_INLINE hn::Vec<D> silu_as(D d, hn::Vec<D> x) {
 template <class T, class D>
 HWY_INLINE hn::Vec<D> silu_derivative_as(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<T, bf16>) {
-    const auto least = hn::Set(d, -87.0f);  // e stays finite
-#if HWY_TARGET == HWY_SCALAR
-    x = hn::IfThenElse(hn::Gt(least, x), least, x);
-#else
-    x = hn::Max(least, x);  // NaN stays NaN
-#endif
+    x = at_least(hn::Set(d, -87.0f), x);  // e stays finite
     const auto one = hn::Set(d, 1.0f), e = quick_exp_of_minus(d, x);
     const auto s = quick_inverse(d, hn::Add(e, one));
     return hn::Mul(s, hn::MulAdd(x, hn::Mul(e, s), one));
@@ -211,7 +224,7 @@ HWY_INLINE hn::Vec<D> softplus(D d, hn::Vec<D> x) {
     return per_lane(d, x, [](double v) { return math::softplus(v); });
   } else {
     const auto tail = log1p_unit(d, exp(d, hn::Neg(hn::Abs(x))));
-    return hn::Add(hn::Max(hn::Zero(d), x), tail);
+    return hn::Add(at_least(hn::Zero(d), x), tail);
   }
 }
 template <class D>
