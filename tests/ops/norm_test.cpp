@@ -4,6 +4,8 @@
 // RMSNorm, LayerNorm and the gated group RMSNorm: gradients, contract, every backend.
 #include "ops/norm_cases.hpp"
 
+#include <bit>
+
 #include "mlmamba/verify/gradcheck.hpp"
 #include "ops/engine_checks.hpp"
 
@@ -250,6 +252,48 @@ TEST_SUITE("norm_test") {
   }
 
 #if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("rows that begin unlike themselves", E, cpu_f32, cpu_bf16) {
+    // Sums of differences from a number that is not the mean: far from zero, with one value that is
+    // all of the variance, anywhere; constant.
+    context_of<E> ctx;
+    using V = typename E::value;
+    for (index_t width : {40, 333, 2560})
+      for (index_t at : {index_t(-1), index_t(0), width / 2, width - 1}) {
+        tensor<V, 2> x({1, width}), y({1, width});
+        tensor<float, 1> mean({1}), rstd({1});
+        double sum = 0, square = 0;
+        for (index_t i = 0; i < width; ++i) {
+          x(0, i) = V(i == at ? 5000.0f : 64.0f + (at < 0 ? 0.0f : float(i % 3) / 2));
+          sum += double(float(x(0, i))) / double(width);
+        }
+        for (index_t i = 0; i < width; ++i)
+          square += std::pow(double(float(x(0, i))) - sum, 2) / double(width);
+        run(ctx, ops::layer_norm<E>{.x = x, .y = y, .mean = mean, .rstd = rstd, .epsilon = 0.01f});
+        CAPTURE(width);
+        CAPTURE(at);
+        CHECK(double(mean(0)) == doctest::Approx(sum).epsilon(1e-6));
+        CHECK(double(rstd(0)) == doctest::Approx(1 / std::sqrt(square + 0.01)).epsilon(1e-5));
+      }
+  }
+
+  TEST_CASE("a NaN of any bits stays one in bf16") {
+    context_of<cpu_bf16> ctx;
+    tensor<bf16, 2> x({1, 70}), z({1, 70}), y({1, 70}), gated({1, 70});
+    tensor<float, 1> weight({70});
+    for (index_t i = 0; i < 70; ++i) x(0, i) = z(0, i) = bf16(float(i % 7) - 3), weight(i) = 1;
+    for (const std::uint32_t bits : {0xffffffffu, 0x7fffffffu, 0x7fffc000u, 0x7fc00000u})
+      for (index_t at : {0, 1, 68, 69}) {
+        weight(at) = std::bit_cast<float>(bits);
+        run(ctx, ops::layer_norm<cpu_bf16>{.x = x, .weight = weight, .y = y});
+        run(ctx, ops::gated_rms_norm<cpu_bf16>{.x = x, .z = z, .weight = weight, .y = gated});
+        for (index_t i = 0; i < 70; ++i) {
+          CHECK(std::isnan(float(y(0, i))) == (i == at));
+          CHECK(std::isnan(float(gated(0, i))) == (i == at));
+        }
+        weight(at) = 1;
+      }
+  }
+
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
     verify::check_threads<verify::rms_norm_case, E>(large_norms());
     verify::check_threads<verify::layer_norm_case, E>(large_norms());

@@ -120,7 +120,8 @@ struct rms_norm_backward {
 ///
 /// Shapes    x, y (T, D); weight, bias (D); mean, rstd (T), kept for the backward
 /// Layout    unit stride over d
-/// Numerics  two passes over the row in accum; epsilon in the units of x squared
+/// Numerics  in accum, squares of differences from the mean or a number near it; epsilon in the
+///           units of x squared
 /// Empty     weight: 1. bias: 0. mean and rstd (both or none): not wanted. plus: nothing is added
 /// Source    Ba, Kiros and Hinton 2016, arXiv:1607.06450
 template <engine E, class X = typename E::value>

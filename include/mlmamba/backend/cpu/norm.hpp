@@ -19,22 +19,20 @@ inline index_t rows_per_task(index_t width) { return 16384 / std::max<index_t>(w
 
 inline constexpr index_t norm_blocks = 64;  // partial sums of few megabytes, enough for any CPU
 
-/// Calls f(block, from, to, dweight, dbias) for blocks of rows, at most norm_blocks; the sums it
-/// adds to start at zero and are added to `outputs` (each may be empty) afterwards.
+/// Calls f(from, to, dweight, dbias, buffer) for blocks of rows, at most norm_blocks; the sums that
+/// it writes are added to `outputs` (each may be empty) afterwards. `buffer` has `room` numbers.
 template <class A, class F>
-void norm_backward_blocks(context<cpu>& ctx, index_t rows, index_t width,
+void norm_backward_blocks(context<cpu>& ctx, index_t rows, index_t width, index_t room,
                           view<A, 1> const (&outputs)[2], const F& f) {
   const index_t size = std::max<index_t>(8, (rows + norm_blocks - 1) / norm_blocks);
   const index_t blocks = (rows + size - 1) / size;
   auto frame = ctx.scratch.make_frame();
   view<A, 3> partial = ctx.scratch.template make<A, 3>({{2, blocks, width}});
-  ctx.parallel_for(blocks, [&](index_t k) {
+  for_each_with_scratch<A>(ctx, blocks, room, [&](index_t k, A* buffer) {
     A* sums[2];
-    for (index_t i = 0; i < 2; ++i) {
+    for (index_t i = 0; i < 2; ++i)
       sums[i] = outputs[i] ? partial.data + (i * blocks + k) * width : nullptr;
-      if (sums[i]) std::fill_n(sums[i], width, A(0));
-    }
-    f(k, k * size, std::min(rows, (k + 1) * size), sums[0], sums[1]);
+    f(k * size, std::min(rows, (k + 1) * size), sums[0], sums[1], buffer);
   });
   const auto add_rows = simd::cpu_kernels<simd::add_rows_entries<A>>().add;
   for (index_t i = 0; i < 2; ++i) {
@@ -96,21 +94,29 @@ simd::norm_rows<typename E::value, X> norm_rows_of(const Op& op, index_t from, i
           .width = op.x.size[1],
           .epsilon = op.epsilon};
 }
-/// f(rows, from) for runs of rows, as for_each_run cuts them.
+/// f(from, to, buffer) for runs of rows as for_each_run cuts them; `buffer` has `room` numbers.
+template <class A, class F>
+void for_each_norm_run(context<cpu>& ctx, index_t rows, index_t width, index_t room, const F& f) {
+  const index_t most = 4 * ctx.threads.size();
+  const index_t size = std::max<index_t>({rows_per_task(width), (rows + most - 1) / most, 1});
+  for_each_with_scratch<A>(ctx, (rows + size - 1) / size, room, [&](index_t k, A* buffer) {
+    f(k * size, std::min(rows, (k + 1) * size), buffer);
+  });
+}
+/// f(rows, from) for such runs.
 template <class E, class X, class Op, class F>
 void for_each_norm_rows(context<cpu>& ctx, const Op& op, const F& f) {
   using A = typename E::accum;
-  const index_t n = op.x.size[0], width = op.x.size[1], most = 4 * ctx.threads.size();
-  const index_t size = std::max<index_t>({rows_per_task(width), (n + most - 1) / most, 1});
-  for_each_with_scratch<A>(
-      ctx, (n + size - 1) / size, simd::norm_buffer<X>(width), [&](index_t k, A* buffer) {
-        const index_t from = k * size;
-        f(norm_rows_of<E, X>(op, from, std::min(n, from + size), buffer), from);
-      });
+  const index_t width = op.x.size[1];
+  for_each_norm_run<A>(ctx, op.x.size[0], width, simd::norm_buffer<X>(width),
+                       [&](index_t from, index_t to, A* buffer) {
+                         f(norm_rows_of<E, X>(op, from, to, buffer), from);
+                       });
 }
 template <class E, class X, class Op>
 simd::norm_backward_rows<typename E::value, X> norm_backward_rows_of(const Op& op, index_t from,
-                                                                     index_t to) {
+                                                                     index_t to,
+                                                                     typename E::accum* buffer) {
   return {.x = op.x.data + from * op.x.stride[0],
           .x_stride = op.x.stride[0],
           .weight = op.weight.data,
@@ -122,6 +128,7 @@ simd::norm_backward_rows<typename E::value, X> norm_backward_rows_of(const Op& o
           .dx_stride = op.dx.stride[0],
           .dweight = nullptr,
           .dbias = nullptr,
+          .buffer = buffer,
           .rows = to - from,
           .width = op.x.size[1],
           .accumulate = op.accumulate};
@@ -149,25 +156,27 @@ template <class E, class X>
 void execute(context<cpu>& ctx, const ops::rms_norm_backward<E, X>& op) {
   using A = typename E::accum;
   const auto kernel = simd::cpu_kernels<simd::norm_backward_entries<typename E::value, X>>().rms;
-  detail::norm_backward_blocks<A>(ctx, op.x.size[0], op.x.size[1], {op.dweight, {}},
-                                  [&](index_t, index_t from, index_t to, A* dweight, A*) {
-                                    auto rows = detail::norm_backward_rows_of<E, X>(op, from, to);
-                                    rows.dweight = dweight;
-                                    kernel(rows);
-                                  });
+  detail::norm_backward_blocks<A>(
+      ctx, op.x.size[0], op.x.size[1], simd::norm_buffer<X>(op.x.size[1]), {op.dweight, {}},
+      [&](index_t from, index_t to, A* dweight, A*, A* buffer) {
+        auto rows = detail::norm_backward_rows_of<E, X>(op, from, to, buffer);
+        rows.dweight = dweight;
+        kernel(rows);
+      });
 }
 
 template <class E, class X>
 void execute(context<cpu>& ctx, const ops::layer_norm_backward<E, X>& op) {
   using A = typename E::accum;
   const auto kernel = simd::cpu_kernels<simd::norm_backward_entries<typename E::value, X>>().layer;
-  detail::norm_backward_blocks<A>(ctx, op.x.size[0], op.x.size[1], {op.dweight, op.dbias},
-                                  [&](index_t, index_t from, index_t to, A* dweight, A* dbias) {
-                                    auto rows = detail::norm_backward_rows_of<E, X>(op, from, to);
-                                    rows.mean = op.mean.data + from;
-                                    rows.dweight = dweight, rows.dbias = dbias;
-                                    kernel(rows);
-                                  });
+  detail::norm_backward_blocks<A>(
+      ctx, op.x.size[0], op.x.size[1], simd::norm_buffer<X>(op.x.size[1]), {op.dweight, op.dbias},
+      [&](index_t from, index_t to, A* dweight, A* dbias, A* buffer) {
+        auto rows = detail::norm_backward_rows_of<E, X>(op, from, to, buffer);
+        rows.mean = op.mean.data + from;
+        rows.dweight = dweight, rows.dbias = dbias;
+        kernel(rows);
+      });
 }
 
 template <class E>
@@ -175,27 +184,26 @@ void execute(context<cpu>& ctx, const ops::gated_rms_norm<E>& op) {
   using A = typename E::accum;
   if (op.x.size[1] == 0) return;
   const auto kernel = simd::cpu_kernels<simd::gated_norm_entries<typename E::value>>().forward;
-  const index_t group = op.group(), rows = op.x.size[0];
-  const index_t size = std::max<index_t>(1, detail::rows_per_task(op.x.size[1]));
-  const index_t room = simd::gated_norm_buffer(group, op.x.size[1]);
-  detail::for_each_with_scratch<A>(ctx, (rows + size - 1) / size, room, [&](index_t k, A* buffer) {
-    const index_t from = k * size;
-    kernel({.x = op.x.data + from * op.x.stride[0],
-            .x_stride = op.x.stride[0],
-            .z = op.z ? op.z.data + from * op.z.stride[0] : nullptr,
-            .z_stride = op.z.stride[0],
-            .weight = op.weight.data,
-            .y = op.y.data + from * op.y.stride[0],
-            .y_stride = op.y.stride[0],
-            .rstd = op.rstd ? op.rstd.data + from * op.rstd.stride[0] : nullptr,
-            .rstd_stride = op.rstd.stride[0],
-            .buffer = buffer,
-            .rows = std::min(rows, from + size) - from,
-            .width = op.x.size[1],
-            .group = group,
-            .norm_before_gate = op.norm_before_gate,
-            .epsilon = op.epsilon});
-  });
+  const index_t group = op.group(), width = op.x.size[1];
+  const index_t room = simd::gated_norm_buffer(group, width);
+  detail::for_each_norm_run<A>(
+      ctx, op.x.size[0], width, room, [&](index_t from, index_t to, A* buffer) {
+        kernel({.x = op.x.data + from * op.x.stride[0],
+                .x_stride = op.x.stride[0],
+                .z = op.z ? op.z.data + from * op.z.stride[0] : nullptr,
+                .z_stride = op.z.stride[0],
+                .weight = op.weight.data,
+                .y = op.y.data + from * op.y.stride[0],
+                .y_stride = op.y.stride[0],
+                .rstd = op.rstd ? op.rstd.data + from * op.rstd.stride[0] : nullptr,
+                .rstd_stride = op.rstd.stride[0],
+                .buffer = buffer,
+                .rows = to - from,
+                .width = width,
+                .group = group,
+                .norm_before_gate = op.norm_before_gate,
+                .epsilon = op.epsilon});
+      });
 }
 
 template <class E>
@@ -205,12 +213,9 @@ void execute(context<cpu>& ctx, const ops::gated_rms_norm_backward<E>& op) {
   const auto kernel =
       simd::cpu_kernels<simd::gated_norm_backward_entries<typename E::value>>().backward;
   const index_t group = op.group();
-  auto frame = ctx.scratch.make_frame();
-  const index_t room = simd::gated_norm_buffer(group, op.x.size[1]);
-  const view<A, 2> buffers = ctx.scratch.template make<A, 2>({{detail::norm_blocks, room}});
   detail::norm_backward_blocks<A>(
-      ctx, op.x.size[0], op.x.size[1], {op.dweight, {}},
-      [&](index_t k, index_t from, index_t to, A* dweight, A*) {
+      ctx, op.x.size[0], op.x.size[1], simd::gated_norm_buffer(group, op.x.size[1]),
+      {op.dweight, {}}, [&](index_t from, index_t to, A* dweight, A*, A* buffer) {
         kernel({.x = op.x.data + from * op.x.stride[0],
                 .x_stride = op.x.stride[0],
                 .z = op.z ? op.z.data + from * op.z.stride[0] : nullptr,
@@ -225,7 +230,7 @@ void execute(context<cpu>& ctx, const ops::gated_rms_norm_backward<E>& op) {
                 .dz = op.dz ? op.dz.data + from * op.dz.stride[0] : nullptr,
                 .dz_stride = op.dz.stride[0],
                 .dweight = dweight,
-                .buffer = buffers.data + k * room,
+                .buffer = buffer,
                 .rows = to - from,
                 .width = op.x.size[1],
                 .group = group,

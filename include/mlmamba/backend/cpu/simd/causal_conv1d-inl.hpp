@@ -121,6 +121,7 @@ struct conv_ops {
   static constexpr index_t tokens = 8;  // of a step through time: their rows fit the first cache
   static constexpr index_t most = tokens + conv_widest - 1;
   static constexpr index_t step = 2 * index_t(hn::MaxLanes(D()));
+  static constexpr index_t ahead = 4 * step;  // what is fetched is needed after so many pairs
 
   /// What a task keeps from step to step, in the order of the lanes.
   struct sums {
@@ -158,11 +159,15 @@ struct conv_ops {
     });
     const auto bias = load_pair(d, t.weight + width * t.packed_pitch + i);
     auto dbias = load_pair(d, kept.dbias + i);
-    const bool more = to + tokens <= t.length;
+    // What is fetched: the same rows further on, then the next ones. Whole rows ahead would not
+    // stay in the first cache until they are needed.
+    const bool inside = i + ahead < t.channels;
+    const index_t later = inside ? 0 : tokens, at = inside ? i + ahead : i + ahead - t.channels;
+    const bool more = from >= old && to + later <= t.length;
     for (index_t k = 0; k < n; ++k) {
       const index_t s = from + k;
       store_pair(part.load(d, t.x + s * t.x_row + i), d, x[k + old]);
-      if (more) fetch_pair(t.x + (s + tokens) * t.x_row + i);
+      if (more) fetch_pair(t.x + (s + later) * t.x_row + at);
       auto v = bias;
       for_taps<known_width>(width, [&](index_t w) HWY_ATTR {
         if (known_width || counted(t, s, w)) v = times_add(weight[w], load_pair(d, x[k + w]), v);
@@ -183,8 +188,8 @@ struct conv_ops {
         }
       }
       if (more) {
-        fetch_pair(t.dy + (s + tokens) * t.dy_row + i);
-        fetch_pair_to_write(t.dx + (s + tokens - old) * t.dx_row + i);
+        fetch_pair(t.dy + (s + later) * t.dy_row + at);
+        fetch_pair_to_write(t.dx + (s + later - old) * t.dx_row + at);
       }
       store_pair(slope, d, g[k + old]);
       dbias = {hn::Add(dbias.a, slope.a), hn::Add(dbias.b, slope.b)};

@@ -54,27 +54,29 @@ HWY_INLINE hn::Vec<D> load(D d, const bf16* p) {
   return widen_bf16(d, hn::LoadU(u16, reinterpret_cast<const std::uint16_t*>(p)));
 }
 
-/// The nearest even bf16 in the upper half of each number; NaN stays NaN. The lower half is left
-/// over. `quiet` says that a NaN in v is quiet, as all results of arithmetic are.
-template <bool quiet, class D>
+/// The nearest even bf16 in the upper half of each number; the lower half is left over. A NaN stays
+/// NaN if its own lower half is zero.
+template <class D>
 HWY_INLINE hn::Vec<hn::Rebind<std::uint32_t, D>> bf16_in_top(D, hn::Vec<D> v) {
   const hn::Rebind<std::uint32_t, D> u32;
   const auto bits = hn::BitCast(u32, v);
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
   const auto odd = hn::TestBit(bits, hn::Set(u32, 0x10000));
-  const auto half = hn::IfThenElse(odd, hn::Set(u32, 0x8000), hn::Set(u32, 0x7fff));
+  return hn::Add(bits, hn::IfThenElse(odd, hn::Set(u32, 0x8000), hn::Set(u32, 0x7fff)));
 #else
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(u32, 1));
-  const auto half = hn::Add(hn::Set(u32, 0x7fff), odd);
+  return hn::Add(bits, hn::Add(hn::Set(u32, 0x7fff), odd));
 #endif
-  return hn::IfThenElse(hn::RebindMask(u32, hn::Eq(v, v)), hn::Add(bits, half),
-                        quiet ? bits : hn::Or(bits, hn::Set(u32, 0x400000)));
 }
+/// The same as elements; NaN stays NaN.
 template <class D>
 HWY_INLINE hn::Vec<hn::Rebind<std::uint16_t, D>> round_bf16(D d, hn::Vec<D> v) {
   const hn::Rebind<std::uint16_t, D> u16;
+  const hn::Rebind<std::uint32_t, D> u32;
   const hn::Rebind<std::int32_t, D> i32;
-  const auto top = hn::ShiftRight<16>(bf16_in_top<false>(d, v));
+  const auto quiet = hn::Or(hn::BitCast(u32, v), hn::Set(u32, 0x400000));
+  const auto rounded = hn::IfThenElse(hn::RebindMask(u32, hn::Eq(v, v)), bf16_in_top(d, v), quiet);
+  const auto top = hn::ShiftRight<16>(rounded);
   return hn::DemoteTo(u16, hn::BitCast(i32, top));  // at most 0xffff: nothing saturates
 }
 template <class D>

@@ -62,13 +62,14 @@ struct gated_norms {
   static HWY_INLINE A forward_group(const gated_norm_rows<T>& o, const work& k, index_t t,
                                     index_t g) {
     const D d;
-    const index_t n = o.group, from = g * n;
+    const index_t n = o.group, from = g * n, more = t + 1 < o.rows;
     const T* x = o.x + t * o.x_stride + from;
     const T* z = kind == gate::none ? nullptr : o.z + t * o.z_stride + from;
     T* y = o.y + t * o.y_stride + from;
     const A* weight = k.weight + g * padded(n);
     A* u = k.keep;  // x silu(z), if that is what is normalised
-    const A square = sum_of_pairs(d, n, [&](auto part, index_t i) HWY_ATTR {
+    P sum{hn::Zero(d), hn::Zero(d)};
+    for_each_pair(d, n, [&](auto part, index_t i) HWY_ATTR {
       fetch_pair_to_write(y + i);
       auto v = part.load(d, x + i);
       if (kind == gate::before_norm) {
@@ -76,11 +77,14 @@ struct gated_norms {
         v = {hn::Mul(v.a, silu_as<T>(d, zv.a)), hn::Mul(v.b, silu_as<T>(d, zv.b))};
         store_pair(v, d, u + i);
       }
-      return P{hn::Mul(v.a, v.a), hn::Mul(v.b, v.b)};
+      sum = {hn::MulAdd(v.a, v.a, sum.a), hn::MulAdd(v.b, v.b, sum.b)};
     });
+    const A square = sum_of_lanes(d, hn::Add(sum.a, sum.b));
     const A rstd = A(1) / std::sqrt(square / A(n) + o.epsilon);
-    const auto r = hn::Set(d, rstd);
+    const auto r = with_short_nan<T>(d, hn::Set(d, rstd));
     for_each_pair(d, n, [&](auto part, index_t i) HWY_ATTR {
+      fetch_pair(x + more * o.x_stride + i);
+      if (kind != gate::none) fetch_pair(z + more * o.z_stride + i);
       auto v = kind == gate::before_norm ? load_pair(d, u + i) : part.load(d, x + i);
       const auto w = load_pair(d, weight + i);
       v = {hn::Mul(hn::Mul(v.a, r), w.a), hn::Mul(hn::Mul(v.b, r), w.b)};
@@ -119,7 +123,7 @@ struct gated_norms {
     A* dweight = k.dweight + g * padded(n);
     A* sigma = k.keep;  // sigmoid(z)
     const auto one = hn::Set(d, A(1));
-    const auto r = hn::Set(d, o.rstd[t * o.rstd_stride + g]);
+    const auto r = with_short_nan<T>(d, hn::Set(d, o.rstd[t * o.rstd_stride + g]));
     // uhat = u rstd with u = x or x silu(z); g = dy weight or dy weight silu(z)
     const A mean_gu =
         sum_of_pairs(d, n,

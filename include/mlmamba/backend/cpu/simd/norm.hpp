@@ -27,11 +27,12 @@ struct norm_rows {
   index_t rows, width;
   A epsilon;
 };
+/// Weights, and sums for them, in the order of the lanes.
 template <class X>
 index_t norm_buffer(index_t width) {
-  return std::is_same_v<X, bf16> ? 2 * norm_padded(width) : 0;
+  return std::is_same_v<X, bf16> ? 3 * norm_padded(width) : 0;
 }
-/// dweight and dbias are added to, row after row; each may be null.
+/// dweight and dbias are overwritten; each may be null.
 template <class T, class X>
 struct norm_backward_rows {
   using A = accum_t<T>;
@@ -42,7 +43,7 @@ struct norm_backward_rows {
   index_t dy_stride;
   X* dx;
   index_t dx_stride;
-  A *dweight, *dbias;
+  A *dweight, *dbias, *buffer;
   index_t rows, width;
   bool accumulate;
 };

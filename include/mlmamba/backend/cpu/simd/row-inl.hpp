@@ -48,32 +48,6 @@ HWY_INLINE hn::TFromD<D> sum_of_vectors(D d, index_t n, const Term& term) {
   return sum_of_lanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
 }
 
-/// The same for two sums of one walk: term(part, i, a, b) gives their terms.
-template <class D, class Term>
-HWY_INLINE void sums_of_vectors(D d, index_t n, const Term& term, hn::TFromD<D>& sum_a,
-                                hn::TFromD<D>& sum_b) {
-  const index_t step = lanes(d);
-  auto a0 = hn::Zero(d), a1 = hn::Zero(d), b0 = hn::Zero(d), b1 = hn::Zero(d), a = a0, b = b0;
-  index_t i = 0;
-  for (; i + 2 * step <= n; i += 2 * step) {
-    term(all_lanes{}, i, a, b);
-    a0 = hn::Add(a0, a), b0 = hn::Add(b0, b);
-    term(all_lanes{}, i + step, a, b);
-    a1 = hn::Add(a1, a), b1 = hn::Add(b1, b);
-  }
-  for (; i + step <= n; i += step) {
-    term(all_lanes{}, i, a, b);
-    a0 = hn::Add(a0, a), b0 = hn::Add(b0, b);
-  }
-  if (i < n) {
-    term(first_lanes{n - i}, i, a, b);
-    a1 = hn::Add(a1, first_or(d, a, n - i, hn::Zero(d)));
-    b1 = hn::Add(b1, first_or(d, b, n - i, hn::Zero(d)));
-  }
-  sum_a = sum_of_lanes(d, hn::Add(a0, a1));
-  sum_b = sum_of_lanes(d, hn::Add(b0, b1));
-}
-
 // ------------------------------------------------------------ pairs
 
 /// Two vectors of neighbours. Of bf16 they are the even and the odd elements, which takes half the
@@ -91,7 +65,21 @@ template <class D>
 HWY_INLINE void store_pair(const pair<hn::Vec<D>>& v, D d, hn::TFromD<D>* p) {
   hn::StoreU(v.a, d, p), hn::StoreU(v.b, d, p + lanes(d));
 }
-/// store_pair is for results of arithmetic, see bf16_in_top.
+/// Two vectors of neighbours, of bf16 too.
+template <class D, class T>
+HWY_INLINE pair<hn::Vec<D>> load_neighbours(D d, const T* p) {
+  return {load(d, p), load(d, p + lanes(d))};
+}
+
+/// v, but a NaN is one that store_pair keeps: its lower half is zero.
+template <class T, class D>
+HWY_INLINE hn::Vec<D> with_short_nan(D d, hn::Vec<D> v) {
+  if constexpr (std::is_same_v<T, bf16>)
+    return hn::IfThenElse(hn::Eq(v, v), v, hn::Set(d, std::numeric_limits<float>::quiet_NaN()));
+  return v;
+}
+/// store_pair is for results of arithmetic on bf16 and on what with_short_nan gave: a NaN passes on
+/// the lower half of another one, or has none, and rounding does not carry into its sign.
 #if HWY_TARGET == HWY_SCALAR
 template <class D>
 HWY_INLINE pair<hn::Vec<D>> load_pair(D d, const bf16* p) {
@@ -112,10 +100,8 @@ HWY_INLINE pair<hn::Vec<D>> even_and_odd(D d, hn::Vec<hn::Repartition<std::uint1
 template <class D>
 HWY_INLINE hn::Vec<hn::Repartition<std::uint16_t, D>> round_pair(D d, const pair<hn::Vec<D>>& v) {
   const hn::Repartition<std::uint16_t, D> u16;
-  const hn::Rebind<std::uint32_t, D> u32;
-  const auto even = hn::ShiftRight<16>(bf16_in_top<true>(d, v.a));
-  const auto odd = hn::And(bf16_in_top<true>(d, v.b), hn::Set(u32, 0xffff0000u));
-  return hn::BitCast(u16, hn::Or(even, odd));
+  const auto even = hn::BitCast(u16, hn::ShiftRight<16>(bf16_in_top(d, v.a)));
+  return hn::OddEven(hn::BitCast(u16, bf16_in_top(d, v.b)), even);
 }
 template <class D>
 HWY_INLINE pair<hn::Vec<D>> load_pair(D d, const bf16* p) {
@@ -148,6 +134,10 @@ struct all_of_pair {
     return load_pair(d, p);
   }
   template <class D, class T>
+  HWY_INLINE pair<hn::Vec<D>> neighbours(D d, const T* p) const {
+    return load_neighbours(d, p);
+  }
+  template <class D, class T>
   HWY_INLINE void store(const pair<hn::Vec<D>>& v, D d, T* p) const {
     store_pair(v, d, p);
   }
@@ -159,6 +149,12 @@ struct first_of_pair {
     T all[2 * hn::MaxLanes(D())] = {};
     for (index_t i = 0; i < n; ++i) all[i] = p[i];
     return load_pair(d, all);
+  }
+  template <class D, class T>
+  HWY_INLINE pair<hn::Vec<D>> neighbours(D d, const T* p) const {
+    T all[2 * hn::MaxLanes(D())] = {};
+    for (index_t i = 0; i < n; ++i) all[i] = p[i];
+    return load_neighbours(d, all);
   }
   template <class D, class T>
   HWY_INLINE void store(const pair<hn::Vec<D>>& v, D d, T* p) const {
@@ -201,40 +197,82 @@ HWY_INLINE pair<hn::Vec<D>> in_order_of(D d, const pair<hn::Vec<D>>& v) {
   return v;
 }
 /// The sum over a row, in an order that depends on n, T and the target: add(v, s) is s and what a
-/// vector v of the row adds to it.
-template <class D, class T, class F>
-HWY_INLINE hn::TFromD<D> sum_of_row(D d, const T* x, index_t n, const F& add) {
+/// vector v of the row adds to it. Each body(i) follows the loads of the pair at i.
+template <class D, class T, class F, class Body>
+HWY_INLINE hn::TFromD<D> sum_of_row(D d, const T* x, index_t n, const F& add, const Body& body) {
   const index_t step = lanes(d);
   auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
   index_t i = 0;
   for (; i + 4 * step <= n; i += 4 * step) {
     const auto v = load_pair(d, x + i), w = load_pair(d, x + i + 2 * step);
+    body(i), body(i + 2 * step);
     s0 = add(v.a, s0), s1 = add(v.b, s1), s2 = add(w.a, s2), s3 = add(w.b, s3);
   }
   for (; i + step <= n; i += step) s0 = add(load(d, x + i), s0);
   if (i < n) s1 = first_or(d, add(load_n(d, x + i, n - i), s1), n - i, s1);
   return sum_of_lanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
 }
+/// The mean of a row and the mean square of the differences from it, in one walk: sums of
+/// differences from c, the mean of the row's first sixteenth. That one is at most 4 standard
+/// deviations from the mean (n / 16 such differences alone have squares of n variances), so the
+/// difference of the squares loses 4 bits at most, and none unless the row begins unlike itself.
+template <class D, class T, class Body>
+HWY_INLINE void moments_of_row(D d, const T* x, index_t n, hn::TFromD<D>& mean,
+                               hn::TFromD<D>& square, const Body& body) {
+  using A = hn::TFromD<D>;
+  const index_t step = lanes(d), few = std::min(n, (n / 16 + 4 * step - 1) / (4 * step) * 4 * step);
+  const auto nothing = [](index_t) {};
+  const A c = few == 0
+                  ? A(0)
+                  : sum_of_row(
+                        d, x, few, [](auto v, auto s) HWY_ATTR { return hn::Add(s, v); }, nothing) /
+                        A(few);
+  const auto from = hn::Set(d, c);
+  auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0, q0 = s0, q1 = s0, q2 = s0, q3 = s0;
+  const auto add = [&](auto v, auto& s, auto& q) HWY_ATTR {
+    v = hn::Sub(v, from);
+    s = hn::Add(s, v), q = hn::MulAdd(v, v, q);
+  };
+  index_t i = 0;
+  for (; i + 4 * step <= n; i += 4 * step) {
+    const auto v = load_pair(d, x + i), w = load_pair(d, x + i + 2 * step);
+    body(i), body(i + 2 * step);
+    add(v.a, s0, q0), add(v.b, s1, q1), add(w.a, s2, q2), add(w.b, s3, q3);
+  }
+  for (; i + step <= n; i += step) add(load(d, x + i), s0, q0);
+  if (i < n) add(first_or(d, load_n(d, x + i, n - i), n - i, from), s1, q1);
+  const A s = sum_of_lanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))) / A(n);
+  const A q = sum_of_lanes(d, hn::Add(hn::Add(q0, q1), hn::Add(q2, q3))) / A(n);
+  mean = c + s;
+  square = std::max(q - s * s, A(0));  // NaN stays NaN
+}
 
-/// n numbers, whole pairs, to where load_pair finds those that belong to a pair of elements T.
+/// n numbers, whole pairs, to where load_pair finds those that belong to a pair of elements T, and
+/// as store_pair wants them.
 template <class T, class A>
 void in_order_of_lanes([[maybe_unused]] A* x, [[maybe_unused]] index_t n) {
-#if HWY_TARGET != HWY_SCALAR
   const hn::ScalableTag<A> d;
   if (!std::is_same_v<T, bf16>) return;
   for (index_t i = 0; i < n; i += 2 * lanes(d)) {
-    store_pair(in_order_of<T>(d, load_pair(d, x + i)), d, x + i);
+    const auto v = in_order_of<T>(d, load_pair(d, x + i));
+    store_pair({with_short_nan<T>(d, v.a), with_short_nan<T>(d, v.b)}, d, x + i);
   }
-#endif
 }
 /// And back: the first n of x.
 template <class T, class A>
 void in_order_of_channels(const A* x, index_t n, A* to) {
-  const index_t half = lanes(hn::ScalableTag<A>());
-  for (index_t i = 0; i < n; ++i) {
-    const index_t k = i % (2 * half);
-    to[i] = std::is_same_v<T, bf16> ? x[i - k + k % 2 * half + k / 2] : x[i];
+  const hn::ScalableTag<A> d;
+  const index_t half = lanes(d);
+  if (!std::is_same_v<T, bf16> || half == 1) {
+    std::copy_n(x, n, to);
+    return;
   }
+  index_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; i + 2 * half <= n; i += 2 * half)
+    hn::StoreInterleaved2(hn::LoadU(d, x + i), hn::LoadU(d, x + i + half), d, to + i);
+#endif
+  for (index_t k = 0; i + k < n; ++k) to[i + k] = x[i + k % 2 * half + k / 2];
 }
 
 template <class D>
