@@ -206,7 +206,7 @@ void run_ssd_tiles(context<cuda>& ctx, const ops::ssd<E>& op) {
   const index_t b = op.x.size[0], l = op.x.size[1], h = op.x.size[2], p = op.x.size[3],
                 n = op.state_size(), chunks = (l + ssd_tile - 1) / ssd_tile;
   auto frame = ctx.scratch.make_frame();
-  const index_t blocks = (ctx.independent_rows ? 1 : b) * (p + ssd_tile - 1) / ssd_tile * h;
+  const index_t blocks = (ctx.independent_rows ? 1 : b) * ((p + ssd_tile - 1) / ssd_tile) * h;
   const index_t segments = ssd_segments(blocks, chunks, ctx.multiprocessors);
   const index_t per = (chunks + segments - 1) / segments;
   const auto make = [&](index_t count) {
