@@ -186,6 +186,30 @@ TEST_CASE_TEMPLATE("ssd: a row of a batch is the same alone", E, MLMAMBA_TEST_EN
 }
 
 #if !defined(__CUDACC__)
+TEST_CASE_TEMPLATE("ssd: after a step that is no number neither is y, on any level", E, cpu_f32,
+                   cpu_bf16) {
+  using backend::simd::cpu_level;
+  const cpu_level before = backend::simd::current_cpu_level();
+  context<backend::cpu> ctx;
+  for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, before}) {
+    backend::simd::limit_cpu_level(l);
+    ssd_case<E> c({.batch = 1, .length = 90, .heads = 2, .channels = 5, .states = 7, .groups = 1}),
+        same = c;
+    randomise(c, same, 3);
+    c.cut(c.zxbcdt).dt(0, 70, 1) = typename E::value(std::numeric_limits<float>::quiet_NaN());
+    run_case(c, ctx);
+    index_t wrong = 0;  // it may reach earlier tokens of its 64
+    for (index_t t = 0; t < 90; ++t)
+      for (index_t h = 0; h < 2; ++h)
+        for (index_t p = 0; p < 5; ++p)
+          if (h == 0 || t < 64 || t >= 70)
+            wrong += std::isnan(float(c.y(0, t, h, p))) != (h == 1 && t >= 70) ? 1 : 0;
+    INFO("level ", int(backend::simd::current_cpu_level()));
+    CHECK(wrong == 0);
+  }
+  backend::simd::limit_cpu_level(before);
+}
+
 TEST_CASE_TEMPLATE("ssd: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {
   check_threads<ssd_case, E>(some_cases());
   check_threads<ssd_step_case, E>(some_cases());
