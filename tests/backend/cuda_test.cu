@@ -229,4 +229,15 @@ TEST_CASE("cuda: an index outside the table gives NaN, a device that is not ther
   CHECK(std::isnan(got(1, 0)));
   CHECK(std::isnan(got(2, 0)));
   CHECK_THROWS_AS((context<backend::cuda>(cuda_options{.device = 99})), device_error);
+  // Out of memory: how much, for what; and the process goes on.
+  try {
+    tensor<float, 2, memory::device> t({1 << 22, 1 << 20});
+    CHECK(!t);
+  } catch (const device_error& e) {
+    const std::string what = e.what();
+    CHECK(what.find("17592186044416 bytes on the device") != std::string::npos);
+    CHECK(what.find("(for an array (4194304, 1048576))") != std::string::npos);
+  }
+  tensor<float, 1, memory::device> small({8});
+  CHECK(to_host(std::as_const(small).view())(7) == 0.0f);
 }

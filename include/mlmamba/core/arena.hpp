@@ -113,7 +113,12 @@ class arena {
   }
 
   void add_block(std::size_t bytes) {
-    bytes_owner b = allocator<Memory>::allocate(bytes + alignment);
+    bytes_owner b;
+    try {
+      b = allocator<Memory>::allocate(bytes + alignment);
+    } catch (const device_error& e) {
+      fail<device_error>(e.what(), " (for activations, which have ", capacity(), " bytes)");
+    }
     const std::size_t at = reinterpret_cast<std::uintptr_t>(b.get()) % alignment;
     blocks_.push_back({std::move(b), bytes, at ? alignment - at : 0});
     ++growth_;

@@ -83,7 +83,12 @@ class tensor {
       owner_ = allocator<Memory>::allocate_zeroed(size);
       view_ = {reinterpret_cast<T*>(owner_.get()), n};
     } else {
-      owner_ = allocator<Memory>::allocate(size);
+      try {
+        owner_ = allocator<Memory>::allocate(size);
+      } catch (const device_error& e) {
+        fail<device_error>(e.what(), " (for an array ",
+                           to_string(mlmamba::view<T, R, Memory>(nullptr, n)), ")");
+      }
       view_ = {reinterpret_cast<T*>(owner_.get()), n};
       allocator<Memory>::fill(view_.data, 0, bytes());
     }

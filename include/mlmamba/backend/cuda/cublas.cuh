@@ -48,7 +48,11 @@ class matrix_products {
     cublasLtHandle_t h = nullptr;
     cublas_check(cublasLtCreate(&h), "creating a cuBLASLt handle");
     handle_ = handle_owner(h, [](cublasLtHandle_t q) { cublasLtDestroy(q); });
-    workspace_ = allocator<memory::device>::allocate(workspace_bytes);
+    try {
+      workspace_ = allocator<memory::device>::allocate(workspace_bytes);
+    } catch (const device_error& e) {
+      fail<device_error>(e.what(), " (for cuBLASLt's products)");
+    }
     workspace_bytes_ = workspace_bytes;
   }
 

@@ -6,6 +6,8 @@
 
 #include <cuda_runtime.h>
 
+#include <string>
+
 #include "mlmamba/core/tensor.hpp"
 
 namespace mlmamba {
@@ -29,8 +31,11 @@ struct allocator<memory::device> {
     const cudaError_t e = cudaMalloc(&p, bytes ? bytes : 1);
     if (e != cudaSuccess) {
       cudaGetLastError();
-      fail<device_error>("cuda: allocation of ", bytes,
-                         " bytes on the device: ", cudaGetErrorString(e));
+      std::size_t left = 0, all = 0;
+      cudaMemGetInfo(&left, &all);
+      cudaGetLastError();
+      fail<device_error>("cuda: ", bytes, " bytes on the device: ", cudaGetErrorString(e),
+                         all ? "; free are " + std::to_string(left) : std::string());
     }
     return bytes_owner(static_cast<std::byte*>(p), [](std::byte* q) { cudaFree(q); });
   }
