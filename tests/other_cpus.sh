@@ -79,7 +79,7 @@ each() {
   for program in "${programs[@]}"; do
     begin=$SECONDS logs=$build/logs/$cpu/$(basename "$program")
     rm -rf "$logs" && mkdir -p "$logs"
-    cases=$("$@" "$program" "${without[@]}" --count 2> /dev/null | sed -n 's/.*current filters: *//p')
+    cases=$("$@" "$program" "${without[@]}" --count 2> /dev/null | sed -n 's/.*current filters: *//p') || true
     for ((i = 1; i <= ${cases:-0}; i++)); do
       while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
       one "$logs/$i" "$i" "$@" "$program" "${without[@]}" &

@@ -212,6 +212,25 @@ HWY_INLINE hn::TFromD<D> sum_of_row(D d, const T* x, index_t n, const F& add, co
   if (i < n) s1 = first_or(d, add(load_n(d, x + i, n - i), s1), n - i, s1);
   return sum_of_lanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
 }
+#if HWY_TARGET == HWY_SCALAR
+/// The mean of a row and the mean square of the differences from it, in one walk. A vector is one
+/// number here and each sum half the row: in double, which rounds them well enough for that.
+template <class D, class T, class Body>
+HWY_INLINE void moments_of_row(D, const T* x, index_t n, hn::TFromD<D>& mean, hn::TFromD<D>& square,
+                               const Body& body) {
+  using A = hn::TFromD<D>;
+  const double c = n > 0 ? double(A(x[0])) : 0;
+  double s[2] = {0, 0}, q[2] = {0, 0};
+  for (index_t i = 0; i < n; ++i) {
+    if (i % 2 == 0) body(i);
+    const double v = double(A(x[i])) - c;
+    s[i % 2] += v, q[i % 2] += v * v;
+  }
+  const double m = (s[0] + s[1]) / double(n);
+  mean = A(c + m);
+  square = A(std::max((q[0] + q[1]) / double(n) - m * m, 0.0));  // NaN stays NaN
+}
+#else
 /// The mean of a row and the mean square of the differences from it, in one walk: sums of
 /// differences from c, the mean of the row's first sixteenth. That one is at most 4 standard
 /// deviations from the mean (n / 16 such differences alone have squares of n variances), so the
@@ -246,6 +265,7 @@ HWY_INLINE void moments_of_row(D d, const T* x, index_t n, hn::TFromD<D>& mean,
   mean = c + s;
   square = std::max(q - s * s, A(0));  // NaN stays NaN
 }
+#endif
 
 /// n numbers, whole pairs, to where load_pair finds those that belong to a pair of elements T, and
 /// as store_pair wants them.
