@@ -174,12 +174,12 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   const auto& k = simd::cpu_kernels<simd::ssd_backward_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
   if (H == 0) {  // B and C have gradients, and nobody who gives them any
-    for (const auto& d : {op.dB, op.dC})
+    const auto clear = [&](const out<E, 4>& d) {
       for (index_t b = 0; b < batch; ++b)
         for (index_t t = 0; t < L; ++t)
-          for (index_t g = 0; g < G; ++g)
-            std::fill_n(d.data + b * d.stride[0] + t * d.stride[1] + g * d.stride[2],
-                        op.state_size(), T(A(0)));
+          for (index_t g = 0; g < G; ++g) std::fill_n(&d(b, t, g, 0), op.state_size(), T(A(0)));
+    };
+    clear(op.dB), clear(op.dC);
     return;
   }
   const index_t P = op.x.size[3], per = H / G;
