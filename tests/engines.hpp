@@ -11,6 +11,16 @@
 #if defined(__CUDACC__)
 #include "mlmamba/cuda.cuh"
 #endif
+namespace mlmamba {
+/// Scans that store states in bf16, with values of type V.
+#if defined(__CUDACC__)
+template <class V>
+using states_in_bf16 = on<backend::cuda, V, float, V, bf16>;
+#else
+template <class V>
+using states_in_bf16 = on<backend::cpu, V, float, V, bf16>;
+#endif
+}  // namespace mlmamba
 #if defined(MLMAMBA_TEST_ENGINES)
 #elif defined(__CUDACC__) && defined(MLMAMBA_TEST_F16)
 #define MLMAMBA_TEST_ENGINES mlmamba::cuda_f32, mlmamba::cuda_bf16, mlmamba::cuda_f16

@@ -234,18 +234,21 @@ void gated_norm(gpu& ctx, report& out) {
   out.add({name, seconds(ctx, [&] { run(ctx, op); }), op.bytes(), 0, error, 8e-3});
 }
 
-void steps(gpu& ctx, report& out, index_t B) {
+template <class State>
+void ssd_steps(gpu& ctx, report& out, index_t B) {
   constexpr index_t H = 80, P = 64, N = 128;
-  std::string name = "ssd_step (decode), H 80 P 64 N 128, f32 state, batch " + std::to_string(B);
+  const std::string name = "ssd_step (decode), H 80 P 64 N 128, " +
+                           std::string(sizeof(State) == 4 ? "f32" : "bf16") + " state, batch " +
+                           std::to_string(B);
   if (is_wanted(name)) {
     scan_parameters p(H);
     auto x = randomly(tensor_of<E, 3>({B, H, P}), 1), Bm = randomly(tensor_of<E, 3>({B, 1, N}), 2),
          C = randomly(tensor_of<E, 3>({B, 1, N}), 3);
     auto dt = randomly(tensor_of<E, 2>({B, H}), 4, 0.5);
-    auto state = randomly(floats<4>({B, H, P, N}), 5);
-    floats<4> again = state;
+    auto state = randomly(tensor<State, 4, memory::device>({B, H, P, N}), 5);
+    auto again = widened(state);
     tensor_of<E, 3> y(x.shape());
-    ops::ssd_step<E> op{.state = state,
+    ops::ssd_step<on<backend::cuda, bf16, float, bf16, State>> op{.state = state,
                         .x = x,
                         .dt = dt,
                         .A = p.A,
@@ -271,7 +274,10 @@ void steps(gpu& ctx, report& out, index_t B) {
     const double error = relative_error(y, yf);
     out.add({name, seconds(ctx, [&] { run(ctx, op); }), op.bytes(), 0, error, 8e-3});
   }
-  name = "causal_conv1d_step (decode), D 5376, batch " + std::to_string(B);
+}
+
+void conv_steps(gpu& ctx, report& out, index_t B) {
+  const std::string name = "causal_conv1d_step (decode), D 5376, batch " + std::to_string(B);
   if (is_wanted(name)) {
     auto x = randomly(tensor_of<E, 2>({B, 5376}), 1);
     auto state = randomly(tensor_of<E, 3>({B, 5376, 3}), 2);
@@ -309,7 +315,11 @@ int main(int argc, char** argv) try {
   }
   for (bool backward : {false, true}) causal_conv1d(ctx, out, backward);
   gated_norm(ctx, out);
-  for (index_t batch : {1, 64, 256}) steps(ctx, out, batch);
+  for (index_t batch : {1, 64, 256}) {
+    ssd_steps<float>(ctx, out, batch);
+    ssd_steps<bf16>(ctx, out, batch);
+    conv_steps(ctx, out, batch);
+  }
   if (wanted.json) out.write(wanted.json);
   return out.ok() ? 0 : 1;
 } catch (const mlmamba::error& e) {

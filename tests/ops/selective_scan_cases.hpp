@@ -28,12 +28,15 @@ struct scan_case {
   using memory = typename E::memory;
   template <int R>
   using wide = tensor<A, R, memory>;
+  template <int R>
+  using stored = tensor<typename E::state, R, memory>;
   selective_scan_options o;
   index_t width;
   tensor_of<E, 3> fused, dfused, y, dy;
   wide<2> rate, drate;
   wide<1> D, dD, dt_bias, ddt_bias;
-  wide<3> initial, dinitial, last, dlast;
+  stored<3> initial, last;
+  wide<3> dinitial, dlast;
   tensor<std::int32_t, 2, memory> seq_idx;
 
   explicit scan_case(selective_scan_options o)
@@ -49,8 +52,8 @@ struct scan_case {
     const shape<3> state{{o.batch, o.channels, o.states}};
     if (o.D) D = wide<1>({o.channels}), dD = wide<1>({o.channels});
     if (o.dt_bias) dt_bias = wide<1>({o.channels}), ddt_bias = wide<1>({o.channels});
-    if (o.initial) initial = wide<3>(state), dinitial = wide<3>(state);
-    if (o.final) last = wide<3>(state), dlast = wide<3>(state);
+    if (o.initial) initial = stored<3>(state), dinitial = wide<3>(state);
+    if (o.final) last = stored<3>(state), dlast = wide<3>(state);
   }
   static void inputs(auto& s, auto&& f) {
     f("fused", s.fused, s.dfused);
@@ -128,7 +131,7 @@ struct scan_case {
 
 /// An op token by token, as runtimes without a scan do it; `state` is continued.
 template <engine E>
-void scan_by_steps(context_of<E>& ctx, const ops::selective_scan<E>& op, out_accum<E, 3> state) {
+void scan_by_steps(context_of<E>& ctx, const ops::selective_scan<E>& op, out_state<E, 3> state) {
   for (index_t t = 0; t < op.x.size[1]; ++t)
     run(ctx, ops::selective_scan_step<E>{.state = state,
                                          .x = op.x.select(1, t),

@@ -194,6 +194,23 @@ TEST_CASE_TEMPLATE("selective_scan: a row of a batch is the same alone", E, MLMA
   check_alone<scan_step_case, E>(some_cases(), &selective_scan_options::batch);
 }
 
+TEST_CASE_TEMPLATE("selective_scan: states stored in bf16", E, states_in_bf16<float>,
+                   states_in_bf16<bf16>) {
+  std::vector<selective_scan_options> cases = some_cases();
+  selective_scan_options o = every_operand;
+  o.length = 300, o.channels = 70, o.states = 16;
+  cases.push_back(o);
+  check_all<scan_case, E>(cases);
+  check_all<scan_step_case, E>(cases);
+  check_alone<scan_case, E>(cases, &selective_scan_options::batch);
+  check_alone<scan_step_case, E>(cases, &selective_scan_options::batch);
+#if !defined(__CUDACC__)
+  check_threads<scan_case, E>(cases);
+  check_threads<scan_step_case, E>(cases);
+  check_levels<scan_step_case, E>(cases);
+#endif
+}
+
 #if !defined(__CUDACC__)
 TEST_CASE_TEMPLATE("selective_scan: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {
   check_threads<scan_case, E>(some_cases());

@@ -31,13 +31,16 @@ struct ssd_case {
   using memory = typename E::memory;
   template <int R>
   using wide = tensor<A, R, memory>;
+  template <int R>
+  using stored = tensor<typename E::state, R, memory>;
   ssd_options o;
   index_t width;
   tensor_of<E, 3> zxbcdt, dzxbcdt;
   tensor_of<E, 4> y, dy;
   wide<1> rate, drate, dt_bias, ddt_bias;
   wide<2> D, dD;
-  wide<4> initial, dinitial, last, dlast;
+  stored<4> initial, last;
+  wide<4> dinitial, dlast;
   tensor<std::int32_t, 2, memory> seq_idx;
 
   explicit ssd_case(ssd_options o)
@@ -56,8 +59,8 @@ struct ssd_case {
       D = wide<2>({o.heads, o.D == skip::per_head ? 1 : o.channels});
       dD = wide<2>(D.shape());
     }
-    if (o.initial) initial = wide<4>(state), dinitial = wide<4>(state);
-    if (o.final) last = wide<4>(state), dlast = wide<4>(state);
+    if (o.initial) initial = stored<4>(state), dinitial = wide<4>(state);
+    if (o.final) last = stored<4>(state), dlast = wide<4>(state);
   }
   static void inputs(auto& s, auto&& f) {
     f("zxbcdt", s.zxbcdt, s.dzxbcdt);
@@ -125,7 +128,7 @@ struct ssd_case {
 
 /// An op token by token, as runtimes without a scan do it; `state` is continued.
 template <engine E>
-void ssd_by_steps(context_of<E>& ctx, const ops::ssd<E>& op, out_accum<E, 4> state) {
+void ssd_by_steps(context_of<E>& ctx, const ops::ssd<E>& op, out_state<E, 4> state) {
   for (index_t t = 0; t < op.x.size[1]; ++t)
     run(ctx, ops::ssd_step<E>{.state = state,
                               .x = op.x.select(1, t),

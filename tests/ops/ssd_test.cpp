@@ -174,6 +174,49 @@ TEST_CASE_TEMPLATE("ssd: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
   check_all<ssd_step_case, E>(some_cases());
 }
 
+TEST_CASE_TEMPLATE("ssd: states stored in bf16", E, states_in_bf16<float>, states_in_bf16<bf16>) {
+  std::vector<ssd_options> cases = some_cases();
+  for (index_t length : {8, 130}) {
+    ssd_options o = every_operand;
+    o.batch = 1, o.length = length, o.heads = 3, o.groups = 1, o.channels = 64, o.states = 128;
+    cases.push_back(o);
+  }
+  check_all<ssd_case, E>(cases);
+  check_all<ssd_step_case, E>(cases);
+  check_alone<ssd_case, E>(cases, &ssd_options::batch);
+  check_alone<ssd_step_case, E>(cases, &ssd_options::batch);
+#if !defined(__CUDACC__)
+  check_threads<ssd_case, E>(cases);
+  check_threads<ssd_step_case, E>(cases);
+  check_levels<ssd_step_case, E>(cases);
+#endif
+  // Many steps, each of which rounds the state: as far off as a plain state in bf16 would be.
+  const ssd_options o{.length = 60, .channels = 20, .states = 40, .initial = true, .final = true};
+  context_of<E> ctx;
+  context<backend::reference> plain;
+  using P = on<backend::reference, typename E::value, float, typename E::value, bf16>;
+  ssd_case<exact> whole(o);
+  ssd_case<E> steps(o);
+  ssd_case<P> rounded(o);
+  randomise(steps, rounded, 5), randomise(steps, whole, 5);
+  steps.last = steps.initial, rounded.last = rounded.initial;
+  whole.forward(plain);
+  ssd_by_steps(ctx, steps.as_op(), steps.last);
+  ssd_by_steps(plain, rounded.as_op(), rounded.last);
+  const auto got = results(steps), want = results(whole), same = results(rounded);
+  for (std::size_t k = 0; k < 2; ++k) {
+    double error = 0, allowed = 0, norm = 0;
+    for (std::size_t i = 0; i < want[k].values.size(); ++i) {
+      const auto squared = [&](double v) { return (v - want[k].values[i]) * (v - want[k].values[i]); };
+      error += squared(got[k].values[i]), allowed += squared(same[k].values[i]);
+      norm += want[k].values[i] * want[k].values[i];
+    }
+    INFO(want[k].name);
+    CHECK(error > 1e-8 * norm);  // it was rounded
+    CHECK(error < 2 * allowed);
+  }
+}
+
 TEST_CASE_TEMPLATE("ssd: no heads", E, cpu_f32, cpu_bf16, cpu_f64) {
   for (auto algorithm : {ops::scan_algorithm::sequential, ops::scan_algorithm::chunked})
     check_all<ssd_case, E>(std::vector<ssd_options>{{.heads = 0, .algorithm = algorithm}});

@@ -69,20 +69,25 @@ struct cuda {
 
 /// Where (`Backend`) and in which precision a module runs.
 ///   value   how activations are stored and moved
-///   accum   sums, statistics, recurrent state, one-dimensional parameters, gradients of parameters
+///   accum   sums, statistics, one-dimensional parameters, gradients of parameters
 ///   weight  how matrices of weights are stored (may be narrower than value)
+///   state   how the state of a scan is stored from one call to the next; inside a call it is in
+///           accum. bf16 halves what a step of decoding moves of it, and rounds at every step:
+///           what is smaller than 1/512 of an element then no longer changes it
 /// With `packed` for Weight the matrices of linear maps are packed_matrix, prepared once, in
 /// formats chosen when they are loaded (f32, bf16, int8, 4 bits); other ones are stored as value.
 /// Such a module can't be trained.
 /// With f16 for Value what exceeds 65504 is infinite and gradients below 6e-8 are zero: it is meant
 /// for inference (loss scaling is not here), on CUDA or the reference; the CPU's kernels have none.
 struct packed {};
-template <class Backend, class Value, class Accum = accum_t<Value>, class Weight = Value>
+template <class Backend, class Value, class Accum = accum_t<Value>, class Weight = Value,
+          class State = Accum>
 struct on {
   using backend = Backend;
   using value = Value;
   using accum = Accum;
   using weight = std::conditional_t<std::is_same_v<Weight, packed>, Value, Weight>;
+  using state = State;
   using real = real_t<Accum>;  // the type of options such as epsilon
   using memory = typename Backend::memory;
 };
@@ -93,15 +98,16 @@ concept engine = requires {
   typename E::value;
   typename E::accum;
   typename E::weight;
+  typename E::state;
   typename E::memory;
 }
-&&element<typename E::value>&& element<typename E::accum>;
+&&element<typename E::value>&& element<typename E::accum>&& element<typename E::state>;
 
 /// Are linear maps of this engine on packed weights?
 template <class E>
 inline constexpr bool packs_weights = false;
-template <class B, class V, class A>
-inline constexpr bool packs_weights<on<B, V, A, packed>> = true;
+template <class B, class V, class A, class S>
+inline constexpr bool packs_weights<on<B, V, A, packed, S>> = true;
 
 using reference_f32 = on<backend::reference, float>;
 using reference_f16 = on<backend::reference, f16>;

@@ -195,6 +195,10 @@ using in_accum = view<const typename E::accum, R, typename E::memory>;
 template <engine E, int R>
 using out_accum = view<typename E::accum, R, typename E::memory>;
 template <engine E, int R>
+using in_state = view<const typename E::state, R, typename E::memory>;
+template <engine E, int R>
+using out_state = view<typename E::state, R, typename E::memory>;
+template <engine E, int R>
 using in_weight = view<const typename E::weight, R, typename E::memory>;
 template <engine E, int R>
 using in_index = view<const std::int32_t, R, typename E::memory>;

@@ -34,7 +34,7 @@ constexpr const char* problem_with_mamba1(const mixer_config& c) {
 template <engine E>
 struct selective_scan_state {
   tensor_of<E, 3> conv;                                  // (B, W - 1, D), oldest first
-  tensor<typename E::accum, 3, typename E::memory> ssm;  // (B, D, N)
+  tensor<typename E::state, 3, typename E::memory> ssm;  // (B, D, N)
 
   selective_scan_state() = default;
   selective_scan_state(index_t batch, const mixer_config& c)
@@ -53,7 +53,7 @@ struct selective_scan_state {
 ///
 /// Shapes    u, out (B, L, d_model); x, z, c, y (B, L, D); r (B, L, dt_rank); B, C (B, L, N)
 /// Layout    x, z, r, B and C are slices of projections: nothing is copied
-/// Numerics  steps, decays and the scan's state in accum; the convolution's window in value.
+/// Numerics  steps and decays in accum; the scan's state in state, the convolution's window in value.
 ///           dt_proj's bias is added inside the scan, in accum
 /// Names     in_proj.weight, conv1d.{weight,bias}, x_proj.weight, dt_proj.{weight,bias}, A_log, D,
 ///           out_proj.weight

@@ -16,7 +16,7 @@ namespace mlmamba::nn {
 template <engine E>
 struct ssd_state {
   tensor_of<E, 3> conv;                                  // (B, W - 1, conv_dim), oldest first
-  tensor<typename E::accum, 4, typename E::memory> ssm;  // (B, H, P, N)
+  tensor<typename E::state, 4, typename E::memory> ssm;  // (B, H, P, N)
 
   ssd_state() = default;
   ssd_state(index_t batch, const mixer_config& c)

@@ -34,7 +34,7 @@ struct mamba2_block_step {
   out<E, 3> window{};
   in_accum<E, 2> conv_weight{};
   in_accum<E, 1> conv_bias{};  // or empty
-  out_accum<E, 4> state{};
+  out_state<E, 4> state{};
   in_accum<E, 1> A_log{}, dt_bias{};
   in_accum<E, 2> D{};
   in_accum<E, 1> gate_weight{};

@@ -36,7 +36,7 @@ struct mamba2_scan {
   out<E, 3> window{};
   in_accum<E, 2> conv_weight{};
   in_accum<E, 1> conv_bias{};
-  out_accum<E, 4> state{};
+  out_state<E, 4> state{};
   in_accum<E, 1> A_log{}, dt_bias{};
   in_accum<E, 2> D{};
   in<E, 3> z{};

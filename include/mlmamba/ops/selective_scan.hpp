@@ -30,11 +30,12 @@ enum class scan_algorithm : std::uint8_t {
 ///           initial_states, final_states (B, D, N); seq_idx (B, L)
 /// Layout    x, dt, z, y: unit stride over d. A, B, C and the states: unit stride over n
 /// Aliases   final_states may be initial_states: a state is continued in place
-/// Numerics  h, dt', exponentials and the sum over n in accum; softplus is the identity above 20
+/// Numerics  h, dt', exponentials and the sum over n in accum (initial_states and final_states are
+///           stored as the engine's state; their gradients are in accum); softplus is the identity above 20
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros. final_states: not wanted
 /// Errors    shape_error; D not a multiple of G
 /// Left out  complex A; B or C that are constant over time, (D, N); cu_seqlens (seq_idx says as
-///           much); states of another type than accum
+///           much)
 /// Source    Gu and Dao 2023, arXiv:2312.00752, eq. 2 and algorithm 2
 template <engine E>
 struct selective_scan {
@@ -45,10 +46,10 @@ struct selective_scan {
   in_accum<E, 1> D{};
   in<E, 3> z{};
   in_accum<E, 1> dt_bias{};
-  in_accum<E, 3> initial_states{};
+  in_state<E, 3> initial_states{};
   in_index<E, 2> seq_idx{};
   out<E, 3> y{};
-  out_accum<E, 3> final_states{};
+  out_state<E, 3> final_states{};
   bool dt_softplus = false;
   scan_algorithm algorithm = scan_algorithm::automatic;
 
@@ -113,7 +114,7 @@ struct selective_scan_backward {
   in_accum<E, 1> D{};
   in<E, 3> z{};
   in_accum<E, 1> dt_bias{};
-  in_accum<E, 3> initial_states{};
+  in_state<E, 3> initial_states{};
   in_index<E, 2> seq_idx{};
   in<E, 3> dy{};
   in_accum<E, 3> dfinal_states{};  // or empty: zero
@@ -158,13 +159,14 @@ struct selective_scan_backward {
   }
 };
 
-/// One token of selective_scan: updates the state in place.
+/// One token of selective_scan: updates the state in place. y is of the new state before it is
+/// rounded to be stored.
 ///
 /// Shapes    state (B, D, N); x, dt, z, y (B, D); A (D, N); B, C (B, G, N); D, dt_bias (D)
 template <engine E>
 struct selective_scan_step {
   static constexpr const char* name = "selective_scan_step";
-  out_accum<E, 3> state{};
+  out_state<E, 3> state{};
   in<E, 2> x{}, dt{};
   in_accum<E, 2> A{};
   in<E, 3> B{}, C{};

@@ -25,7 +25,8 @@ namespace mlmamba::ops {
 ///           value per head as a view with stride 0 over p; initial_states, final_states
 ///           (B, H, P, N); seq_idx (B, L)
 /// Layout    x, z, y: unit stride over p. B, C, states: unit stride over n
-/// Numerics  dt', cumulative sums, exponentials and states in accum; decays are exp of differences
+/// Numerics  dt', cumulative sums, exponentials and states in accum (initial_states and final_states
+///           are stored as the engine's state; their gradients are in accum); decays are exp of differences
 ///           that are never positive, or products of two such; softplus is the identity above 20;
 ///           dt_max may be infinite. On the CPU numbers below the smallest normal one (1.2e-38 in
 ///           float) count as zero, in states too. On tensor cores (GPUs, bf16 or f16) states and
@@ -34,8 +35,7 @@ namespace mlmamba::ops {
 ///           depends on batch and heads; an infinity or NaN also reaches earlier tokens of its 64
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros
 /// Errors    shape_error; H not a multiple of G; dt_min > dt_max; chunk_size < 0
-/// Left out  complex A; B or C that are constant over time; cu_seqlens (seq_idx says as much);
-///           states of another type than accum
+/// Left out  complex A; B or C that are constant over time; cu_seqlens (seq_idx says as much)
 /// Source    Dao and Gu 2024, arXiv:2405.21060, section 6
 template <engine E>
 struct ssd_inputs {
@@ -46,7 +46,7 @@ struct ssd_inputs {
   in_accum<E, 2> D{};
   in<E, 4> z{};
   in_accum<E, 1> dt_bias{};
-  in_accum<E, 4> initial_states{};
+  in_state<E, 4> initial_states{};
   in_index<E, 2> seq_idx{};
   bool dt_softplus = false;
   typename E::real dt_min = 0;
@@ -94,7 +94,7 @@ template <engine E>
 struct ssd : ssd_inputs<E> {
   static constexpr const char* name = "ssd";
   out<E, 4> y{};
-  out_accum<E, 4> final_states{};
+  out_state<E, 4> final_states{};
   scan_algorithm algorithm = scan_algorithm::automatic;
 
   void check() const {
@@ -173,14 +173,15 @@ struct ssd_backward : ssd_inputs<E> {
   }
 };
 
-/// One token of ssd: updates the state in place.
+/// One token of ssd: updates the state in place. y is of the new state before it is rounded to be
+/// stored.
 ///
 /// Shapes    state (B, H, P, N); x, z, y (B, H, P); dt (B, H); A, dt_bias (H); B, C (B, G, N);
 ///           D (H, P) or empty
 template <engine E>
 struct ssd_step {
   static constexpr const char* name = "ssd_step";
-  out_accum<E, 4> state{};
+  out_state<E, 4> state{};
   in<E, 3> x{};
   in<E, 2> dt{};
   in_accum<E, 1> A{};

@@ -229,7 +229,8 @@ inline difference compare_arrays(const std::vector<array>& got, const std::vecto
 template <template <class> class Case, engine E, class... Args>
 std::vector<double> rounding_errors(std::uint64_t seed, const Args&... args) {
   constexpr int scales = 5;
-  using Plain = on<backend::reference, typename E::value, typename E::accum, typename E::weight>;
+  using Plain = on<backend::reference, typename E::value, typename E::accum, typename E::weight,
+                   typename E::state>;
   Case<Plain> p(args...);
   Case<exact> x(args...);
   context<backend::reference> plain;
@@ -267,7 +268,8 @@ difference compare(context_of<E>& ctx, std::uint64_t seed, const Args&... args) 
   auto want = results(x);
   if constexpr (!has_backward<Case<E>>) want.resize(got.size());  // outputs come first
   const difference d = compare_arrays(got, want, tolerance<E>(x.terms()));
-  if constexpr (sizeof(typename E::value) < sizeof(typename E::accum)) {
+  if constexpr (sizeof(typename E::value) < sizeof(typename E::accum) ||
+                sizeof(typename E::state) < sizeof(typename E::accum)) {
     if (!d.ok) {
       const auto rounding = rounding_errors<Case, E>(seed, args...);
       return compare_arrays(got, want, tolerance<E>(x.terms()), &rounding);

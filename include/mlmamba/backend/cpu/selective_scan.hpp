@@ -30,8 +30,9 @@ struct scan_blocks {
 };
 
 template <class T, class Op>
-simd::scan_channels<T> scan_channels_of(const Op& op, const view<index_t, 2>& starts, index_t b,
-                                        index_t g, index_t d, index_t count) {
+simd::scan_channels<T> scan_channels_of(const Op& op, const view<const accum_t<T>, 3>& initial,
+                                        const view<index_t, 2>& starts, index_t b, index_t g,
+                                        index_t d, index_t count) {
   simd::scan_channels<T> s{};
   s.length = op.x.size[1], s.states = op.A.size[1], s.channels = count;
   s.x = op.x.data + b * op.x.stride[0] + d, s.x_row = op.x.stride[1];
@@ -40,10 +41,8 @@ simd::scan_channels<T> scan_channels_of(const Op& op, const view<index_t, 2>& st
   s.B = op.B.data + b * op.B.stride[0] + g * op.B.stride[2], s.B_row = op.B.stride[1];
   s.C = op.C.data + b * op.C.stride[0] + g * op.C.stride[2], s.C_row = op.C.stride[1];
   s.rate = op.A.data + d * op.A.stride[0], s.rate_row = op.A.stride[0];
-  if (op.initial_states) {
-    const auto& h = op.initial_states;
+  if (const auto& h = initial)
     s.initial = h.data + b * h.stride[0] + d * h.stride[1], s.initial_row = h.stride[1];
-  }
   if (op.D) s.D = op.D.data + d * op.D.stride[0], s.D_stride = op.D.stride[0];
   if (op.dt_bias)
     s.dt_bias = op.dt_bias.data + d * op.dt_bias.stride[0], s.dt_bias_stride = op.dt_bias.stride[0];
@@ -63,21 +62,22 @@ void execute(context<cpu>& ctx, const ops::selective_scan<E>& op) {
   const detail::scan_blocks blocks(op.x.size[2], G);
   auto frame = ctx.scratch.make_frame();
   const view<index_t, 2> starts = detail::sequence_starts(ctx, op.seq_idx);
+  const auto initial = detail::wide_states<E>(ctx, op.initial_states);
+  const auto final = detail::wide_states<E>(ctx, op.final_states);
   detail::for_each_with_scratch<A>(
       ctx, op.x.size[0] * G * blocks.parts, k.scratch(op.A.size[1], blocks.widest()),
       [&](index_t i, A* scratch) {
         const index_t part = i % blocks.parts, g = i / blocks.parts % G, b = i / blocks.parts / G;
         const index_t d = blocks.first(g, part);
         simd::scan_forward_task<T> t{};
-        t.in = detail::scan_channels_of<T>(op, starts, b, g, d, blocks.count(part));
+        t.in = detail::scan_channels_of<T>(op, initial, starts, b, g, d, blocks.count(part));
         t.y = op.y.data + b * op.y.stride[0] + d, t.y_row = op.y.stride[1];
-        if (op.final_states) {
-          const auto& h = op.final_states;
+        if (const auto& h = final)
           t.last = h.data + b * h.stride[0] + d * h.stride[1], t.last_row = h.stride[1];
-        }
         t.scratch = scratch;
         k.forward(t);
       });
+  detail::store_states<E>(ctx, final, op.final_states);
 }
 
 template <class E>
@@ -90,6 +90,7 @@ void execute(context<cpu>& ctx, const ops::selective_scan_backward<E>& op) {
   const detail::scan_blocks blocks(D, G);
   auto frame = ctx.scratch.make_frame();
   const view<index_t, 2> starts = detail::sequence_starts(ctx, op.seq_idx);
+  const auto initial = detail::wide_states<E>(ctx, op.initial_states);
   const auto dB = ctx.scratch.template make<A, 3>({{batch * G * blocks.parts, L, N}});
   const auto dC = ctx.scratch.template make<A, 3>({{batch * G * blocks.parts, L, N}});
   const auto drate = ctx.scratch.template make<A, 3>({{batch, D, N}});
@@ -100,7 +101,7 @@ void execute(context<cpu>& ctx, const ops::selective_scan_backward<E>& op) {
         const index_t part = i % blocks.parts, g = i / blocks.parts % G, b = i / blocks.parts / G;
         const index_t d = blocks.first(g, part);
         simd::scan_backward_task<T> t{};
-        t.in = detail::scan_channels_of<T>(op, starts, b, g, d, blocks.count(part));
+        t.in = detail::scan_channels_of<T>(op, initial, starts, b, g, d, blocks.count(part));
         t.dy = op.dy.data + b * op.dy.stride[0] + d, t.dy_row = op.dy.stride[1];
         t.dx = op.dx.data + b * op.dx.stride[0] + d, t.dx_row = op.dx.stride[1];
         t.ddt = op.ddt.data + b * op.ddt.stride[0] + d, t.ddt_row = op.ddt.stride[1];
@@ -144,13 +145,13 @@ void execute(context<cpu>& ctx, const ops::selective_scan_backward<E>& op) {
 template <class E>
 void execute(context<cpu>& ctx, const ops::selective_scan_step<E>& op) {
   using T = typename E::value;
-  const auto kernel = simd::cpu_kernels<simd::scan_step_entries<T>>().step;
+  const auto kernel = simd::cpu_kernels<simd::scan_step_entries<T, typename E::state>>().step;
   const index_t G = op.B.size[1];
   const detail::scan_blocks blocks(op.x.size[1], G);
   ctx.parallel_for(op.x.size[0] * G * blocks.parts, [&](index_t i) {
     const index_t part = i % blocks.parts, g = i / blocks.parts % G, b = i / blocks.parts / G;
     const index_t d = blocks.first(g, part);
-    simd::scan_step_task<T> t{};
+    simd::scan_step_task<T, typename E::state> t{};
     t.in.states = op.A.size[1], t.in.channels = blocks.count(part);
     t.in.x = op.x.data + b * op.x.stride[0] + d, t.in.dt = op.dt.data + b * op.dt.stride[0] + d;
     if (op.z) t.in.z = op.z.data + b * op.z.stride[0] + d;

@@ -13,6 +13,7 @@
 // only. dA, dD and ddt_bias are sums per head and row, then over rows in order.
 #pragma once
 
+#include "mlmamba/backend/cpu/elementwise.hpp"
 #include "mlmamba/backend/cpu/simd/denormals.hpp"
 #include "mlmamba/backend/cpu/simd/dispatch.hpp"
 #include "mlmamba/backend/cpu/workers.hpp"
@@ -74,8 +75,37 @@ inline view<index_t, 2> sequence_starts(context<cpu>& ctx, const view<const std:
   return starts;
 }
 
+/// States in accum, as scans of whole sequences read and write them: the operand itself, or a copy
+/// in scratch of one that is stored narrower. What is written to a copy goes back by store_states.
+template <class E, class S, int R>
+auto wide_states(context<cpu>& ctx, const view<S, R>& states) {
+  using State = typename E::state;
+  using A = typename E::accum;
+  static_assert(std::is_same_v<State, A> ||
+                    (std::is_same_v<State, bf16> && std::is_same_v<A, float>),
+                "cpu: states are stored as accum is, or in bf16 where that is float");
+  if constexpr (std::is_same_v<State, A>) {
+    return states;
+  } else {
+    view<std::conditional_t<std::is_const_v<S>, const A, A>, R> wide;
+    if (!states) return wide;
+    const view<A, R> copy = ctx.scratch.template make<A, R>(states.shape());
+    if constexpr (std::is_const_v<S>)
+      execute(ctx, ops::copy<cpu, A, State, R>{.x = states, .y = copy});
+    wide = copy;
+    return wide;
+  }
+}
+template <class E, int R>
+void store_states(context<cpu>& ctx, const out_accum<E, R>& wide, const out_state<E, R>& states) {
+  if constexpr (!std::is_same_v<typename E::state, typename E::accum>)
+    if (states)
+      execute(ctx, ops::copy<cpu, typename E::state, typename E::accum, R>{.x = wide, .y = states});
+}
+
 template <class T, class Op>
-simd::ssd_head<T> ssd_head_of(const Op& op, const view<index_t, 2>& starts, index_t b, index_t h) {
+simd::ssd_head<T> ssd_head_of(const Op& op, const view<const accum_t<T>, 4>& initial,
+                              const view<index_t, 2>& starts, index_t b, index_t h) {
   simd::ssd_head<T> s;
   s.x = strided_rows(op.x.data + b * op.x.stride[0] + h * op.x.stride[2], op.x.stride[1]);
   if (op.z) s.z = strided_rows(op.z.data + b * op.z.stride[0] + h * op.z.stride[2], op.z.stride[1]);
@@ -84,10 +114,9 @@ simd::ssd_head<T> ssd_head_of(const Op& op, const view<index_t, 2>& starts, inde
   if (op.dt_bias) s.dt_bias = op.dt_bias.data[h * op.dt_bias.stride[0]];
   s.dt_min = op.dt_min, s.dt_max = op.dt_max, s.softplus = op.dt_softplus;
   if (op.D) s.D = op.D.data + h * op.D.stride[0], s.D_stride = op.D.stride[1];
-  if (op.initial_states)
-    s.initial = strided_rows(
-        op.initial_states.data + b * op.initial_states.stride[0] + h * op.initial_states.stride[1],
-        op.initial_states.stride[2]);
+  if (initial)
+    s.initial = strided_rows(initial.data + b * initial.stride[0] + h * initial.stride[1],
+                             initial.stride[2]);
   if (starts) s.starts = starts.data + b * starts.stride[0];
   return s;
 }
@@ -137,6 +166,8 @@ void execute(context<cpu>& ctx, const ops::ssd<E>& op) {
                        (op.algorithm == ops::scan_algorithm::automatic && L >= 8);
   auto frame = ctx.scratch.make_frame();
   const view<index_t, 2> starts = detail::sequence_starts(ctx, op.seq_idx);
+  const auto initial = detail::wide_states<E>(ctx, op.initial_states);
+  const auto final = detail::wide_states<E>(ctx, op.final_states);
   const double shared = chunked ? double(G * p.chunks() * p.shared_size()) : 0;
   const index_t slab = detail::ssd_slab(shared * double(sizeof(A)), batch);
   for (index_t from = 0; from < batch; from += slab) {
@@ -154,16 +185,18 @@ void execute(context<cpu>& ctx, const ops::ssd<E>& op) {
           for (index_t j = 0; j < count; ++j) {
             const index_t h = g * per + part * heads + j;
             simd::ssd_forward_task<T>& t = tasks[j];
-            t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
+            t.plan = p, t.scratch = scratch;
+            t.head = detail::ssd_head_of<T>(op, initial, starts, b, h);
             t.B = detail::group_rows(op.B, b, g), t.C = detail::group_rows(op.C, b, g);
             t.y = detail::strided_rows(op.y.data + b * op.y.stride[0] + h * op.y.stride[2],
                                        op.y.stride[1]);
-            t.last = detail::state_rows(op.final_states, b, h);
+            t.last = detail::state_rows(final, b, h);
             if (chunked) t.shared = blocks + ((b - from) * G + g) * p.chunks() * p.shared_size();
           }
           chunked ? k.forward(tasks, count) : k.sequential(*tasks);
         });
   }
+  detail::store_states<E>(ctx, final, op.final_states);
 }
 
 template <class E>
@@ -191,6 +224,7 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   const index_t block = std::max<index_t>(4, (per + 3) / 4), parts = (per + block - 1) / block;
   auto frame = ctx.scratch.make_frame();
   const view<index_t, 2> starts = detail::sequence_starts(ctx, op.seq_idx);
+  const auto initial = detail::wide_states<E>(ctx, op.initial_states);
   const auto sums = ctx.scratch.template make<A, 3>({{batch, H, 2 + P}});
   const index_t slab =
       detail::ssd_slab(double(G * nc * (size + parts * grad_size)) * double(sizeof(A)), batch);
@@ -205,7 +239,7 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
       for (index_t j = part * block; j < std::min(per, (part + 1) * block); ++j) {
         const index_t h = g * per + j;
         simd::ssd_backward_task<T> t;
-        t.plan = p, t.head = detail::ssd_head_of<T>(op, starts, b, h), t.scratch = scratch;
+        t.plan = p, t.head = detail::ssd_head_of<T>(op, initial, starts, b, h), t.scratch = scratch;
         t.shared = shared + ((b - from) * G + g) * nc * size;
         t.shared_grad = grads + i * nc * grad_size, t.first = j == part * block;
         t.dy = detail::strided_rows(op.dy.data + b * op.dy.stride[0] + h * op.dy.stride[2],
@@ -249,7 +283,7 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::ssd_step<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
-  const auto& k = simd::cpu_kernels<simd::ssd_step_entries<T>>();
+  const auto& k = simd::cpu_kernels<simd::ssd_step_entries<T, typename E::state>>();
   const index_t H = op.x.size[1], per = H / op.B.size[1];
   const simd::ssd_plan p = detail::plan_ssd(k.unit, 1, op.x.size[2], op.B.size[2], 1, 1);
   detail::for_each_with_scratch<A>(

@@ -44,7 +44,8 @@ __global__ void __launch_bounds__(block_threads)
     decays[k] = A(1);
     S[k] = A(0);
     if (!ends && there && plan.chunks > 1) S[k] = plan.ends(b, c, d, n);
-    if (!ends && there && plan.chunks == 1 && op.initial_states) S[k] = op.initial_states(b, d, n);
+    if (!ends && there && plan.chunks == 1 && op.initial_states) 
+      S[k] = A(op.initial_states(b, d, n));
   }
 
   for (index_t turn = 0; turn < turns; ++turn) {
@@ -90,7 +91,7 @@ __global__ void __launch_bounds__(block_threads)
       plan.ends(b, c, d, n) = S[k];
       plan.decay(b, c, d, n) = decays[k];
     } else if (plan.chunks == 1 && op.final_states) {
-      op.final_states(b, d, n) = S[k];
+      op.final_states(b, d, n) = typename E::state(S[k]);
     }
   }
 }
@@ -106,8 +107,8 @@ __global__ void selective_scan_step_kernel(const ops::selective_scan_step<E> op)
   A sum = 0;
   for (index_t n = lane_index(); n < op.state.size[2]; n += warp_size) {
     const A s =
-        multiply_add(dt * x, A(op.B(b, g, n)), math::exp(dt * op.A(d, n)) * op.state(b, d, n));
-    op.state(b, d, n) = s;
+        multiply_add(dt * x, A(op.B(b, g, n)), math::exp(dt * op.A(d, n)) * A(op.state(b, d, n)));
+    op.state(b, d, n) = typename E::state(s);
     sum = multiply_add(A(op.C(b, g, n)), s, sum);
   }
   sum = warp_sum(sum);

@@ -48,7 +48,7 @@ __global__ void selective_scan_join_kernel(const selective_scan_plan<E> plan) {
   index_t b = thread_index();
   if (b >= op.x.size[0] * plan.ends.size[2] * plan.ends.size[3]) return;
   const index_t n = take_index(b, plan.ends.size[3]), d = take_index(b, plan.ends.size[2]);
-  A state = op.initial_states ? op.initial_states(b, d, n) : A(0);
+  A state = op.initial_states ? A(op.initial_states(b, d, n)) : A(0);
   for (index_t c = 0; c < plan.chunks; ++c) {
     A& slot = plan.ends(b, c, d, n);
     if (c + 1 == plan.chunks && !op.final_states) {
@@ -59,7 +59,7 @@ __global__ void selective_scan_join_kernel(const selective_scan_plan<E> plan) {
     slot = state;
     state = decay == A(0) ? left : multiply_add(decay, state, left);
   }
-  if (op.final_states) op.final_states(b, d, n) = state;
+  if (op.final_states) op.final_states(b, d, n) = typename E::state(state);
 }
 
 }  // namespace mlmamba::backend::kernels

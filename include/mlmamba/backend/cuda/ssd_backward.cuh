@@ -60,7 +60,7 @@ __global__ void ssd_backward_join_kernel(const ssd_backward_plan<E> plan) {
   if (b >= op.x.size[0] * op.x.size[2] * op.x.size[3] * op.B.size[3]) return;
   const index_t n = take_index(b, op.B.size[3]), p = take_index(b, op.x.size[3]),
                 h = take_index(b, op.x.size[2]);
-  A state = op.initial_states ? op.initial_states(b, h, p, n) : A(0);
+  A state = op.initial_states ? A(op.initial_states(b, h, p, n)) : A(0);
   for (index_t c = 0; c < plan.chunks; ++c) {
     A& slot = plan.states(b, c, h, p, n);
     const A left = slot, decay = plan.decay(b, c, h);

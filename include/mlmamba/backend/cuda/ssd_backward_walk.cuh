@@ -87,9 +87,16 @@ __global__ void __launch_bounds__(ssd_pair_threads, 2)
         if (8 * j + pair < states) f(S[j][2 * i], at[8 * j]), f(S[j][2 * i + 1], at[8 * j + 1]);
     }
   };
-  const auto& first = adjoint ? op.dfinal_states : op.initial_states;
-  if (first)
-    each_state(&first(b, h, 0, 0), first.stride[2], [](float& v, const float& m) { v = m; });
+  const auto read_first = [&](const auto& first) {
+    if (first)
+      each_state(&first(b, h, 0, 0), first.stride[2],
+                 [](float& v, const auto& m) { v = float(m); });
+  };
+  if (adjoint) {
+    read_first(op.dfinal_states);
+  } else {
+    read_first(op.initial_states);
+  }
   const unsigned place = stored_at(s.S[mine], 16 * quarter);
   V* const to = adjoint ? plan.adjoints : plan.states;
 

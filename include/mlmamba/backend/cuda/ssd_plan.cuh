@@ -67,7 +67,7 @@ __global__ void ssd_join_kernel(const ssd_plan<E> plan) {
   A state[count] = {};
 #pragma unroll
   for (int i = 0; i < count; ++i)
-    if (op.initial_states) state[i] = op.initial_states(b, h, p, n + i);
+    if (op.initial_states) state[i] = A(op.initial_states(b, h, p, n + i));
   // What the last chunk leaves is not even computed if nobody wants it.
   const index_t left_there = op.final_states ? plan.chunks : plan.chunks - 1;
   for (index_t c0 = 0; c0 < plan.chunks; c0 += ahead) {
@@ -90,7 +90,7 @@ __global__ void ssd_join_kernel(const ssd_plan<E> plan) {
   }
 #pragma unroll
   for (int i = 0; i < count; ++i)
-    if (op.final_states) op.final_states(b, h, p, n + i) = state[i];
+    if (op.final_states) op.final_states(b, h, p, n + i) = typename E::state(state[i]);
 }
 
 template <class E>

@@ -12,6 +12,9 @@ namespace mlmamba::backend {
 
 namespace kernels {
 
+template <class State>
+inline constexpr int ssd_step_rows = sizeof(State) >= 4 ? 8 : 16;
+
 /// Rates: 0: A is given, 1: log(-A) is.
 template <class Rates, class E>
 __device__ typename E::accum ssd_rate(const ops::ssd_step<E>& op, index_t h) {
@@ -33,8 +36,8 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   const A decay = math::exp(dt * ssd_rate<Rates>(op, h)), x = A(op.x(b, h, p));
   A sum = 0;
   for (index_t n = lane_index(); n < op.state.size[3]; n += warp_size) {
-    const A s = multiply_add(x * dt, A(op.B(b, g, n)), decay * op.state(b, h, p, n));
-    op.state(b, h, p, n) = s;
+    const A s = multiply_add(x * dt, A(op.B(b, g, n)), decay * A(op.state(b, h, p, n)));
+    op.state(b, h, p, n) = typename E::state(s);
     sum = multiply_add(A(op.C(b, g, n)), s, sum);
   }
   sum = warp_sum(sum);
@@ -44,11 +47,12 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   op.y(b, h, p) = typename E::value(sum);
 }
 
-/// The same with pieces: a warp has 8 rows p of one head, a lane 4 elements n of each (N <= 128).
+/// The same with pieces: a warp has some rows p of one head, a lane 4 elements n of each (N <= 128).
+/// 4 KB of a state are asked for at once, whatever its type.
 template <class Rates, class E>
 __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops::ssd_step<E> op) {
   using A = typename E::accum;
-  constexpr int rows = 8;
+  constexpr int rows = ssd_step_rows<typename E::state>, apart = warp_size / rows;
   const index_t tiles = (op.x.size[2] + rows - 1) / rows;
   index_t b = thread_index() / warp_size;
   if (b >= op.x.size[0] * op.x.size[1] * tiles) return;  // all lanes of a warp agree
@@ -57,7 +61,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   const int lane = lane_index(), n = 4 * lane;
   const bool there = n < op.state.size[3];
   const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
-  const index_t mine = p0 + lane / 4;  // the row whose sum this lane gets
+  const index_t mine = p0 + lane / apart;  // the row whose sum this lane gets
   A rate = 0, bias = 0, skip = 0;
   const auto read_parameters = [&] {
     rate = ssd_rate<Rates>(op, h);
@@ -66,8 +70,9 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   };
   if constexpr (Rates::value == 1) read_parameters();  // a model's, which no launch writes
   // Of the state only a hint: another step may still be at work on it.
-  if (lane / 4 < count && lane % 4 * 32 < op.state.size[3])
-    asm volatile("prefetch.global.L2 [%0];\n" ::"l"(&op.state(b, h, p0 + lane / 4, lane % 4 * 32)));
+  constexpr int line = 128 / int(sizeof(typename E::state));
+  if (lane / apart < count && lane % apart * line < op.state.size[3])
+    asm volatile("prefetch.global.L2 [%0];\n" ::"l"(&op.state(b, h, mine, lane % apart * line)));
   wait_for_launch_before();
   if constexpr (Rates::value != 1) read_parameters();
   A state[rows][4] = {}, B[4] = {}, C[4] = {}, sums[rows];
@@ -81,7 +86,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   const A decay = math::exp(dt * rate);
 #pragma unroll
   for (int r = 0; r < rows; ++r) {
-    const A step = dt * __shfl_sync(all_lanes, x, 4 * r);
+    const A step = dt * __shfl_sync(all_lanes, x, apart * r);
     sums[r] = A(0);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -91,7 +96,7 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
     if (there && r < count) write_piece(&op.state(b, h, p0 + r, n), state[r]);
   }
   A sum = warp_sums(sums);
-  if (lane % 4 != 0 || mine >= op.x.size[2]) return;
+  if (lane % apart != 0 || mine >= op.x.size[2]) return;
   if (op.D) sum = multiply_add(skip, x, sum);
   if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
   op.y(b, h, mine) = typename E::value(sum);
@@ -102,7 +107,8 @@ void launch_ssd_step(context<cuda>& ctx, const ops::ssd_step<E>& op) {
   if constexpr (std::is_same_v<typename E::accum, float>) {
     if (op.state.size[3] <= 128 && in_pieces(op.state, 4) && in_pieces(op.B, 4) &&
         in_pieces(op.C, 4)) {
-      const index_t warps = op.x.size[0] * op.x.size[1] * ((op.x.size[2] + 7) / 8);
+      constexpr int rows = ssd_step_rows<typename E::state>;
+      const index_t warps = op.x.size[0] * op.x.size[1] * ((op.x.size[2] + rows - 1) / rows);
       if (warps == 0) return;
       // Small blocks where there is little work: every multiprocessor gets some of it.
       const index_t most = block_threads / warp_size;

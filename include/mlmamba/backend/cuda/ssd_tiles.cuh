@@ -114,8 +114,8 @@ __global__ void __launch_bounds__(ssd_block_threads, 2) ssd_tile_kernel(const ss
           f(S[j][2 * i], at[8 * j]), f(S[j][2 * i + 1], at[8 * j + 1]);
     }
   };
-  const auto read = [](float& v, const float& m) { v = m; };
-  const auto write = [](float& v, float& m) { m = v; };
+  const auto read = [](float& v, const auto& m) { v = float(m); };
+  const auto write = [](float& v, auto& m) { m = std::remove_reference_t<decltype(m)>(v); };
 #pragma unroll
   for (int j = 0; j < N16; ++j)
 #pragma unroll

@@ -32,7 +32,7 @@ void execute(context<reference>&, const ops::selective_scan<E>& op) {
     for (index_t d = 0; d < D; ++d) {
       const index_t g = d / per;
       for (index_t n = 0; n < N; ++n)
-        h[std::size_t(n)] = op.initial_states ? op.initial_states(b, d, n) : A(0);
+        h[std::size_t(n)] = op.initial_states ? A(op.initial_states(b, d, n)) : A(0);
       for (index_t t = 0; t < op.x.size[1]; ++t) {
         const A raw = detail::scan_raw_dt<A>(op, b, t, d), x = A(op.x(b, t, d));
         const A dt = op.dt_softplus ? math::softplus(raw) : raw;
@@ -47,7 +47,8 @@ void execute(context<reference>&, const ops::selective_scan<E>& op) {
         op.y(b, t, d) = typename E::value(v);
       }
       if (op.final_states)
-        for (index_t n = 0; n < N; ++n) op.final_states(b, d, n) = h[std::size_t(n)];
+        for (index_t n = 0; n < N; ++n) 
+          op.final_states(b, d, n) = typename E::state(h[std::size_t(n)]);
     }
 }
 
@@ -67,7 +68,7 @@ void execute(context<reference>&, const ops::selective_scan_backward<E>& op) {
         return op.dt_softplus ? math::softplus(raw) : raw;
       };
       for (index_t n = 0; n < N; ++n)
-        state(-1, n) = op.initial_states ? op.initial_states(b, d, n) : A(0);
+        state(-1, n) = op.initial_states ? A(op.initial_states(b, d, n)) : A(0);
       for (index_t t = 0; t < L; ++t)
         for (index_t n = 0; n < N; ++n)
           state(t, n) =
@@ -132,8 +133,9 @@ void execute(context<reference>&, const ops::selective_scan_step<E>& op) {
       const A dt = op.dt_softplus ? math::softplus(raw) : raw;
       A v = op.D ? op.D(d) * x : A(0);
       for (index_t n = 0; n < N; ++n) {
-        A& s = op.state(b, d, n);
-        s = math::exp(dt * op.A(d, n)) * s + dt * A(op.B(b, d / per, n)) * x;
+        const A s = math::exp(dt * op.A(d, n)) * A(op.state(b, d, n)) +
+                    dt * A(op.B(b, d / per, n)) * x;
+        op.state(b, d, n) = typename E::state(s);
         v += A(op.C(b, d / per, n)) * s;
       }
       if (op.z) v *= apply_activation(activation::silu, A(op.z(b, d)));

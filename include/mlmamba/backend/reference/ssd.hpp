@@ -39,7 +39,7 @@ void execute(context<reference>&, const ops::ssd<E>& op) {
       const index_t g = h / per;
       for (index_t p = 0; p < P; ++p)
         for (index_t n = 0; n < N; ++n)
-          S[std::size_t(p * N + n)] = op.initial_states ? op.initial_states(b, h, p, n) : A(0);
+          S[std::size_t(p * N + n)] = op.initial_states ? A(op.initial_states(b, h, p, n)) : A(0);
       for (index_t t = 0; t < op.x.size[1]; ++t) {
         const A dt = detail::ssd_dt(A(op.dt(b, t, h)) + (op.dt_bias ? op.dt_bias(h) : A(0)),
                                     op.dt_softplus, op.dt_min, op.dt_max)
@@ -60,7 +60,8 @@ void execute(context<reference>&, const ops::ssd<E>& op) {
       }
       if (op.final_states)
         for (index_t p = 0; p < P; ++p)
-          for (index_t n = 0; n < N; ++n) op.final_states(b, h, p, n) = S[std::size_t(p * N + n)];
+          for (index_t n = 0; n < N; ++n) 
+            op.final_states(b, h, p, n) = typename E::state(S[std::size_t(p * N + n)]);
     }
   }
 }
@@ -86,7 +87,7 @@ void execute(context<reference>&, const ops::ssd_backward<E>& op) {
       };
       for (index_t p = 0; p < P; ++p)
         for (index_t n = 0; n < N; ++n)
-          state(-1, p, n) = op.initial_states ? op.initial_states(b, h, p, n) : A(0);
+          state(-1, p, n) = op.initial_states ? A(op.initial_states(b, h, p, n)) : A(0);
       for (index_t t = 0; t < L; ++t) {
         const A dt = dt_of(t).value, decay = math::exp(dt * op.A(h));
         for (index_t p = 0; p < P; ++p)
@@ -164,8 +165,8 @@ void execute(context<reference>&, const ops::ssd_step<E>& op) {
         const A x = A(op.x(b, h, p));
         A v = op.D ? op.D(h, p) * x : A(0);
         for (index_t n = 0; n < op.B.size[2]; ++n) {
-          A& s = op.state(b, h, p, n);
-          s = decay * s + dt * x * A(op.B(b, g, n));
+          const A s = decay * A(op.state(b, h, p, n)) + dt * x * A(op.B(b, g, n));
+          op.state(b, h, p, n) = typename E::state(s);
           v += s * A(op.C(b, g, n));
         }
         if (op.z) v *= apply_activation(activation::silu, A(op.z(b, h, p)));

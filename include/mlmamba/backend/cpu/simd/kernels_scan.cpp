@@ -9,8 +9,12 @@ namespace mlmamba::backend::simd {
 MLMAMBA_KERNELS_OF(scan_entries)
 MLMAMBA_KERNELS_OF(scan_backward_entries)
 MLMAMBA_KERNELS_OF(scan_step_entries)
+MLMAMBA_KERNELS(scan_step_entries<float, bf16>)
+MLMAMBA_KERNELS(scan_step_entries<bf16, bf16>)
 MLMAMBA_KERNELS_OF(ssd_entries)
 MLMAMBA_KERNELS_OF(ssd_backward_entries)
 MLMAMBA_KERNELS_OF(ssd_step_entries)
+MLMAMBA_KERNELS(ssd_step_entries<float, bf16>)
+MLMAMBA_KERNELS(ssd_step_entries<bf16, bf16>)
 
 }  // namespace mlmamba::backend::simd

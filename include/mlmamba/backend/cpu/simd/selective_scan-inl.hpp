@@ -118,7 +118,8 @@ struct scan_ops {
 
   // ------------------------------------------------------------ one token
 
-  static void step(const scan_step_task<T>& t) {
+  template <class State>
+  static void step(const scan_step_task<T, State>& t) {
     const D d;
     const channels& in = t.in;
     for (index_t c = 0; c < in.channels; ++c) {
@@ -127,7 +128,7 @@ struct scan_ops {
       const A x = A(in.x[c]);
       const auto by = hn::Set(d, dt), dtx = hn::Set(d, dt * x);
       const A* rate = in.rate + c * in.rate_row;
-      A* h = t.state + c * t.state_row;
+      State* h = t.state + c * t.state_row;
       auto sum = hn::Zero(d);
       for_each_vector(d, in.states, [&](auto part, index_t n) HWY_ATTR {
         const auto decay = exp(d, hn::Mul(by, part.load(d, rate + n)));
@@ -150,9 +151,9 @@ template <class T>
 scan_entries<T> kernels_for(wanted<scan_entries<T>>) {
   return {&scan_ops<T>::forward_scratch, &scan_ops<T>::forward};
 }
-template <class T>
-scan_step_entries<T> kernels_for(wanted<scan_step_entries<T>>) {
-  return {&scan_ops<T>::step};
+template <class T, class State>
+scan_step_entries<T, State> kernels_for(wanted<scan_step_entries<T, State>>) {
+  return {&scan_ops<T>::template step<State>};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -49,11 +49,10 @@ struct scan_backward_task {
   A* scratch;
 };
 
-template <class T>
+template <class T, class State = accum_t<T>>
 struct scan_step_task {
-  using A = accum_t<T>;
   scan_channels<T> in;  // length 1; without the rows of tokens
-  A* state;             // (channels, states), in place
+  State* state;         // (channels, states), in place
   index_t state_row;
   T* y;
 };
@@ -68,9 +67,9 @@ struct scan_backward_entries {
   index_t (*scratch)(index_t length, index_t states, index_t channels);
   void (*backward)(const scan_backward_task<T>&);
 };
-template <class T>
+template <class T, class State = accum_t<T>>
 struct scan_step_entries {
-  void (*step)(const scan_step_task<T>&);
+  void (*step)(const scan_step_task<T, State>&);
 };
 
 }  // namespace mlmamba::backend::simd

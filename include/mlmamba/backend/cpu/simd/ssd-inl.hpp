@@ -105,14 +105,15 @@ struct ssd_ops : ssd_chunks<T> {
   // ---------------------------------------------------------- token by token
 
   /// state = decay state + dt' x B^T (without the first term if it is not carried), v = state C.
+  template <class State>
   static void token(const ssd_plan& p, A decay, bool carried, A dt, const A* x, const A* B,
-                    const A* C, strided<A> state, A* v) {
+                    const A* C, strided<State> state, A* v) {
     const D d;
     const auto f = hn::Set(d, decay);
     for (index_t i = 0; i < p.channels; ++i) {
       const auto dx = hn::Set(d, dt * x[i]);
       auto sum = hn::Zero(d);
-      A* row = state[i];
+      State* row = state[i];
       for_each_vector(d, p.states, [&](auto part, index_t n) HWY_ATTR {
         auto r = hn::Mul(dx, hn::LoadU(d, B + n));
         if (carried) r = hn::MulAdd(f, part.load(d, row + n), r);
@@ -151,8 +152,9 @@ struct ssd_ops : ssd_chunks<T> {
     if (t.last.at) store_rows(d, state.at, state.row, p.channels, p.states, t.last.at, t.last.row);
   }
 
+  template <class State>
   static void step(const ssd_plan& p, const ssd_head<T>& h, const T* B, const T* C, T* y,
-                   strided<A> state, A* scratch) {
+                   strided<State> state, A* scratch) {
     const D d;
     bump<A> b{scratch};
     A *Bw = b.take(p.states_), *Cw = b.take(p.states_), *skip = b.take(p.channels_);

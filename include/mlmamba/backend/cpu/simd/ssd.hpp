@@ -113,13 +113,13 @@ struct ssd_backward_entries {
   void (*finish)(const ssd_plan&, index_t c, const A* shared, const A* grads, index_t parts,
                  index_t part_stride, strided<T> dB, strided<T> dC, A* scratch);
 };
-template <class T>
+template <class T, class State = accum_t<T>>
 struct ssd_step_entries {
   using A = accum_t<T>;
   index_t unit;  // as above
   /// One token: state (channels, states) in place; x, z, y (channels).
-  void (*step)(const ssd_plan&, const ssd_head<T>&, const T* B, const T* C, T* y, strided<A> state,
-               A* scratch);
+  void (*step)(const ssd_plan&, const ssd_head<T>&, const T* B, const T* C, T* y,
+               strided<State> state, A* scratch);
 };
 
 }  // namespace mlmamba::backend::simd

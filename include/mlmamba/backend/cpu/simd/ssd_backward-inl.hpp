@@ -292,9 +292,9 @@ ssd_backward_entries<T> kernels_for(wanted<ssd_backward_entries<T>>) {
   using F = ssd_backward_ops<T>;
   return {&F::scratch, &F::head, &finish_ssd_backward<T>};
 }
-template <class T>
-ssd_step_entries<T> kernels_for(wanted<ssd_step_entries<T>>) {
-  return {ssd_ops<T>::unit(), &ssd_ops<T>::step};
+template <class T, class State>
+ssd_step_entries<T, State> kernels_for(wanted<ssd_step_entries<T, State>>) {
+  return {ssd_ops<T>::unit(), &ssd_ops<T>::template step<State>};
 }
 
 }  // namespace HWY_NAMESPACE
