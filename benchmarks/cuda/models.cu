@@ -65,17 +65,18 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
   return std::sqrt(error / norm);
 }
 
+template <class E>
 class language {
  public:
-  language(gpu& ctx, report& out, const char* name, const mamba_config& c)
-      : ctx_(ctx), out_(out), name_(name), model_(c), weights_(randomise(model_)) {
+  language(gpu& ctx, report& out, std::string name, const mamba_config& c)
+      : ctx_(ctx), out_(out), name_(std::move(name)), model_(c), weights_(randomise(model_)) {
     nn::for_each_parameter(
         model_, [&](const std::string&, const auto& p) { parameters_ += double(p.value.count()); });
     error_ = prompt_against_steps();
   }
 
   void decode(index_t batch) {
-    const std::string name = std::string(name_) + " decode, batch " + std::to_string(batch);
+    const std::string name = name_ + " decode, batch " + std::to_string(batch);
     if (!is_wanted(name)) return;
     auto state = model_.make_state(batch);
     double bytes = weights_;
@@ -97,7 +98,7 @@ class language {
   }
 
   void prompt(index_t length) {
-    const std::string name = std::string(name_) + " prompt, L " + std::to_string(length);
+    const std::string name = name_ + " prompt, L " + std::to_string(length);
     if (!is_wanted(name)) return;
     auto state = model_.make_state(1);
     tensor<std::int32_t, 2, memory::device> ids({1, length});
@@ -122,7 +123,7 @@ class language {
       ids(0, i) = std::int32_t(r.uniform(0, double(model_.config.vocab_size)));
     return ids;
   }
-  std::vector<float> read(const tensor<std::int32_t, 2>& ids, mamba_lm<E>::state& state) {
+  std::vector<float> read(const tensor<std::int32_t, 2>& ids, typename mamba_lm<E>::state& state) {
     auto frame = ctx_.scratch.make_frame();
     tensor<std::int32_t, 2, memory::device> there(ids.shape());
     from_host(there.view(), ids.view());
@@ -147,7 +148,7 @@ class language {
 
   gpu& ctx_;
   report& out_;
-  const char* name_;
+  std::string name_;
   mamba_lm<E> model_;
   double weights_, parameters_ = 0, error_ = 0;
 };
@@ -235,19 +236,23 @@ int main(int argc, char** argv) try {
   if (!wanted.read(argc, argv, "benchmark_cuda_models")) return 0;
   gpu ctx;
   report out((roofs(ctx)));
-  const auto some = [](const char* name) {  // a row of this model
+  const auto some = [](const std::string& name) {  // a row of this model
     for (const char* what :
          {" decode, batch 1", " decode, batch 2", " decode, batch 4", " decode, batch 16",
           " decode, batch 64", " prompt, L 512", " prompt, L 2048", " prompt, L 16384"})
-      if (is_wanted(name + std::string(what))) return true;
+      if (is_wanted(name + what)) return true;
     return false;
   };
   for (const auto& [name, config] : {std::pair("mamba2-130m", preset::mamba2_130m),
                                      std::pair("mamba2-2.7b", preset::mamba2_2_7b)}) {
     if (!some(name)) continue;
-    language m(ctx, out, name, config);
+    language<E> m(ctx, out, name, config);
     for (index_t batch : {1, 2, 4, 16, 64}) m.decode(batch);
     for (index_t length : {512, 2048, 16384}) m.prompt(length);
+  }
+  if (const std::string name = "mamba2-2.7b, state in bf16,"; some(name)) {
+    language<on<backend::cuda, bf16, float, bf16, bf16>> m(ctx, out, name, preset::mamba2_2_7b);
+    for (index_t batch : {1, 16, 64}) m.decode(batch);
   }
   for (index_t batch : {1, 8, 64}) {
     tower(ctx, out, "siglip-so400m-384", preset::siglip_so400m_384, batch);

@@ -15,8 +15,8 @@ template <int R>
 using floats = tensor<float, R, memory::device>;
 
 /// The same numbers in float.
-template <int R>
-floats<R> widened(tensor_of<E, R>& t) {
+template <class T, int R>
+floats<R> widened(tensor<T, R, memory::device>& t) {
   auto h = to_host(t.view());
   tensor<float, R> w(h.shape());
   for (index_t i = 0; i < h.count(); ++i) w.data()[i] = float(h.data()[i]);

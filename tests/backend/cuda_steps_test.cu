@@ -75,7 +75,8 @@ TEST_CASE("cuda: replay runs, records, plays, and begins anew where the scratch 
   }
 }
 
-TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E, MLMAMBA_TEST_ENGINES) {
+TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E, MLMAMBA_TEST_ENGINES,
+                   states_in_bf16<bf16>) {
   context<backend::cuda> together, apart(cuda_options{.independent_rows = true});
   for (index_t groups : {1, 2})
     for (index_t batch : {1, 2, 3, 4, 5}) {
@@ -102,9 +103,8 @@ TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E, MLMA
       };
       for (int t = 0; t < 6; ++t) compare(step(together, one), step(apart, two));
       CHECK(norm > 0);
-      const double bound = std::is_same_v<E, cuda_bf16>  ? 2e-2
-                           : std::is_same_v<E, cuda_f16> ? 2.5e-3
-                                                         : 2e-6;
+      using V = typename E::value;
+      const double bound = std::is_same_v<V, bf16> ? 2e-2 : std::is_same_v<V, f16> ? 2.5e-3 : 2e-6;
       INFO("batch ", batch, " groups ", groups);
       CHECK(std::sqrt(error / norm) < bound);
       error = norm = 0;
@@ -117,8 +117,8 @@ TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E, MLMA
     }
 }
 
-TEST_CASE("cuda: convolution and scan in one op, with the bits of its parts") {
-  using E = cuda_bf16;
+TEST_CASE_TEMPLATE("cuda: convolution and scan in one op, with the bits of its parts", E, cuda_bf16,
+                   states_in_bf16<bf16>) {
   context<backend::cuda> ctx;
   int done = 0;
   for (index_t batch : {1, 3})
@@ -133,7 +133,7 @@ TEST_CASE("cuda: convolution and scan in one op, with the bits of its parts") {
                    dt_bias = numbers<float, 1>({{heads}}, 5);
         const auto D = numbers<float, 2>({{heads, p}}, 6);
         auto window = numbers<bf16, 3>({{batch, 3, channels}}, 7), window2 = window;
-        auto state = numbers<float, 4>({{batch, heads, p, n}}, 8), state2 = state;
+        auto state = numbers<typename E::state, 4>({{batch, heads, p, n}}, 8), state2 = state;
         tensor_of<E, 3> y({batch, length, d}), y2(y.shape()), convolved({batch, length, channels});
         tensor<float, 1, memory::device> A({heads});
         const in<E, 3> all = projected.view();

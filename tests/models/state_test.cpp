@@ -154,6 +154,33 @@ TEST_SUITE("state_test") {
           "f: \"layers.2.conv\" is missing; the model's state has it");
     CHECK(refused_by(model_type(small(1))) == "f: it has 4 arrays; the model wants 2");
   }
+  TEST_CASE("scans may store their states in bf16") {
+    using N = on<backend::reference, float, float, float, bf16>;
+    mamba_lm<N> narrow(small());
+    mamba_lm<reference_f32> wide(small());
+    nn::initialise(narrow, {2, 0, 0}), nn::initialise(wide, {2, 0, 0});
+    context_of<N> ctx;
+    tensor<std::int32_t, 2> ids({1, 5});
+    for (index_t i = 0; i < 5; ++i) ids.data()[i] = std::int32_t(i * 5 % 13);
+    auto a = narrow.make_state(1);
+    auto b = wide.make_state(1);
+    static_assert(std::is_same_v<decltype(a.layers[0].ssm)::value_type, bf16>);
+    narrow.prefill(ctx, narrow.embed(ctx, ids), a), wide.prefill(ctx, wide.embed(ctx, ids), b);
+    double error = 0, norm = 0;
+    for (int t = 0; t < 8; ++t) {
+      tensor<std::int32_t, 1> id({1});
+      id.data()[0] = t;
+      const auto x = narrow.step(ctx, in_index<N, 1>(id.view()), a);
+      const auto y = wide.step(ctx, in_index<N, 1>(id.view()), b);
+      for (index_t i = 0; i < x.count(); ++i)
+        error += std::pow(double(x.data[i]) - double(y.data[i]), 2), norm += std::pow(y.data[i], 2);
+    }
+    CHECK(error > 0);
+    CHECK(std::sqrt(error / norm) < 4 * 0x1p-9);
+    CHECK(equal(load_state(narrow, bytes(state_bytes(a)), "f"), a));
+    CHECK_THROWS_WITH_AS(load_state(wide, bytes(state_bytes(a)), "f"),
+                         "f: \"layers.0.ssm\" is bf16; the model wants f32", io_error);
+  }
   TEST_CASE("every cut and every flipped bit is found") {
     const std::string file = state_bytes(read_by(made(), 1));
     CHECK(refusal(file) == "");
