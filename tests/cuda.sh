@@ -67,11 +67,11 @@ log=$(mktemp -d)
 export programs log
 number=0
 row() { printf '%-34s %-9s %8s  %s\n' "$@"; }
-# check NAME SECONDS COMMAND...: runs it with a time limit beside at most three others; leaves a row
+# check NAME SECONDS COMMAND...: runs it with a time limit beside at most three others (AT_ONCE=4); leaves a row
 # for the table, and what it said if it failed
 check() {
   number=$((number + 1))
-  while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
+  while [ "$(jobs -rp | wc -l)" -ge "${AT_ONCE:-4}" ]; do wait -n; done
   check_now "$log/$(printf %03d $number)" "$@" &
 }
 check_now() {

@@ -249,14 +249,14 @@ void ssd_steps(gpu& ctx, report& out, index_t B) {
     auto again = widened(state);
     tensor_of<E, 3> y(x.shape());
     ops::ssd_step<on<backend::cuda, bf16, float, bf16, State>> op{.state = state,
-                        .x = x,
-                        .dt = dt,
-                        .A = p.A,
-                        .B = Bm,
-                        .C = C,
-                        .dt_bias = p.bias,
-                        .y = y,
-                        .dt_softplus = true};
+                                                                  .x = x,
+                                                                  .dt = dt,
+                                                                  .A = p.A,
+                                                                  .B = Bm,
+                                                                  .C = C,
+                                                                  .dt_bias = p.bias,
+                                                                  .y = y,
+                                                                  .dt_softplus = true};
     run(ctx, op);
     auto xf = widened(x), Bf = widened(Bm), Cf = widened(C);
     auto dtf = widened(dt);

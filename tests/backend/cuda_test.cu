@@ -215,6 +215,44 @@ TEST_CASE_TEMPLATE("cuda: states and heads of any size", E, MLMAMBA_TEST_ENGINES
   CHECK_THROWS_AS(wide.forward(ctx), shape_error);
 }
 
+TEST_CASE_TEMPLATE("cuda: a convolution of much data has the bits of its channels alone", E,
+                   MLMAMBA_TEST_ENGINES) {
+  using V = typename E::value;
+  context<backend::cuda> ctx;
+  const index_t batch = 6, channels = 1304;  // some tiles, and a part of one
+  const auto weight = numbers<float, 2>({{channels, 4}}, 2);
+  const auto bias = numbers<float, 1>({{channels}}, 3);
+  for (index_t length : {1990, 2049}) {
+    const auto x = numbers<V, 3>({{batch, length, channels + 40}}, 1);
+    for (bool states : {false, true}) {
+      tensor_of<E, 3> whole({batch, length, channels + 8}), parts(whole.shape());
+      auto last = numbers<V, 3>({{batch, 3, channels}}, 4), last_of_parts = last;
+      const auto convolve = [&](index_t from, index_t n, auto& y, auto& state) {
+        ops::causal_conv1d<E> op{.x = in<E, 3>(x.view()).slice(2, 24 + from, n),
+                                 .weight = in_accum<E, 2>(weight.view()).slice(0, from, n),
+                                 .bias = in_accum<E, 1>(bias.view()).slice(0, from, n),
+                                 .y = y.view().slice(2, 8 + from, n)};
+        if (states) op.activation = activation::none;
+        if (states)
+          op.initial_states = op.final_states = state.view().slice(2, from, n).transposed(1, 2);
+        run(ctx, op);
+      };
+      convolve(0, channels, whole, last);
+      for (index_t from = 0; from < channels; from += 8) convolve(from, 8, parts, last_of_parts);
+      const auto differ = [](const auto& a, const auto& b) {
+        const auto one = to_host(a), two = to_host(b);
+        index_t count = 0;
+        for (index_t i = 0; i < one.count(); ++i)
+          count += !(float(one.data()[i]) == float(two.data()[i]));
+        return count;
+      };
+      INFO("length ", length, " states ", states);
+      CHECK(differ(whole.view(), parts.view()) == 0);
+      CHECK(differ(last.view(), last_of_parts.view()) == 0);
+    }
+  }
+}
+
 TEST_CASE("cuda: an index outside the table gives NaN, a device that is not there an error") {
   context<backend::cuda> ctx;
   tensor<std::int32_t, 1> ids({3});

@@ -207,7 +207,9 @@ TEST_CASE_TEMPLATE("ssd: states stored in bf16", E, states_in_bf16<float>, state
   for (std::size_t k = 0; k < 2; ++k) {
     double error = 0, allowed = 0, norm = 0;
     for (std::size_t i = 0; i < want[k].values.size(); ++i) {
-      const auto squared = [&](double v) { return (v - want[k].values[i]) * (v - want[k].values[i]); };
+      const auto squared = [&](double v) {
+        return (v - want[k].values[i]) * (v - want[k].values[i]);
+      };
       error += squared(got[k].values[i]), allowed += squared(same[k].values[i]);
       norm += want[k].values[i] * want[k].values[i];
     }

@@ -53,7 +53,8 @@ struct selective_scan_state {
 ///
 /// Shapes    u, out (B, L, d_model); x, z, c, y (B, L, D); r (B, L, dt_rank); B, C (B, L, N)
 /// Layout    x, z, r, B and C are slices of projections: nothing is copied
-/// Numerics  steps and decays in accum; the scan's state in state, the convolution's window in value.
+/// Numerics  steps and decays in accum; the scan's state in state, the convolution's window in
+/// value.
 ///           dt_proj's bias is added inside the scan, in accum
 /// Names     in_proj.weight, conv1d.{weight,bias}, x_proj.weight, dt_proj.{weight,bias}, A_log, D,
 ///           out_proj.weight

@@ -31,7 +31,8 @@ enum class scan_algorithm : std::uint8_t {
 /// Layout    x, dt, z, y: unit stride over d. A, B, C and the states: unit stride over n
 /// Aliases   final_states may be initial_states: a state is continued in place
 /// Numerics  h, dt', exponentials and the sum over n in accum (initial_states and final_states are
-///           stored as the engine's state; their gradients are in accum); softplus is the identity above 20
+///           stored as the engine's state; their gradients are in accum); softplus is the identity
+///           above 20
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros. final_states: not wanted
 /// Errors    shape_error; D not a multiple of G
 /// Left out  complex A; B or C that are constant over time, (D, N); cu_seqlens (seq_idx says as

@@ -81,9 +81,9 @@ template <class E, class S, int R>
 auto wide_states(context<cpu>& ctx, const view<S, R>& states) {
   using State = typename E::state;
   using A = typename E::accum;
-  static_assert(std::is_same_v<State, A> ||
-                    (std::is_same_v<State, bf16> && std::is_same_v<A, float>),
-                "cpu: states are stored as accum is, or in bf16 where that is float");
+  static_assert(
+      std::is_same_v<State, A> || (std::is_same_v<State, bf16> && std::is_same_v<A, float>),
+      "cpu: states are stored as accum is, or in bf16 where that is float");
   if constexpr (std::is_same_v<State, A>) {
     return states;
   } else {

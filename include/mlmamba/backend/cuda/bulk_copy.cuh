@@ -45,6 +45,24 @@ __device__ inline void copy_bulk(void* to, const void* from, unsigned bytes, cop
       "l"(from), "r"(bytes), "r"(shared_address(&b))
       : "memory");
 }
+/// Copies out: by one thread, after those that wrote the bytes have called show_to_copies and met;
+/// those since the last commit are a group.
+__device__ inline void show_to_copies() {
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
+__device__ inline void copy_bulk_out(void* to, const void* from, unsigned bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\n" ::"l"(to),
+               "r"(shared_address(from)), "r"(bytes)
+               : "memory");
+}
+__device__ inline void commit_copies_out() {
+  asm volatile("cp.async.bulk.commit_group;\n" ::: "memory");
+}
+/// By that thread: until all groups but the last `Groups` have read what they copy.
+template <int Groups = 0>
+__device__ void wait_until_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;\n" ::"n"(Groups) : "memory");
+}
 __device__ inline void wait_for_copies(copy_barrier& b, unsigned odd) {
   unsigned there;
   do {

@@ -4,6 +4,7 @@
 // Causal depthwise convolution on a GPU: a thread has some channels and walks over some tokens.
 #pragma once
 
+#include "mlmamba/backend/cuda/causal_conv1d_stream.cuh"
 #include "mlmamba/backend/cuda/pieces.cuh"
 #include "mlmamba/ops/causal_conv1d.hpp"
 
@@ -255,6 +256,7 @@ template <class E>
 void execute(context<cuda>& ctx, const ops::causal_conv1d<E>& op) {
   bool final_states = bool(op.final_states);
   if (kernels::conv_in_pieces(op)) {  // the width of all published models
+    if (kernels::launch_conv_stream(ctx, op)) return;
     const auto plan = kernels::plan_conv_walk(ctx, op);
     final_states = final_states && op.x.size[1] < op.weight.size[1] - 1;
     const auto launch = [&](auto activated) {

@@ -12,6 +12,18 @@
 
 namespace mlmamba {
 
+namespace backend::kernels {
+/// The architecture whose code runs here, 90 for sm_90 and sm_90a. Code for an older one, which the
+/// driver translates, has none of what Hopper alone has, launches that begin early among it.
+template <class>
+__global__ void built_for_kernel() {}
+inline int built_for() {
+  cudaFuncAttributes a{};
+  cuda_check(cudaFuncGetAttributes(&a, built_for_kernel<void>), "asking what the code is for");
+  return a.ptxVersion;
+}
+}  // namespace backend::kernels
+
 struct cuda_options {
   int device = 0;
   std::size_t gemm_workspace = std::size_t{32} << 20;  ///< bytes for cuBLASLt
@@ -31,7 +43,7 @@ struct context<backend::cuda> : scratch_space<memory::device> {
   explicit context(cuda_options o)
       : device(use(o.device)),
         multiprocessors(number(cudaDevAttrMultiProcessorCount)),
-        overlaps_launches(number(cudaDevAttrComputeCapabilityMajor) >= 9),
+        overlaps_launches(backend::kernels::built_for() >= 90),
         independent_rows(o.independent_rows),
         owned_stream_(make_stream()),
         stream(owned_stream_.get()) {

@@ -142,13 +142,13 @@ __device__ A silu_slope_as(A x) {
   }
 }
 
-/// Sums of Count numbers of each lane over a warp (a power of 2, at most 32): lane l gets the sum
-/// of number l / (32 / Count), in a fixed order.
-template <int Count, class A>
+/// Sums of Count numbers of each lane over `Lanes` neighbours (powers of 2): of these, lane l gets
+/// the sum of number l / (Lanes / Count), in a fixed order.
+template <int Lanes = warp_size, int Count, class A>
 __device__ A warp_sums(A (&v)[Count]) {
   const int lane = lane_index();
 #pragma unroll
-  for (int k = Count / 2, o = warp_size / 2; k >= 1; k /= 2, o /= 2) {
+  for (int k = Count / 2, o = Lanes / 2; k >= 1; k /= 2, o /= 2) {
     const bool upper = lane & o;
 #pragma unroll
     for (int i = 0; i < k; ++i) {
@@ -156,7 +156,7 @@ __device__ A warp_sums(A (&v)[Count]) {
       v[i] = keep + __shfl_xor_sync(all_lanes, give, o);
     }
   }
-  return warp_sum<warp_size / Count>(v[0]);
+  return warp_sum<Lanes / Count>(v[0]);
 }
 
 }  // namespace mlmamba::backend::kernels

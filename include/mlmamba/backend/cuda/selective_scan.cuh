@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(block_threads)
     decays[k] = A(1);
     S[k] = A(0);
     if (!ends && there && plan.chunks > 1) S[k] = plan.ends(b, c, d, n);
-    if (!ends && there && plan.chunks == 1 && op.initial_states) 
+    if (!ends && there && plan.chunks == 1 && op.initial_states)
       S[k] = A(op.initial_states(b, d, n));
   }
 

@@ -80,8 +80,7 @@ __global__ void __launch_bounds__(scan_threads, Walk::value == int(scan_walk::ad
     S[i] = 0.0f, P[i] = 1.0f;
     if (!outputs) continue;
     if (plan.segments > 1) S[i] = plan.ends(b, segment, d, n);
-    if (plan.segments == 1 && there && op.initial_states) 
-      S[i] = float(op.initial_states(b, d, n));
+    if (plan.segments == 1 && there && op.initial_states) S[i] = float(op.initial_states(b, d, n));
   }
   float steps = 0;
   const float skip = outputs && op.D && inside ? op.D(d) : 0.0f;
@@ -183,8 +182,7 @@ __global__ void __launch_bounds__(scan_threads, Walk::value == int(scan_walk::ad
     if (!inside || !op.final_states || segment + 1 < plan.segments) return;
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      if (4 * q + i < states) 
-        op.final_states(b, d, 4 * q + i) = typename E::state(S[i]);
+      if (4 * q + i < states) op.final_states(b, d, 4 * q + i) = typename E::state(S[i]);
   } else {
     write_piece(&plan.ends(b, segment, d, 4 * q), S);
     if constexpr (adjoints) write_piece(&plan.adjoints(b, segment, d, 4 * q), G);

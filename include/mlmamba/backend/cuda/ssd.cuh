@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(block_threads) ssd_scan_kernel(const ssd_plan<
       const bool there = !ends && p < width && n < states;
       S[r][k] = A(0);
       if (there && plan.chunks > 1) S[r][k] = plan.ends(b, c, h, p, n);
-      if (there && plan.chunks == 1 && op.initial_states) 
+      if (there && plan.chunks == 1 && op.initial_states)
         S[r][k] = A(op.initial_states(b, h, p, n));
     }
   }

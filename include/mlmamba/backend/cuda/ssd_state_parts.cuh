@@ -132,7 +132,8 @@ struct ssd_state_place {
   }
   template <class View>
   __device__ __forceinline__ void write(float (&S)[16][4], const View& to) const {
-    each(S, &to(b, h, p0, 0), to.stride[2], [](float& v, auto& m) { m = std::remove_reference_t<decltype(m)>(v); });
+    each(S, &to(b, h, p0, 0), to.stride[2],
+         [](float& v, auto& m) { m = std::remove_reference_t<decltype(m)>(v); });
   }
 
   /// Ends that only these kernels read, in the order in which threads have them.

@@ -12,9 +12,6 @@ namespace mlmamba::backend {
 
 namespace kernels {
 
-template <class State>
-inline constexpr int ssd_step_rows = sizeof(State) >= 4 ? 8 : 16;
-
 /// Rates: 0: A is given, 1: log(-A) is.
 template <class Rates, class E>
 __device__ typename E::accum ssd_rate(const ops::ssd_step<E>& op, index_t h) {
@@ -47,18 +44,22 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
   op.y(b, h, p) = typename E::value(sum);
 }
 
-/// The same with pieces: a warp has some rows p of one head, a lane 4 elements n of each (N <= 128).
-/// 4 KB of a state are asked for at once, whatever its type.
+inline constexpr int ssd_step_rows = 8;
+
+/// The same with pieces of 16 bytes: a warp has 8 rows p of one head (N <= 128), all of which it
+/// reads first. A row in float is shared by all lanes, one in 16 bits by half of them.
 template <class Rates, class E>
 __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops::ssd_step<E> op) {
   using A = typename E::accum;
-  constexpr int rows = ssd_step_rows<typename E::state>, apart = warp_size / rows;
+  constexpr int bytes = int(sizeof(typename E::state)), per = 16 / bytes, row_lanes = 128 / per;
+  constexpr int rows = ssd_step_rows, apart = warp_size / rows;
+  constexpr int turns = rows * row_lanes / warp_size;  // rows of a lane
   const index_t tiles = (op.x.size[2] + rows - 1) / rows;
   index_t b = thread_index() / warp_size;
   if (b >= op.x.size[0] * op.x.size[1] * tiles) return;  // all lanes of a warp agree
   const index_t p0 = take_index(b, tiles) * rows, h = take_index(b, op.x.size[1]);
   const index_t g = h / (op.x.size[1] / op.B.size[1]);
-  const int lane = lane_index(), n = 4 * lane;
+  const int lane = lane_index(), n = per * (lane % row_lanes), first = lane / row_lanes * turns;
   const bool there = n < op.state.size[3];
   const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
   const index_t mine = p0 + lane / apart;  // the row whose sum this lane gets
@@ -70,32 +71,32 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   };
   if constexpr (Rates::value == 1) read_parameters();  // a model's, which no launch writes
   // Of the state only a hint: another step may still be at work on it.
-  constexpr int line = 128 / int(sizeof(typename E::state));
+  constexpr int line = 128 / bytes;
   if (lane / apart < count && lane % apart * line < op.state.size[3])
     asm volatile("prefetch.global.L2 [%0];\n" ::"l"(&op.state(b, h, mine, lane % apart * line)));
   wait_for_launch_before();
   if constexpr (Rates::value != 1) read_parameters();
-  A state[rows][4] = {}, B[4] = {}, C[4] = {}, sums[rows];
+  A state[turns][per] = {}, B[per] = {}, C[per] = {}, sums[turns];
 #pragma unroll
-  for (int r = 0; r < rows; ++r)
-    if (there && r < count) read_piece(state[r], &op.state(b, h, p0 + r, n));
+  for (int r = 0; r < turns; ++r)
+    if (there && first + r < count) read_piece(state[r], &op.state(b, h, p0 + first + r, n));
   if (there) read_piece(B, &op.B(b, g, n)), read_piece(C, &op.C(b, g, n));
   A dt = A(op.dt(b, h)) + bias;
   const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
   dt = ssd_limited_dt(op, dt);
   const A decay = math::exp(dt * rate);
 #pragma unroll
-  for (int r = 0; r < rows; ++r) {
-    const A step = dt * __shfl_sync(all_lanes, x, apart * r);
+  for (int r = 0; r < turns; ++r) {
+    const A step = dt * __shfl_sync(all_lanes, x, apart * (first + r));
     sums[r] = A(0);
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
+    for (int k = 0; k < per; ++k) {
       state[r][k] = multiply_add(step, B[k], decay * state[r][k]);
       sums[r] = multiply_add(C[k], state[r][k], sums[r]);
     }
-    if (there && r < count) write_piece(&op.state(b, h, p0 + r, n), state[r]);
+    if (there && first + r < count) write_piece(&op.state(b, h, p0 + first + r, n), state[r]);
   }
-  A sum = warp_sums(sums);
+  A sum = warp_sums<row_lanes>(sums);
   if (lane % apart != 0 || mine >= op.x.size[2]) return;
   if (op.D) sum = multiply_add(skip, x, sum);
   if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
@@ -105,9 +106,9 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
 template <class Rates, class E>
 void launch_ssd_step(context<cuda>& ctx, const ops::ssd_step<E>& op) {
   if constexpr (std::is_same_v<typename E::accum, float>) {
-    if (op.state.size[3] <= 128 && in_pieces(op.state, 4) && in_pieces(op.B, 4) &&
-        in_pieces(op.C, 4)) {
-      constexpr int rows = ssd_step_rows<typename E::state>;
+    constexpr int per = 16 / int(sizeof(typename E::state)), rows = ssd_step_rows;
+    if (op.state.size[3] <= 128 && in_pieces(op.state, per) && in_pieces(op.B, per) &&
+        in_pieces(op.C, per)) {
       const index_t warps = op.x.size[0] * op.x.size[1] * ((op.x.size[2] + rows - 1) / rows);
       if (warps == 0) return;
       // Small blocks where there is little work: every multiprocessor gets some of it.

@@ -79,13 +79,6 @@ __device__ inline void copy_tile_out(const CUtensorMap& map, const void* from, i
       "r"(shared_address(from)), "r"(p), "r"(h), "r"(t), "r"(b)
       : "memory");
 }
-__device__ inline void show_to_copies() {
-  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
-}
-/// By the thread that asked for copies out: until all have read their tiles.
-__device__ inline void wait_until_read() {
-  asm volatile("cp.async.bulk.wait_group.read 0;\n" ::: "memory");
-}
 
 #endif
 

@@ -47,7 +47,7 @@ void execute(context<reference>&, const ops::selective_scan<E>& op) {
         op.y(b, t, d) = typename E::value(v);
       }
       if (op.final_states)
-        for (index_t n = 0; n < N; ++n) 
+        for (index_t n = 0; n < N; ++n)
           op.final_states(b, d, n) = typename E::state(h[std::size_t(n)]);
     }
 }
@@ -133,8 +133,8 @@ void execute(context<reference>&, const ops::selective_scan_step<E>& op) {
       const A dt = op.dt_softplus ? math::softplus(raw) : raw;
       A v = op.D ? op.D(d) * x : A(0);
       for (index_t n = 0; n < N; ++n) {
-        const A s = math::exp(dt * op.A(d, n)) * A(op.state(b, d, n)) +
-                    dt * A(op.B(b, d / per, n)) * x;
+        const A s =
+            math::exp(dt * op.A(d, n)) * A(op.state(b, d, n)) + dt * A(op.B(b, d / per, n)) * x;
         op.state(b, d, n) = typename E::state(s);
         v += A(op.C(b, d / per, n)) * s;
       }

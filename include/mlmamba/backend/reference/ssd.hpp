@@ -60,7 +60,7 @@ void execute(context<reference>&, const ops::ssd<E>& op) {
       }
       if (op.final_states)
         for (index_t p = 0; p < P; ++p)
-          for (index_t n = 0; n < N; ++n) 
+          for (index_t n = 0; n < N; ++n)
             op.final_states(b, h, p, n) = typename E::state(S[std::size_t(p * N + n)]);
     }
   }
