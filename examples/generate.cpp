@@ -32,7 +32,8 @@ using namespace mlmamba;
 namespace {
 
 struct settings {
-  std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt, token_from, weights = "auto";
+  std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt, token_from, weights = "auto",
+              state = "f32";
   std::vector<std::filesystem::path> vision;
 #if defined(__CUDACC__)
   std::string device = "cuda";
@@ -96,7 +97,8 @@ int run_program(const checkpoint& files, const settings& s) {
     fail<error>("generate: this model can't see; a prompt without picture is wanted");
   stop_watch watch;
   const auto model = examples::load_model(
-      files, {examples::weight_choice_of(s.weights), s.group, s.prepare}, s.threads);
+      files, {examples::weight_choice_of(s.weights), s.group, s.prepare, s.state == "bf16"},
+      s.threads);
   const double loading = watch();
   const std::string fallback = model->towers.empty() ? "" : "zephyr";
   const auto format =
@@ -172,6 +174,11 @@ int main(int argc, char** argv) {
       "--prepare", s.prepare,
       "Arrange f32 and bf16 for the kernels too: faster answers, and nothing stays in the\n"
       "mapped files");
+  app.add_option("--state", s.state,
+                 "How states of scans are held between tokens: f32, or bf16 on a GPU with\n"
+                 "--weights bf16: half of what many conversations at once read and write of them")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   app.add_flag("--timing", s.timing, "Say on standard error what took how long");
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
   app.add_option("--device", s.device, "cpu, or cuda where the program was built for it")

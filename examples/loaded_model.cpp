@@ -32,5 +32,8 @@ std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int threads,
   return loaded(files, threads, make_packed(source_of(files), formats),
                 to_string(formats.format.scheme));
 }
+std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, int) {
+  fail<error>(files.who(), ": on the CPU the programs have states in f32; --state f32 is wanted");
+}
 
 }  // namespace mlmamba::examples

@@ -139,12 +139,13 @@ answers() {
     done
   done
 }
-# same_answers NAME MOST CUDA_OPTION OPTION...: at most MOST answers differ
+# same_answers NAME MOST CUDA_OPTIONS OPTION...: at most MOST answers differ
 same_answers() {
   local name=$1 most=$2 precision=$3 differ
   shift 3
   answers "$programs/generate" --device cpu "$@" > "$log/$name.cpu" || return 1
-  answers "$programs/generate_cuda" --device cuda "$precision" "$@" > "$log/$name.cuda" ||
+  # shellcheck disable=SC2086 # several options
+  answers "$programs/generate_cuda" --device cuda $precision "$@" > "$log/$name.cuda" ||
     { cat "$log/$name.cuda"; return 1; }
   differ=$(diff "$log/$name.cpu" "$log/$name.cuda" | tee /dev/stderr | grep -c '^>')
   echo "$(wc -l < "$log/$name.cpu") passed, $differ failed"
@@ -157,6 +158,8 @@ if ls examples/pictures/*.png > /dev/null 2>&1 && [ -e examples/garment_model/co
   check "generate: CUDA = CPU" 300 bash -c "same_answers greedy 0 --weights=f32 --temperature 0"
   check "generate: drawn, CUDA = CPU" 300 bash -c "same_answers drawn 0 --weights=f32 $drawn"
   check "generate: bf16" 300 bash -c "same_answers bf16 2 --weights=bf16 --temperature 0"
+  check "generate: bf16, states too" 300 bash -c \
+    "same_answers states 2 '--weights=bf16 --state=bf16' --temperature 0"
 else
   row "generate: CUDA = CPU" skipped - "no model or no pictures yet" > "$log/500.row"
 fi

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Every model on a GPU, in bf16, the states of its scans too.
+#include "mlmamba/cuda.cuh"
+
+#include "loaded_model_of.hpp"
+#include "made_model.hpp"
+
+namespace mlmamba::examples {
+
+std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, int) {
+  using E = on<backend::cuda, bf16, float, bf16, bf16>;
+  return std::make_unique<loaded_model_of<E>>(files, std::make_shared<context_of<E>>(),
+                                              *make_model<E, E>(source_of(files)), "bf16");
+}
+
+}  // namespace mlmamba::examples
