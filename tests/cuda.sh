@@ -169,7 +169,7 @@ sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanit
   /opt/nvidia/*/*/compute-sanitizer 2> /dev/null | head -1)
 if [ "$memcheck" = 1 ] && [ -n "$sanitizer" ]; then
   for test in "$programs"/*_cuda_test; do
-    check "memcheck $(basename "$test" _cuda_test)" 240 "$sanitizer" --tool memcheck --error-exitcode 9 \
+    check "memcheck $(basename "$test" _cuda_test)" 240 "$sanitizer" --tool memcheck --report-api-errors no --error-exitcode 9 \
       "$test" --test-case='*backend::cuda*,cuda:*'
   done
 elif [ "$memcheck" = 1 ]; then
