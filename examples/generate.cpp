@@ -175,8 +175,8 @@ int main(int argc, char** argv) {
       "Arrange f32 and bf16 for the kernels too: faster answers, and nothing stays in the\n"
       "mapped files");
   app.add_option("--state", s.state,
-                 "How states of scans are held between tokens: f32, or bf16 on a GPU with\n"
-                 "--weights bf16: half of what many conversations at once read and write of them")
+                 "How states of scans are held between tokens: f32, or bf16 with int8, int4 or\n"
+                 "--prepare, on a GPU with --weights bf16: half as much to read and write")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   app.add_flag("--timing", s.timing, "Say on standard error what took how long");

@@ -28,12 +28,16 @@ std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int threads, bo
   return loaded(files, threads, make_bf16(source_of(files), only_exact), "bf16");
 }
 std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int threads,
-                                          const weight_formats& formats) {
-  return loaded(files, threads, make_packed(source_of(files), formats),
+                                          const weight_formats& formats, bool bf16_states) {
+  const model_source from = source_of(files);
+  return loaded(files, threads,
+                bf16_states ? make_packed_states(from, formats) : make_packed(from, formats),
                 to_string(formats.format.scheme));
 }
-std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, int) {
-  fail<error>(files.who(), ": on the CPU the programs have states in f32; --state f32 is wanted");
+std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, weight_choice) {
+  fail<error>(files.who(),
+              ": on the CPU states in bf16 go with prepared weights; --weights int8 or int4, or "
+              "--prepare, is wanted");
 }
 
 }  // namespace mlmamba::examples

@@ -3,9 +3,10 @@
 //
 // A model whose structure and precision are chosen at run time: what the programs see of it.
 //
-// Every composition is compiled once per way to hold weights, in made_model_{f32,bf16,packed}.cpp;
-// what reads files and makes text is compiled once for all of them, in loaded_model.cpp; both for a
-// GPU in loaded_model_{f32,bf16,bf16_states}.cu. The programs share these.
+// Every composition is compiled once per way to hold weights, in
+// made_model_{f32,bf16,packed,packed_states}.cpp; what reads files and makes text is compiled once
+// for all of them, in loaded_model.cpp; both for a GPU in loaded_model_{f32,bf16,bf16_states}.cu.
+// The programs share these.
 #pragma once
 
 #include <cstddef>
@@ -69,7 +70,8 @@ struct weight_options {
   weight_choice choice = weight_choice::automatic;
   index_t group = 64;        ///< int8, int4: weights with one scale; 0: a row
   bool prepare = false;      ///< f32 and bf16 (automatic: f32) are arranged for the kernels at load
-  bool bf16_states = false;  ///< states of scans in bf16, not f32: on a GPU, with weights in bf16
+  bool bf16_states = false;  ///< states of scans in bf16, not f32: with prepared weights, or on a
+                             ///< GPU with weights in bf16
 };
 
 /// Errors    those of checkpoint::load
@@ -77,9 +79,9 @@ std::unique_ptr<loaded_model> load_f32(const checkpoint& files, int threads);
 /// The same; nothing if `only_exact` and a weight would be rounded.
 std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int threads, bool only_exact);
 std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int threads,
-                                          const weight_formats& formats);
-/// With states in bf16. Errors: error on the CPU, too
-std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, int threads);
+                                          const weight_formats& formats, bool bf16_states);
+/// Weights as they are, states in bf16. Errors: error on the CPU, and of other weights than bf16
+std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, weight_choice choice);
 
 inline weight_choice weight_choice_of(const std::string& name) {
   if (name == "auto") return weight_choice::automatic;
@@ -93,20 +95,15 @@ inline weight_choice weight_choice_of(const std::string& name) {
 inline std::unique_ptr<loaded_model> load_model(const checkpoint& files, const weight_options& o,
                                                 int threads) {
   using enum weight_choice;
-  if (o.bf16_states) {
-    if (o.choice != bf16)
-      fail<error>(files.who(),
-                  ": states in bf16 go with weights in bf16: --weights bf16 is wanted");
-    return load_bf16_states(files, threads);
-  }
   if (o.choice == automatic && json_has(files.config(), "quantisation"))
-    return load_packed(files, threads, files.formats());
+    return load_packed(files, threads, files.formats(), o.bf16_states);
   const auto packed = [&](weight_scheme s) {
-    return load_packed(files, threads, {.format = {s, o.group}, .keep = {}});
+    return load_packed(files, threads, {.format = {s, o.group}, .keep = {}}, o.bf16_states);
   };
   if (o.choice == int8) return packed(weight_scheme::int8);
   if (o.choice == int4) return packed(weight_scheme::int4);
   if (o.prepare) return packed(o.choice == bf16 ? weight_scheme::bf16 : weight_scheme::f32);
+  if (o.bf16_states) return load_bf16_states(files, o.choice);
   if (o.choice != f32)
     if (auto model = load_bf16(files, threads, o.choice == automatic)) return model;
   return load_f32(files, threads);

@@ -15,7 +15,8 @@ std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int, bool only_
   return std::make_unique<loaded_model_of<E>>(files, std::make_shared<context_of<E>>(),
                                               *make_model<E, E>(source_of(files)), "bf16");
 }
-std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int, const weight_formats&) {
+std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int, const weight_formats&,
+                                          bool) {
   fail<error>(files.who(),
               ": prepared, int8 and int4 weights are for the CPU; on a GPU a model that is not "
               "quantised, and --weights auto, f32 or bf16 without --prepare, are wanted");

@@ -64,11 +64,14 @@ std::optional<any_text_model<E>> make_model(const model_source& from, bool only_
 }
 
 #if !defined(__CUDACC__)  // a program on a GPU is one file
-/// The three ways to hold matrices on the CPU, each compiled in a file of its own.
+/// The ways to hold matrices on the CPU, each compiled in a file of its own.
 std::optional<any_text_model<cpu_f32>> make_f32(const model_source& from);
 std::optional<any_text_model<cpu_f32>> make_bf16(const model_source& from, bool only_exact);
 std::optional<any_text_model<cpu_f32>> make_packed(const model_source& from,
                                                    const weight_formats& formats);
+/// The same with states in bf16.
+std::optional<any_text_model<cpu_f32>> make_packed_states(const model_source& from,
+                                                          const weight_formats& formats);
 #endif
 
 }  // namespace mlmamba::examples

@@ -59,8 +59,8 @@ done
 # --- options
 refused "no-such-folder" generate --model "$work/no-such-folder" --prompt hello
 refused "cuda" generate --device cuda --prompt hello
-refused "weights in bf16" generate --state bf16 --prompt hello
-refused "on the CPU" generate --state bf16 --weights bf16 --prompt hello
+refused "or --prepare" generate --state bf16 --prompt hello
+refused "or --prepare" generate --state bf16 --weights bf16 --prompt hello
 refused "--no-such" generate --no-such
 refused "temperature" generate --prompt hello --temperature -1
 refused "top_p" generate --prompt hello --top-p 2 --temperature 1

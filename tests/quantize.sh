@@ -46,6 +46,8 @@ done
   wrong "--keep before MODEL: exit $?: $(tail -1 "$work/log")"
 answers --prepare > "$work/got"
 cmp -s "$work/got" "$work/wanted" || wrong "--prepare: other answers"
+answers --prepare --state bf16 > "$work/got"
+cmp -s "$work/got" "$work/wanted" || wrong "--state bf16: other answers"
 
 refused() { # refused WANTED COMMAND...: exit 2 and one line with WANTED
   local wanted=$1

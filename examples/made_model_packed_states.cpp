@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// Copyright the mlmamba authors
+//
+// Every model on the CPU, with prepared or quantised matrices, and states of its scans in bf16.
+#include "mlmamba/backend/cpu.hpp"
+
+#include "made_model.hpp"
+
+namespace mlmamba::examples {
+
+std::optional<any_text_model<cpu_f32>> make_packed_states(const model_source& from,
+                                                          const weight_formats& formats) {
+  using E = on<backend::cpu, float, float, packed, bf16>;
+  return make_model<cpu_f32, E>(from, false, {.weights = formats});
+}
+
+}  // namespace mlmamba::examples
