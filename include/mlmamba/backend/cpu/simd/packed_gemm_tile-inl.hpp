@@ -21,14 +21,13 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
                      std::uintptr_t((s1 - job.first_strip) * job.strip_bytes);
     for (index_t n = s0 * strip; n < s1 * strip && n < job.out.n; n += wide) {
       const index_t columns = job.out.n - n < wide ? job.out.n - n : wide;
-      if (job.out.m > job.height) job.out.results->fetch(job.out, m0, height, n, columns);
-      sums(job, m0, n, end, c);
+      sums(job, m0, n, columns, end, c);
       job.out.results->finish(job.out, m0, height, n, columns, c, wide);
     }
   }
 
-  static HWY_INLINE void sums(const quantised_job& job, index_t m0, index_t n, std::uintptr_t end,
-                              float* c) {
+  static HWY_INLINE void sums(const quantised_job& job, index_t m0, index_t n, index_t columns,
+                              std::uintptr_t end, float* c) {
     const D d;
     const DI di;
     const index_t step = lanes(d), wide = 2 * step;
@@ -45,6 +44,10 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
     if (job.groups == 0)
       for (index_t i = 0; i < 2 * height; ++i) hn::StoreU(hn::Zero(d), d, c + i * step);
     for (index_t g = 0; g < job.groups; ++g) {
+      if (job.out.m > job.height) {  // a few lines of y at a time: all at once, w waits for them
+        const index_t from = g * height / job.groups, to = (g + 1) * height / job.groups;
+        if (from < to) job.out.results->fetch(job.out, m0 + from, to - from, n, columns);
+      }
       typename Dot::sum i0[height], i1[height];
       ((i0[I] = i1[I] = Dot::start(x_start[I])), ...);
       for (index_t k = 0; k < job.group; k += nibbles ? 8 : 4, w += strip) {
