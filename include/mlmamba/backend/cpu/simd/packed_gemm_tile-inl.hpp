@@ -50,11 +50,14 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
       }
       typename Dot::sum i0[height], i1[height];
       ((i0[I] = i1[I] = Dot::start(x_start[I])), ...);
-      for (index_t k = 0; k < job.group; k += nibbles ? 8 : 4, w += strip) {
-        if constexpr (height <= 8) {  // more rows find w in a cache
-          fetch_packed_ahead<(height > 1 || nibbles)>(w, end);
-        }
+      // 8 k at once: a word of 4 bits, two of 8
+      for (index_t k = 0; k < job.group; k += 8) {
+        const auto fetch_ahead = [&] HWY_ATTR {
+          if constexpr (height <= 8) fetch_packed_ahead<(height > 1 || nibbles)>(w, end);
+        };
+        fetch_ahead();
         const auto v0 = hn::LoadU(di, w), v1 = hn::LoadU(di, w + step);
+        w += strip;
         if constexpr (nibbles) {
           const hn::ScalableTag<std::uint32_t> du;
           const auto low = hn::Set(di, 0x0f0f0f0f);
@@ -66,6 +69,11 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
           (Dot::add(r + 4 * index_t(I), h0, h1, i0[I], i1[I]), ...);
         } else {
           (Dot::add(r + 4 * index_t(I), v0, v1, i0[I], i1[I]), ...);
+          r += next;
+          fetch_ahead();
+          const auto h0 = hn::LoadU(di, w), h1 = hn::LoadU(di, w + step);
+          w += strip;
+          (Dot::add(r + 4 * index_t(I), h0, h1, i0[I], i1[I]), ...);
         }
         r += next;
       }
