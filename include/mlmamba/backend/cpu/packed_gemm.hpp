@@ -64,7 +64,7 @@ void tall_by_bytes(Context& ctx, const simd::quantised_entries& kernels,
                    const simd::quantised_job& job, index_t blocks) {
   constexpr index_t most = 512 * 1024;  // bytes of x, which shall stay in the second cache
   const index_t strips = (job.out.n + packed_rows::strip - 1) / packed_rows::strip;
-  const index_t fit = std::max<index_t>(8, most / (job.height * job.padded_k));
+  const index_t fit = std::max<index_t>(8, most / std::max<index_t>(1, job.height * job.padded_k));
   index_t across = (blocks + fit - 1) / fit;
   // Enough tasks for threads to end together, but not so short that w comes from memory each time.
   while (strips * across < 4 * ctx.threads.size() && blocks / across > 16) ++across;

@@ -85,10 +85,15 @@ HWY_INLINE std::int32_t most_bits(const X* x, index_t count) {
 /// The nearest integers, ties to even, of magnitudes below 2^22.
 template <class D>
 HWY_INLINE hn::Vec<hn::Rebind<std::int32_t, D>> nearest_small(D d, hn::Vec<D> v) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_COMPILER_GCC_ACTUAL
   const hn::Rebind<std::int32_t, D> di;
   in_register(v);  // a fused multiply-add would round once instead of twice
   const auto shifted = hn::Add(v, hn::Set(d, 0x1.8p23f));
   return hn::Sub(hn::BitCast(di, shifted), hn::Set(di, 0x4b400000));
+#else
+  (void)d;
+  return hn::NearestInt(v);
+#endif
 }
 
 /// One row of x in 8 bits: see ops::packed_gemm.

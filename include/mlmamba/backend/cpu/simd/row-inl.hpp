@@ -23,17 +23,6 @@ HWY_INLINE void fetch_to_write([[maybe_unused]] T* p) {
 #endif
 }
 
-/// v as it is from here on: computed before, loaded once (as memory operands of several
-/// instructions the loads, not the multiplications, would set the pace), in no fused operation with
-/// what follows. GCC only: clang 14 refuses the constraint for a reference ("tied indirect register
-/// inputs").
-template <class V>
-HWY_INLINE void in_register([[maybe_unused]] V& v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_COMPILER_GCC_ACTUAL
-  asm("" : "+v"(v.raw));
-#endif
-}
-
 /// v with all lanes from n on set to `rest`; n may be outside [0, lanes].
 template <class D>
 HWY_INLINE hn::Vec<D> first_or(D d, hn::Vec<D> v, index_t n, hn::Vec<D> rest) {
