@@ -37,10 +37,10 @@ struct sizes {
   index_t m, n, k;
 };
 /// Around vectors, strips, groups, blocks over k (384 floats) and tasks.
-constexpr sizes shapes[] = {{1, 1, 1},     {1, 37, 50},   {2, 31, 64},   {3, 32, 65},
-                            {4, 33, 7},    {5, 64, 128},  {8, 65, 129},  {9, 20, 385},
-                            {12, 40, 64},  {13, 96, 801}, {30, 70, 200}, {1, 300, 512},
-                            {600, 33, 72}, {0, 5, 8},     {3, 0, 8},     {2, 3, 0}};
+constexpr sizes shapes[] = {
+    {1, 1, 1},     {1, 37, 50},  {2, 31, 64},  {3, 32, 65},   {4, 33, 7},    {5, 64, 128},
+    {8, 65, 129},  {9, 20, 385}, {12, 40, 64}, {13, 96, 801}, {30, 70, 200}, {1, 300, 512},
+    {600, 33, 72}, {0, 5, 8},    {3, 0, 8},    {2, 3, 0},     {30, 5, 0}};
 
 template <class E>
 tensor<typename E::value, 2> product(context_of<E>& ctx, in<E, 2> x, const packed_rows& w,

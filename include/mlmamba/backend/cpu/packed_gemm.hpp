@@ -58,6 +58,36 @@ void packed_by_gemm(Context& ctx, const ops::packed_gemm<E, Y>& op, const packed
   tasks.runs = runs_of_strips(ctx, w);
 }
 
+/// Many rows of x, in 8 bits already: tasks take a strip of w through many blocks of rows.
+template <class Context>
+void tall_by_bytes(Context& ctx, const simd::quantised_entries& kernels,
+                   const simd::quantised_job& job, index_t blocks) {
+  constexpr index_t most = 512 * 1024;  // bytes of x, which shall stay in the second cache
+  const index_t strips = (job.out.n + packed_rows::strip - 1) / packed_rows::strip;
+  const index_t fit = std::max<index_t>(8, most / std::max<index_t>(1, job.height * job.padded_k));
+  index_t across = (blocks + fit - 1) / fit;
+  // Enough tasks for threads to end together, but not so short that w comes from memory each time.
+  while (strips * across < 4 * ctx.threads.size() && blocks / across > 16) ++across;
+  const index_t rows = (blocks + across - 1) / across * job.height;
+  const index_t unpacked = job.nibbles ? 2 * job.strip_bytes : 0;
+  auto task = [&](index_t t, std::byte* spare) {
+    const index_t m0 = t / strips * rows, s = t % strips;
+    simd::quantised_job own = job;
+    if (job.nibbles) {
+      kernels.unpack(job, s, spare);
+      own.w = spare, own.first_strip = s, own.strip_bytes = unpacked, own.nibbles = false;
+    }
+    kernels.tile(own, m0, std::min(rows, job.out.m - m0), s, s + 1);
+  };
+  const index_t tasks = strips * ((job.out.m + rows - 1) / rows);
+  if (double(job.out.m) * double(strips) * double(job.strip_bytes) < 65536) {
+    const auto spare = ctx.scratch.template make<std::byte, 1>({{unpacked}});
+    for (index_t t = 0; t < tasks; ++t) task(t, spare.data);
+  } else {
+    for_each_with_scratch<std::byte>(ctx, tasks, unpacked, task);
+  }
+}
+
 template <class Context, class E, class Y>
 void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packed_rows& w,
                      packed_tasks& tasks) {
@@ -75,35 +105,25 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packe
   job.height = height, job.padded_k = k, job.group = w.group(), job.groups = groups;
   job.strip_bytes = w.strip_bytes();
   job.nibbles = w.format().scheme == weight_scheme::int4;
-  auto round = [&](index_t i) {
-    const index_t block = i / height * height, row = i % height;
-    rounding.row(op.x.data + i * op.x.stride[0], w.columns(), w.group(), groups, w.offset(), height,
-                 r.data + block * k + row * 4, scale.data + block * groups + row,
-                 start.data + block * groups + row);
+  // Blocks whole: rows of one share lines of r.
+  auto round = [&](index_t block) {
+    for (index_t row = 0; row < height && block * height + row < m; ++row)
+      rounding.row(op.x.data + (block * height + row) * op.x.stride[0], w.columns(), w.group(),
+                   groups, w.offset(), height, r.data + block * height * k + row * 4,
+                   scale.data + block * height * groups + row,
+                   start.data + block * height * groups + row);
   };
   if (m * k < 65536) {
-    for (index_t i = 0; i < m; ++i) round(i);
+    for (index_t i = 0; i < blocks; ++i) round(i);
   } else {
-    ctx.parallel_for(m, round);
+    ctx.parallel_for(blocks, round);
   }
   if (m <= kernels.max_rows) {
     tasks.tile = kernels.tile;
     tasks.runs = runs_of_strips(ctx, w);
     return;
   }
-  // A task takes a strip through up to 504 rows of x.
-  constexpr index_t rows = 504;
-  const index_t strips = (w.rows() + packed_rows::strip - 1) / packed_rows::strip;
-  const index_t tiles = strips * ((m + rows - 1) / rows);
-  auto task = [&](index_t t) {
-    const index_t m0 = t / strips * rows, s0 = t % strips;
-    kernels.tile(job, m0, std::min(rows, m - m0), s0, s0 + 1);
-  };
-  if (double(m) * double(strips) * double(w.strip_bytes()) < 65536) {
-    for (index_t t = 0; t < tiles; ++t) task(t);
-  } else {
-    ctx.parallel_for(tiles, task);
-  }
+  tall_by_bytes(ctx, kernels, job, blocks);
 }
 
 /// Rows [n0, n0 + w.rows()) of the product.

@@ -156,6 +156,17 @@ HWY_INLINE void for_each_vector(D d, index_t n, const Body& body) {
   if (i < n) body(first_lanes{n - i}, i);
 }
 
+/// v as it is from here on: computed before, loaded once (as memory operands of several
+/// instructions the loads, not the multiplications, would set the pace), in no fused operation with
+/// what follows. GCC only: clang 14 refuses the constraint for a reference ("tied indirect register
+/// inputs").
+template <class V>
+HWY_INLINE void in_register([[maybe_unused]] V& v) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_COMPILER_GCC_ACTUAL
+  asm("" : "+v"(v.raw));
+#endif
+}
+
 /// The sum of all lanes, in an order fixed per target.
 template <class D>
 HWY_INLINE hn::TFromD<D> sum_of_lanes(D d, hn::Vec<D> v) {

@@ -30,6 +30,14 @@ template <class Y>
 struct gemm_to {
   using A = accum_t<Y>;
   using D = tag_for<Y>;
+  static void fetch(const gemm_job& job, index_t m0, index_t rows, index_t n0, index_t columns) {
+    constexpr index_t line = 64 / index_t(sizeof(Y));
+    for (index_t i = 0; i < rows; ++i) {
+      Y* y = static_cast<Y*>(job.y) + (m0 + i) * job.y_stride + n0;
+      for (index_t j = 0; j < columns; j += line) fetch_to_write(y + j);
+      fetch_to_write(y + columns - 1);
+    }
+  }
   static void start(const gemm_job& job, index_t m0, index_t rows, index_t n0, index_t columns,
                     void* sums, index_t width) {
     const D d;
@@ -71,7 +79,7 @@ struct gemm_to {
       });
     }
   }
-  static gemm_results results() { return {&start, &finish}; }
+  static gemm_results results() { return {&fetch, &start, &finish}; }
 };
 
 #include "mlmamba/backend/cpu/simd/gemm_tile-inl.hpp"

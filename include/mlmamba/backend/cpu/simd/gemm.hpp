@@ -36,6 +36,8 @@ struct gemm_job {
 
 /// How sums become results: typed by y.
 struct gemm_results {
+  // gets the lines of y that will be written
+  void (*fetch)(const gemm_job&, index_t m0, index_t rows, index_t n0, index_t columns);
   // sums (rows, width) of y[m0.., n0..]: read y before, or write it after
   void (*start)(const gemm_job&, index_t m0, index_t rows, index_t n0, index_t columns, void* sums,
                 index_t width);

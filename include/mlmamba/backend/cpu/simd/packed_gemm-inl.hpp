@@ -68,6 +68,34 @@ inline quantised_entries kernels_for(wanted<quantised_entries>) {
   return quantised_heights<plain_dot, 4, 2, 1>::entries(4);
 }
 
+/// The bits of the largest magnitude of x. As integers magnitudes are in the same order, and what
+/// is not finite comes last.
+template <class X>
+HWY_INLINE std::int32_t most_bits(const X* x, index_t count) {
+  const hn::ScalableTag<float> d;
+  const hn::ScalableTag<std::int32_t> di;
+  auto most = hn::Zero(di);
+  for_each_vector(d, count, [&](auto part, index_t i) HWY_ATTR {
+    fetch(x + i + 4096 / sizeof(X));
+    most = hn::Max(most, hn::BitCast(di, hn::Abs(part.load(d, x + i))));
+  });
+  return hn::GetLane(hn::MaxOfLanes(di, most));
+}
+
+/// The nearest integers, ties to even, of magnitudes below 2^22.
+template <class D>
+HWY_INLINE hn::Vec<hn::Rebind<std::int32_t, D>> nearest_small(D d, hn::Vec<D> v) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_COMPILER_GCC_ACTUAL
+  const hn::Rebind<std::int32_t, D> di;
+  in_register(v);  // a fused multiply-add would round once instead of twice
+  const auto shifted = hn::Add(v, hn::Set(d, 0x1.8p23f));
+  return hn::Sub(hn::BitCast(di, shifted), hn::Set(di, 0x4b400000));
+#else
+  (void)d;
+  return hn::NearestInt(v);
+#endif
+}
+
 /// One row of x in 8 bits: see ops::packed_gemm.
 template <class X>
 void round_row(const X* x, index_t k, index_t group, index_t groups, int offset, index_t height,
@@ -76,14 +104,15 @@ void round_row(const X* x, index_t k, index_t group, index_t groups, int offset,
   const hn::ScalableTag<float> d;
   const hn::ScalableTag<std::int32_t> di;
   const hn::Rebind<std::int8_t, decltype(d)> d8;
+  // Some maxima ahead: each alone would be waited for.
+  constexpr index_t ahead = 32;
+  std::int32_t most[ahead];
   for (index_t g = 0; g < groups; ++g, x += group, r += group / 4 * stride) {
-    const index_t count = k - g * group < group ? k - g * group : group;
-    // As integers magnitudes are in the same order, and what is not finite comes last.
-    auto most = hn::Zero(di);
-    for_each_vector(d, count, [&](auto part, index_t i) HWY_ATTR {
-      most = hn::Max(most, hn::BitCast(di, hn::Abs(part.load(d, x + i))));
-    });
-    const std::int32_t bits = hn::GetLane(hn::MaxOfLanes(di, most));
+    if (g % ahead == 0)
+      for (index_t i = 0; i < ahead && g + i < groups; ++i)
+        most[i] = most_bits(x + i * group, std::min(k - (g + i) * group, group));
+    const index_t count = std::min(k - g * group, group);
+    const std::int32_t bits = most[g % ahead];
     float a;
     std::memcpy(&a, &bits, 4);
     const bool finite = bits < 0x7f800000, any = finite && a >= 1e-30f;
@@ -94,18 +123,27 @@ void round_row(const X* x, index_t k, index_t group, index_t groups, int offset,
     if (!any) continue;
     const auto inverse = hn::Set(d, 127 / a);
     auto sum = hn::Zero(di);
-    for_each_vector(d, count, [&](auto part, index_t i) HWY_ATTR {
-      const auto v = hn::NearestInt(hn::Mul(part.load(d, x + i), inverse));
+    const auto put = [&](auto part, index_t i, std::int8_t* all) HWY_ATTR {
+      const auto v = nearest_small(d, hn::Mul(part.load(d, x + i), inverse));
       sum = hn::Add(sum, v);
-      std::int8_t all[hn::MaxLanes(decltype(d)())];
       hn::StoreU(hn::DemoteTo(d8, v), d8, all);
-      const index_t n = count - i < lanes(d) ? count - i : lanes(d);
-      if (lanes(d) % 4 == 0 && n == lanes(d)) {
-        for (index_t j = 0; j < n; j += 4) std::memcpy(r + (i + j) / 4 * stride, all + j, 4);
-      } else {
-        for (index_t j = 0; j < n; ++j) r[(i + j) / 4 * stride + (i + j) % 4] = all[j];
+    };
+    constexpr index_t most_lanes = hn::MaxLanes(decltype(d)());
+    std::int8_t all[most_lanes];
+    index_t i = 0;
+    if constexpr (most_lanes % 4 == 0) {
+      std::int8_t* to = r;
+      for (; i + lanes(d) <= count; i += lanes(d)) {
+        put(all_lanes{}, i, all);
+        HWY_UNROLL(4)
+        for (index_t j = 0; j < lanes(d); j += 4, to += stride) std::memcpy(to, all + j, 4);
       }
-    });
+    }
+    for (; i < count; i += lanes(d)) {
+      const index_t n = std::min(count - i, lanes(d));
+      put(first_lanes{n}, i, all);
+      for (index_t j = 0; j < n; ++j) r[(i + j) / 4 * stride + (i + j) % 4] = all[j];
+    }
     start[g * height] = -offset * hn::GetLane(hn::SumOfLanes(di, sum));
   }
 }

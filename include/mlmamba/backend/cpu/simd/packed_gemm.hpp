@@ -15,7 +15,8 @@ struct quantised_job {
   const std::int8_t* r = nullptr;         // blocks of `height` rows, each [k / 4][row][4]
   const float* x_scale = nullptr;         // blocks of `height` rows, each [group][row]
   const std::int32_t* x_start = nullptr;  // the same: -offset sum r
-  const std::byte* w = nullptr;
+  const std::byte* w = nullptr;           // its strips from first_strip on
+  index_t first_strip = 0;
   const bf16* w_scale = nullptr;
   index_t height = 0, padded_k = 0, group = 0, groups = 0, strip_bytes = 0;
   bool nibbles = false;  // 4 bits, else 8
@@ -26,6 +27,8 @@ struct quantised_entries {
   index_t max_rows = 1;  // of x in a block
   // rows [m0, m0 + rows) of x, m0 being the first of a block, with strips [s0, s1) of w
   void (*tile)(const quantised_job&, index_t m0, index_t rows, index_t s0, index_t s1) = nullptr;
+  // strip s of 4 bits as one of 8, twice strip_bytes
+  void (*unpack)(const quantised_job&, index_t s, std::byte* to) = nullptr;
 };
 
 /// X: float or bf16.

@@ -17,16 +17,17 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
     const D d;
     const index_t wide = 2 * lanes(d);
     HWY_ALIGN float c[2 * height * HWY_LANES(float)];
-    const auto end = reinterpret_cast<std::uintptr_t>(job.w) + std::uintptr_t(s1 * job.strip_bytes);
+    const auto end = reinterpret_cast<std::uintptr_t>(job.w) +
+                     std::uintptr_t((s1 - job.first_strip) * job.strip_bytes);
     for (index_t n = s0 * strip; n < s1 * strip && n < job.out.n; n += wide) {
-      sums(job, m0, n, end, c);
       const index_t columns = job.out.n - n < wide ? job.out.n - n : wide;
+      sums(job, m0, n, columns, end, c);
       job.out.results->finish(job.out, m0, height, n, columns, c, wide);
     }
   }
 
-  static HWY_INLINE void sums(const quantised_job& job, index_t m0, index_t n, std::uintptr_t end,
-                              float* c) {
+  static HWY_INLINE void sums(const quantised_job& job, index_t m0, index_t n, index_t columns,
+                              std::uintptr_t end, float* c) {
     const D d;
     const DI di;
     const index_t step = lanes(d), wide = 2 * step;
@@ -36,18 +37,27 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
     const float* x_scale = job.x_scale + first;
     const std::int32_t* x_start = job.x_start + first;
     const index_t next = job.height * 4;
-    const auto* w =
-        reinterpret_cast<const std::int32_t*>(job.w + n / strip * job.strip_bytes) + n % strip;
+    const auto* w = reinterpret_cast<const std::int32_t*>(job.w + (n / strip - job.first_strip) *
+                                                                      job.strip_bytes) +
+                    n % strip;
     const bf16* scale = job.w_scale + n / strip * job.groups * strip + n % strip;
-    for (index_t i = 0; i < 2 * height; ++i) hn::StoreU(hn::Zero(d), d, c + i * step);
+    if (job.groups == 0)
+      for (index_t i = 0; i < 2 * height; ++i) hn::StoreU(hn::Zero(d), d, c + i * step);
     for (index_t g = 0; g < job.groups; ++g) {
+      if (job.out.m > job.height) {  // a few lines of y at a time: all at once, w waits for them
+        const index_t from = g * height / job.groups, to = (g + 1) * height / job.groups;
+        if (from < to) job.out.results->fetch(job.out, m0 + from, to - from, n, columns);
+      }
       typename Dot::sum i0[height], i1[height];
       ((i0[I] = i1[I] = Dot::start(x_start[I])), ...);
-      for (index_t k = 0; k < job.group; k += nibbles ? 8 : 4, w += strip) {
-        if constexpr (height <= 8) {  // more rows find w in a cache
-          fetch_packed_ahead<(height > 1 || nibbles)>(w, end);
-        }
+      // 8 k at once: a word of 4 bits, two of 8
+      for (index_t k = 0; k < job.group; k += 8) {
+        const auto fetch_ahead = [&] HWY_ATTR {
+          if constexpr (height <= 8) fetch_packed_ahead<(height > 1 || nibbles)>(w, end);
+        };
+        fetch_ahead();
         const auto v0 = hn::LoadU(di, w), v1 = hn::LoadU(di, w + step);
+        w += strip;
         if constexpr (nibbles) {
           const hn::ScalableTag<std::uint32_t> du;
           const auto low = hn::Set(di, 0x0f0f0f0f);
@@ -59,25 +69,41 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
           (Dot::add(r + 4 * index_t(I), h0, h1, i0[I], i1[I]), ...);
         } else {
           (Dot::add(r + 4 * index_t(I), v0, v1, i0[I], i1[I]), ...);
+          r += next;
+          fetch_ahead();
+          const auto h0 = hn::LoadU(di, w), h1 = hn::LoadU(di, w + step);
+          w += strip;
+          (Dot::add(r + 4 * index_t(I), h0, h1, i0[I], i1[I]), ...);
         }
         r += next;
       }
       const auto w0 = load(d, scale), w1 = load(d, scale + step);
-      (add_group(Dot::value(i0[I]), Dot::value(i1[I]), w0, w1, x_scale[I], c + index_t(I) * wide),
-       ...);
+      if (g == 0) {
+        (add_group<true>(Dot::value(i0[I]), Dot::value(i1[I]), w0, w1, x_scale[I],
+                         c + index_t(I) * wide),
+         ...);
+      } else {
+        (add_group<false>(Dot::value(i0[I]), Dot::value(i1[I]), w0, w1, x_scale[I],
+                          c + index_t(I) * wide),
+         ...);
+      }
       scale += strip, x_scale += job.height, x_start += job.height;
     }
   }
 
   /// The sums in float stay in memory: integer ones take all registers, and these come once a
-  /// group.
+  /// group. Row by row: GCC 12 would convert all rows first, and has no registers for that.
+  template <bool first>
   static HWY_INLINE void add_group(hn::Vec<DI> i0, hn::Vec<DI> i1, hn::Vec<D> w0, hn::Vec<D> w1,
                                    float x_scale, float* c) {
     const D d;
     const auto s = hn::Set(d, x_scale);
     float* c1 = c + lanes(d);
-    hn::StoreU(fused(d, hn::ConvertTo(d, i0), hn::Mul(s, w0), hn::LoadU(d, c)), d, c);
-    hn::StoreU(fused(d, hn::ConvertTo(d, i1), hn::Mul(s, w1), hn::LoadU(d, c1)), d, c1);
+    const auto before = [&](const float* p)
+                            HWY_ATTR { return first ? hn::Zero(d) : hn::LoadU(d, p); };
+    hn::StoreU(fused(d, hn::ConvertTo(d, i0), hn::Mul(s, w0), before(c)), d, c);
+    hn::StoreU(fused(d, hn::ConvertTo(d, i1), hn::Mul(s, w1), before(c1)), d, c1);
+    HWY_FENCE;
   }
 };
 
@@ -100,5 +126,19 @@ struct quantised_heights {
       m0 += taken, rows -= taken;
     }
   }
-  static quantised_entries entries(index_t most) { return {most, &tile}; }
+  /// A strip of 4 bits in 8, for products that read it many times.
+  static void unpack(const quantised_job& job, index_t s, std::byte* to) {
+    const hn::ScalableTag<std::uint32_t> d;
+    constexpr index_t strip = packed_rows::strip;
+    const auto* w = reinterpret_cast<const std::uint32_t*>(job.w + s * job.strip_bytes);
+    auto* out = reinterpret_cast<std::uint32_t*>(to);
+    const auto low = hn::Set(d, 0x0f0f0f0fu);
+    for (index_t i = 0; i < job.strip_bytes / 4; i += strip, w += strip, out += 2 * strip)
+      for (index_t j = 0; j < strip; j += lanes(d)) {
+        const auto v = hn::LoadU(d, w + j);
+        hn::StoreU(hn::And(v, low), d, out + j);
+        hn::StoreU(hn::And(hn::ShiftRight<4>(v), low), d, out + strip + j);
+      }
+  }
+  static quantised_entries entries(index_t most) { return {most, &tile, &unpack}; }
 };

@@ -50,16 +50,6 @@ struct product {
   }
 };
 
-/// Loads once instead of in each of the instructions that use the value: as memory operands the
-/// loads, not the multiplications, would set the pace. GCC only: clang 14 refuses the constraint
-/// for a reference ("tied indirect register inputs").
-template <class V>
-HWY_INLINE void in_register([[maybe_unused]] V& v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_COMPILER_GCC_ACTUAL
-  asm("" : "+v"(v.raw));
-#endif
-}
-
 /// rows x columns vectors of sums, in registers.
 template <int rows, int columns, class D>
 struct register_tile {
