@@ -6,6 +6,7 @@
 # the same program without a chat.
 #   chat.sh PROGRAM
 set -u
+shopt -s lastpipe # what stands after a pipe is in this shell: what is wrong there counts
 program=$1
 here=$(cd "$(dirname "$0")" && pwd)
 pictures=$here/../examples/pictures
@@ -69,6 +70,7 @@ done
 # first ones, so those of an undisturbed chat are what is wanted.
 printf '\n%s\n%s\n' "$first" "$second" | timeout 60 "$program" --image "$one" > "$work/whole" 2> /dev/null
 mkfifo "$work/in"
+rm "$work/out" "$work/err" # or what others said counts until the program has opened them
 set -m # a job of its own, in which SIGINT is not ignored
 "$program" --image "$one" < "$work/in" > "$work/out" 2> "$work/err" &
 job=$!
@@ -84,7 +86,7 @@ wait_for() {
   done
   wrong "waited in vain for $*: $(cat "$work/err")"
 }
-answers() { [ "$(wc -l < "$work/out")" = "$1" ]; }
+answers() { [ "$(cat "$work/out" 2> /dev/null | wc -l)" = "$1" ]; }
 shown() { [ "$(prompts)" = "$1" ]; }
 printf '\n%s\n' "$first" >&3
 wait_for answers 1

@@ -67,6 +67,27 @@ TEST_SUITE("merge_test") {
       CHECK(!e.path().filename().string().starts_with("."));
   }
 
+  TEST_CASE("what Python writes for numbers that are not finite stays so") {
+    const test::temporary_folder folder;
+    const std::string_view turns = R"("conversations": [{"from": "human", "value": "a\"N"}, )"
+                                   R"({"from": "gpt", "value": "\u00fc"}])";
+    const std::string list = "[{" + std::string(turns) +
+                             R"(, "score": NaN, "x": [Infinity, -Infinity, "NaN", -2.5, {}]}])";
+    std::string spaced;  // between all but the bytes of a text or a word
+    bool quoted = false;
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (list[i] == '"' && (i == 0 || list[i - 1] != '\\')) quoted = !quoted;
+      if (!quoted && std::string_view("{}[],:").find(list[i]) != std::string_view::npos)
+        spaced += std::string("\n ") + list[i] + "\t";
+      else
+        spaced += list[i];
+    }
+    spill(folder / "list.json", spaced);
+    const annotation_file all(folder / "list.json");
+    write_annotations(folder / "out.json", all.records());
+    CHECK(slurp(folder / "out.json") == list);
+  }
+
   TEST_CASE("as many records as are published come in Python's order") {
     std::vector<std::uint32_t> order(888'009);
     std::iota(order.begin(), order.end(), 0u);

@@ -68,7 +68,8 @@ TEST_SUITE("json_test") {
           std::string("{} x"), std::string("\"\xff\""), std::string("[1e999]"),
           std::string("\0", 1), std::string("{\"a\":1,\"a\":2}"),
           std::string("{\"x\":{\"b\":1,\"b\":1}}"), std::string(100000, '['), std::string("I"),
-          std::string("-"), std::string("\"\\")}) {
+          std::string("-"), std::string("\"\\"), std::string("{-Infinity: 1}"),
+          std::string("{NaN\n:1}")}) {
       CAPTURE(text.substr(0, 20));
       const std::string message = message_of<io_error>([&] { parse_json(text, "f.json"); });
       CHECK(message.starts_with("f.json: "));

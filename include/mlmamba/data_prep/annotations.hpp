@@ -4,6 +4,7 @@
 // Lists of conversations: read, put together, shuffled and written as Python would.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -30,29 +31,33 @@ struct pictures_missing : io_error {
 
 namespace detail {
 
-/// json.dumps of a text: ", " and ": " between values, keys in their order, \u for all but ASCII.
-/// Floats are written with the fewest digits that give them back, which is Python's rule too; their
-/// exponents may look different.
-inline void append_python_json(const nlohmann::ordered_json& value, std::string& to) {
-  const auto list = [&](char open, char close, auto&& put) {
-    to += open;
-    bool first = true;
-    for (auto at = value.begin(); at != value.end(); ++at) {
-      if (!first) to += ", ";
-      first = false;
-      put(at);
+/// json.dumps of what a JSON text says: ", " and ": " between values, keys in their order, \u for
+/// all but ASCII; NaN and infinities stay the bare words that they are there. Floats are written
+/// with the fewest digits that give them back, which is Python's rule too; their exponents may look
+/// different. `text` is one that parse_json takes.
+inline void append_python_json(std::string_view text, std::string& to) {
+  constexpr std::string_view blank = " \t\r\n";
+  for (std::size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    std::size_t end = i + 1;
+    if (c == ',' || c == ':') {
+      to.append(1, c).append(1, ' ');
+    } else if (std::string_view("{}[]").find(c) != std::string_view::npos) {
+      to += c;
+    } else if (blank.find(c) == std::string_view::npos) {
+      if (c == '"') {
+        while (end < text.size() && text[end] != '"') end += text[end] == '\\' ? 2 : 1;
+        end = std::min(end + 1, text.size());
+      } else {
+        end = std::min(text.find_first_of(",:{}[]\" \t\r\n", i), text.size());
+      }
+      const std::string_view token = text.substr(i, end - i);
+      if (token == "NaN" || token == "Infinity" || token == "-Infinity")
+        to += token;
+      else
+        to += parse_json(token, "a record").dump(-1, ' ', true);
     }
-    to += close;
-  };
-  if (value.is_object()) {
-    list('{', '}', [&](const auto& at) {
-      to += nlohmann::ordered_json(at.key()).dump(-1, ' ', true) + ": ";
-      append_python_json(at.value(), to);
-    });
-  } else if (value.is_array()) {
-    list('[', ']', [&](const auto& at) { append_python_json(*at, to); });
-  } else {
-    to += value.dump(-1, ' ', true);
+    i = end;
   }
 }
 
@@ -119,7 +124,7 @@ inline void write_annotations(const std::filesystem::path& path,
     std::string text = "[";
     for (std::size_t i = 0; i < records.size(); ++i) {
       if (i > 0) text += ", ";
-      detail::append_python_json(nlohmann::ordered_json::parse(records[i]), text);
+      detail::append_python_json(records[i], text);
       if (text.size() < std::size_t{1} << 20) continue;
       file.append(text);
       text.clear();

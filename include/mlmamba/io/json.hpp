@@ -54,6 +54,9 @@ inline std::string json_quote_infinity(std::string_view text) {
     if (c != 'I' && c != 'N' && c != '-') continue;
     for (std::string_view word : {"-Infinity", "Infinity", "NaN"}) {
       if (text.substr(i, word.size()) != word) continue;
+      // As the name of a member it would be none in JSON, nor in Python.
+      const std::size_t next = text.find_first_not_of(" \t\r\n", i + word.size());
+      if (next != std::string_view::npos && text[next] == ':') break;
       out.append(text.substr(copied, i - copied)).append("\"").append(word).append("\"");
       i += word.size() - 1;
       copied = i + 1;
