@@ -8,6 +8,8 @@
 
 #include <doctest/doctest.h>
 
+#include "mlmamba/core/engine.hpp"
+
 #if defined(__CUDACC__)
 #include "mlmamba/cuda.cuh"
 #endif
