@@ -74,14 +74,16 @@ done
 
 # What a newcomer waits for, as demo.sh builds: two compilers beside each other, the kernels first.
 if [ -z "$only" ] || [ "$only" = demo ]; then
-  cmake -S "$source" -B "$work/demo" -DCMAKE_CXX_COMPILER="$cxx" -DMLMAMBA_BUILD_TESTS=OFF \
+  cmake -S "$source" -B "$work/demo" -G Ninja -DCMAKE_CXX_COMPILER="$cxx" -DMLMAMBA_BUILD_TESTS=OFF \
     -DMLMAMBA_NATIVE=ON > "$work/log" && cmake "$work/demo" -DCMAKE_CXX_FLAGS="$*" > "$work/log"
   all=0
   for target in mlmamba_cpu generate; do
     read -r wall user < <(seconds "$work/log" cmake --build "$work/demo" --target $target --parallel 2)
     [ -n "${user:-}" ] || { echo "measure.sh: $target does not build" >&2; exit 1; }
     all=$(awk "BEGIN { print $all + $wall }")
-    size=$(stat -c %s "$work/demo"/{libmlmamba_cpu.a,examples/generate} 2> /dev/null | tail -1)
+    built=$work/demo/libmlmamba_cpu.a
+    [ $target = mlmamba_cpu ] || built=$work/demo/examples/generate
+    size=$(stat -c %s "$built")
     row $target "two at once" "$user" "$wall" "$((size / 1024))" \
       "$([ $target = generate ] && echo "wall <= 60 s on 2 cores")"
   done

@@ -124,4 +124,18 @@ void check_alone(const std::vector<Options>& all, index_t Options::*size) {
   }
 }
 
+/// A scan and its step on an engine that stores states in bf16.
+template <template <class> class Whole, template <class> class Step, engine E, class Options>
+void check_narrow_states(const std::vector<Options>& all) {
+  check_all<Whole, E>(all);
+  check_all<Step, E>(all);
+  check_alone<Whole, E>(all, &Options::batch);
+  check_alone<Step, E>(all, &Options::batch);
+#if !defined(__CUDACC__)
+  check_threads<Whole, E>(all);
+  check_threads<Step, E>(all);
+  check_levels<Step, E>(all);
+#endif
+}
+
 }  // namespace mlmamba::verify

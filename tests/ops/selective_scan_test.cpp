@@ -200,15 +200,7 @@ TEST_CASE_TEMPLATE("selective_scan: states stored in bf16", E, states_in_bf16<fl
   selective_scan_options o = every_operand;
   o.length = 300, o.channels = 70, o.states = 16;
   cases.push_back(o);
-  check_all<scan_case, E>(cases);
-  check_all<scan_step_case, E>(cases);
-  check_alone<scan_case, E>(cases, &selective_scan_options::batch);
-  check_alone<scan_step_case, E>(cases, &selective_scan_options::batch);
-#if !defined(__CUDACC__)
-  check_threads<scan_case, E>(cases);
-  check_threads<scan_step_case, E>(cases);
-  check_levels<scan_step_case, E>(cases);
-#endif
+  check_narrow_states<scan_case, scan_step_case, E>(cases);
 }
 
 #if !defined(__CUDACC__)

@@ -181,15 +181,7 @@ TEST_CASE_TEMPLATE("ssd: states stored in bf16", E, states_in_bf16<float>, state
     o.batch = 1, o.length = length, o.heads = 3, o.groups = 1, o.channels = 64, o.states = 128;
     cases.push_back(o);
   }
-  check_all<ssd_case, E>(cases);
-  check_all<ssd_step_case, E>(cases);
-  check_alone<ssd_case, E>(cases, &ssd_options::batch);
-  check_alone<ssd_step_case, E>(cases, &ssd_options::batch);
-#if !defined(__CUDACC__)
-  check_threads<ssd_case, E>(cases);
-  check_threads<ssd_step_case, E>(cases);
-  check_levels<ssd_step_case, E>(cases);
-#endif
+  check_narrow_states<ssd_case, ssd_step_case, E>(cases);
   // Many steps, each of which rounds the state: as far off as a plain state in bf16 would be.
   const ssd_options o{.length = 60, .channels = 20, .states = 40, .initial = true, .final = true};
   context_of<E> ctx;
