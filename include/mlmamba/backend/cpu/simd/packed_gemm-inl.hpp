@@ -135,7 +135,6 @@ void round_row(const X* x, index_t k, index_t group, index_t groups, int offset,
       std::int8_t* to = r;
       for (; i + lanes(d) <= count; i += lanes(d)) {
         put(all_lanes{}, i, all);
-        HWY_UNROLL(4)
         for (index_t j = 0; j < lanes(d); j += 4, to += stride) std::memcpy(to, all + j, 4);
       }
     }
