@@ -316,5 +316,9 @@ TEST_SUITE("evaluate_read_test") {
     CHECK(other != run);
     CHECK_THROWS_WITH_AS(results_file(path, other, s), doctest::Contains("another --results"),
                          io_error);
+    CHECK(fs::exists(path));
+    std::ofstream(path) << text.substr(0, text.find('\n') + 1);
+    results_file(path, run, s);  // ends without an answer
+    CHECK(!fs::exists(path));
   }
 }

@@ -12,6 +12,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "mlmamba/core/random.hpp"
@@ -62,6 +63,16 @@ class results_file {
     }
     write_file(path_, kept);
     out_.open(path_, std::ios::binary | std::ios::app);
+  }
+  results_file(const results_file&) = delete;
+  results_file& operator=(const results_file&) = delete;
+  /// Without an answer, say of a model that could not be loaded as asked, the file goes: it would
+  /// stand in the way of the run that was meant.
+  ~results_file() {
+    if (!answers_.empty()) return;
+    out_.close();
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
   }
 
   /// What is answered already; null: not yet.
