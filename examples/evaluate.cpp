@@ -27,24 +27,25 @@
 #include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/models/published/tower_files.hpp"
 #include "mlmamba/train/progress.hpp"
+#include "weight_settings.hpp"
 
 using namespace mlmamba;
 
 namespace {
 
 struct settings {
-  std::string model = MLMAMBA_SHIPPED_MODEL, dataset, data, results = "results", weights = "auto";
+  std::string model = MLMAMBA_SHIPPED_MODEL, dataset, data, results = "results";
   std::vector<std::filesystem::path> vision;
   std::size_t limit = 0;
   evaluate::answer_options answers;
+  examples::weight_settings held;
   int threads = 0;
 };
 
 /// Has the model answer what is not answered yet.
 void ask(const checkpoint& files, const evaluate::dataset& set,
          const std::vector<std::size_t>& open, const settings& s, evaluate::results_file& results) {
-  const auto model =
-      examples::load_model(files, {examples::weight_choice_of(s.weights)}, s.threads);
+  const auto model = examples::load_model(files, options_of(s.held), s.threads);
   index_t answered = index_t(set.questions.size() - open.size());
   train::progress bar("question", index_t(set.questions.size()), answered);
   model->answer(set, open, s.answers, [&](std::size_t i, evaluate::answer a) {
@@ -91,13 +92,13 @@ int score_model(const settings& s) {
   std::error_code code;
   fs::create_directories(folder, code);
   if (code) fail<io_error>(folder.string(), ": can't be made a folder (", code.message(), ")");
-  const json run{{"dataset", name},
-                 {"digest", digest},
-                 {"max_new_tokens", s.answers.max_new_tokens},
-                 {"model", model.string()},
-                 {"model_weights", digest_of(files)},
-                 {"weights", s.weights},
-                 {"model_config", hash(files.config().dump())}};
+  json run{{"dataset", name},
+           {"digest", digest},
+           {"max_new_tokens", s.answers.max_new_tokens},
+           {"model", model.string()},
+           {"model_weights", digest_of(files)},
+           {"model_config", hash(files.config().dump())}};
+  run.update(record_of(s.held));
   evaluate::results_file results(folder / "results.jsonl", run, set);
   std::vector<std::size_t> open;
   for (std::size_t i = 0; i < set.questions.size(); ++i)
@@ -159,12 +160,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--batch", s.answers.batch, "Questions at once")->capture_default_str();
   app.add_option("--max-new-tokens", s.answers.max_new_tokens)->capture_default_str();
-  app.add_option(
-         "--weights", s.weights,
-         "How matrices are held: f32, bf16, int8, int4, or auto, as generate has them. On a GPU\n"
-         "f32 (auto), or bf16, which is for activations too")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
-      ->capture_default_str();
+  add_options(app, s.held);
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
   try {
     app.parse(argc, argv);

@@ -26,14 +26,14 @@
 #include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/models/published/towers.hpp"
 #include "mlmamba/text/prompt.hpp"
+#include "weight_settings.hpp"
 
 using namespace mlmamba;
 
 namespace {
 
 struct settings {
-  std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt, token_from, weights = "auto",
-              state = "f32";
+  std::string model = MLMAMBA_SHIPPED_MODEL, image, prompt, token_from;
   std::vector<std::filesystem::path> vision;
 #if defined(__CUDACC__)
   std::string device = "cuda";
@@ -41,8 +41,7 @@ struct settings {
   std::string device = "cpu";
 #endif
   generate_options sampling;
-  index_t group = 64;
-  bool prepare = false;
+  examples::weight_settings held;
   int threads = 0;
   bool raw = false, chat = false, sample = false, timing = false;
 };
@@ -96,9 +95,7 @@ int run_program(const checkpoint& files, const settings& s) {
   if (!has_towers(files.config()) && !s.image.empty())
     fail<error>("generate: this model can't see; a prompt without picture is wanted");
   stop_watch watch;
-  const auto model = examples::load_model(
-      files, {examples::weight_choice_of(s.weights), s.group, s.prepare, s.state == "bf16"},
-      s.threads);
+  const auto model = examples::load_model(files, options_of(s.held), s.threads);
   const double loading = watch();
   const std::string fallback = model->towers.empty() ? "" : "zephyr";
   const auto format =
@@ -159,26 +156,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", s.sampling.seed)->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_option("--hf_token", s.token_from,
                  "Where the token for downloads is: a file, or the name of a variable");
-  app.add_option(
-         "--weights", s.weights,
-         "How matrices are held: f32, bf16, int8, int4 (activations in 8 bits for the last\n"
-         "two), or auto: as the model was quantised; bf16 if the files have them so, as\n"
-         "they lie there (the same answers in half the memory); else f32. On a GPU f32 (auto),\n"
-         "or bf16, which is for activations too")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
-      ->capture_default_str();
-  app.add_option("--group", s.group,
-                 "int8, int4: neighbouring weights of a row with one scale; 0: all")
-      ->capture_default_str();
-  app.add_flag(
-      "--prepare", s.prepare,
-      "Arrange f32 and bf16 for the kernels too: faster answers, and nothing stays in the\n"
-      "mapped files");
-  app.add_option("--state", s.state,
-                 "How states of scans are held between tokens: f32, or bf16 with int8, int4 or\n"
-                 "--prepare, on a GPU with --weights bf16: half as much to read and write")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+  add_options(app, s.held);
   app.add_flag("--timing", s.timing, "Say on standard error what took how long");
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
   app.add_option("--device", s.device, "cpu, or cuda where the program was built for it")

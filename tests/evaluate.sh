@@ -80,7 +80,8 @@ public tally-qa . VG_100K_2/1.jpg VG_100K/2.jpg
 passes --dataset tally-qa --data "$work/tally-qa" # letters are tokens of the small model too
 metrics=$work/results/tally-qa-full/garment_model
 has "$metrics/metrics.json" '"accuracy complex": '
-sed -n 's/.*"probabilities":\[\(.*\)\].*/\1/p' "$metrics/results.jsonl" > "$work/probabilities"
+probabilities() { sed -n 's/.*"probabilities":\[\(.*\)\].*/\1/p' "$1/results.jsonl"; }
+probabilities "$metrics" > "$work/probabilities"
 [ "$(wc -l < "$work/probabilities")" = 3 ] || fail "not probabilities for each of 3 questions"
 awk -F, '{ s = 0; for (i = 1; i <= NF; i++) s += $i; if (NF != 16 || s < 0.999999 || s > 1.000001) exit 1 }' \
   "$work/probabilities" || fail "not 16 probabilities whose sum is 1: $(cat "$work/probabilities")"
@@ -96,6 +97,21 @@ refused "another --results" --dataset tally-qa --data "$work/tally-qa" --model "
 weights=$work/trained/model.safetensors # as after more training: the same sizes, other bits
 printf '\0\0' | dd of="$weights" bs=1 conv=notrunc status=none seek=$(($(stat -c %s "$weights") - 2))
 refused "another --results" --dataset tally-qa --data "$work/tally-qa" --model "$work/trained"
+
+# --- states in bf16: the same answers, and other probabilities, a step of bf16 below 1 away at most
+results=$work/states
+refused "or --prepare" --dataset garment --data "$work/garment" --state bf16 # and nothing is in the way of:
+passes --dataset garment --data "$work/garment" --prepare --state bf16
+has "$results/garment/garment_model/metrics.json" '"n_examples": 9'
+has "$results/garment/garment_model/metrics.json" '"accuracy": 1.0'
+refused "another --results" --dataset garment --data "$work/garment" --prepare
+passes --dataset tally-qa --data "$work/tally-qa" --prepare --state bf16
+probabilities "$results/tally-qa-full/garment_model" > "$work/near"
+paste -d, "$work/probabilities" "$work/near" | awk -F, '
+  { for (i = 1; i <= 16; i++) { d = $i - $(i + 16); if (d < 0) d = -d; if (d > most) most = d } if (NF != 32) wrong = 1 }
+  END { if (wrong || NR != 3 || most == 0 || most > 2 ^ -8) exit 1 }' ||
+  fail "--state bf16: not 3 times 16 other probabilities at most 2^-8 away: $(cat "$work/probabilities" "$work/near")"
+results=$work/results
 
 # --- killed and resumed
 mkdir -p "$work/many/val2014"
@@ -147,6 +163,9 @@ refused "max_new_tokens" --dataset vqa-v2-slim --data "$work/vqa-v2" --max-new-t
 refused "another --results" --dataset vqa-v2 --data "$work/many"
 results=$work/vqa-v2/v2_mscoco_val2014_annotations.json
 refused "can't be made a folder" --dataset vqa-v2 --data "$work/many"
+results=$work/refused
+refused "--state: f16" --dataset vqa-v2 --data "$work/vqa-v2" --state f16
+refused "multiple of 8" --dataset vqa-v2 --data "$work/vqa-v2" --weights int8 --group 7
 results=$work/results
 public pope val2014 COCO_val2014_000000000001.jpg
 refused '"Yes" is' --dataset pope --data "$work/pope" # of several tokens for the small model
