@@ -22,8 +22,9 @@ namespace mlmamba::ops {
 /// Shapes    residual (B, M); norm_weight (M); in_proj (2 d + 2 G N + H, M) with d = H P;
 ///           window (B, d + 2 G N, W - 1); conv_weight (d + 2 G N, W); state (B, H, P, N);
 ///           A_log, dt_bias (H); D (H, P); gate_weight (d); out_proj (M, d)
-/// Numerics  u, z, xBC, dt, x, B, C, y and the normalised y are rounded to value, as the parts do;
-///           what is added to r is not
+/// Numerics  u, z, xBC, dt, x, B, C, y and the normalised y are rounded to value, as the parts do
+///           (u and the normalised y perhaps before they are multiplied by the factor of their
+///           norm); what is added to r is not
 template <engine E, class W = typename E::weight>
 struct mamba2_block_step {
   static constexpr const char* name = "mamba2_block_step";

@@ -43,6 +43,7 @@ struct context<backend::cuda> : scratch_space<memory::device> {
   explicit context(cuda_options o)
       : device(use(o.device)),
         multiprocessors(number(cudaDevAttrMultiProcessorCount)),
+        block_memory(number(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
         overlaps_launches(backend::kernels::built_for() >= 90),
         independent_rows(o.independent_rows),
         owned_stream_(make_stream()),
@@ -81,6 +82,7 @@ struct context<backend::cuda> : scratch_space<memory::device> {
 
   const int device;
   const int multiprocessors;
+  const int block_memory;        ///< bytes of shared memory that a block may ask for
   const bool overlaps_launches;  ///< see backend::kernels::launch_early
   const bool independent_rows;
 

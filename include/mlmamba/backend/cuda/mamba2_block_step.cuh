@@ -2,19 +2,19 @@
 // Copyright the mlmamba authors
 //
 // A Mamba-2 block for one token. Few rows are three launches: norm, projection and convolution; the
-// state; gated norm and projection. A small model's decoding is launches, not bytes. More rows are
-// six, with the products of cuBLASLt.
+// state; gated norm and projection. A small model's decoding is launches, not bytes. So are up to
+// 16 rows of bf16, on tensor cores (mamba2_block_step_tiles.cuh). More are six, with the products
+// of cuBLASLt.
 #pragma once
 
 #include <algorithm>
 
 #include "mlmamba/backend/cuda/causal_conv1d.cuh"
-#include "mlmamba/backend/cuda/gemm.cuh"
 #include "mlmamba/backend/cuda/gated_norm.cuh"
+#include "mlmamba/backend/cuda/gemm.cuh"
+#include "mlmamba/backend/cuda/mamba2_block_step_tiles.cuh"
 #include "mlmamba/backend/cuda/norm.cuh"
-#include "mlmamba/backend/cuda/ssd_step.cuh"
 #include "mlmamba/backend/cuda/weight_stream.cuh"
-#include "mlmamba/ops/mamba2_block_step.hpp"
 
 namespace mlmamba::backend {
 
@@ -122,13 +122,7 @@ __global__ void __launch_bounds__(stream_threads)
           } else {  // as causal_conv1d_step
             float sum;
             if (usual(n)) {
-              sum = bias;
-#pragma unroll
-              for (int w = 0; w + 1 < taps; ++w) {
-                sum = fmaf(weight[w], float(window[m][w]), sum);
-                op.window(m, c, w) = w + 2 < taps ? window[m][w + 1 < taps - 1 ? w + 1 : w] : x;
-              }
-              sum = fmaf(weight[taps - 1], float(x), sum);
+              sum = block_step_convolution(op.window, m, c, weight, bias, window[m], x);
             } else {
               sum = op.conv_bias ? op.conv_bias(c) : 0.0f;
               for (int w = 0; w < last; ++w) {
@@ -190,25 +184,6 @@ bool block_step_in_three(const ops::mamba2_block_step<E, W>& op) {
          in_pieces(op.out_proj) && in_pieces(op.norm_weight, 4) && in_pieces(op.gate_weight, 4);
 }
 
-/// The state, between the two kernels or the two products.
-template <class E, class W>
-void launch_block_step_state(context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op,
-                             in<E, 2> xBC, in<E, 2> dt, out<E, 2> y) {
-  const index_t d = op.scanned(), p = op.state.size[2], n = op.state.size[3], gn = op.groups * n;
-  launch_ssd_step<constant<1>>(ctx, ops::ssd_step<E>{.state = op.state,
-                                                     .x = xBC.slice(1, 0, d).split(1, p),
-                                                     .dt = dt,
-                                                     .A = op.A_log,
-                                                     .B = xBC.slice(1, d, gn).split(1, n),
-                                                     .C = xBC.slice(1, d + gn, gn).split(1, n),
-                                                     .D = op.D,
-                                                     .dt_bias = op.dt_bias,
-                                                     .y = y.split(1, p),
-                                                     .dt_softplus = true,
-                                                     .dt_min = op.dt_min,
-                                                     .dt_max = op.dt_max});
-}
-
 /// More rows: products of the library, and the rates and the sum inside of other launches.
 template <class E, class W>
 void run_block_step_parts(context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op) {
@@ -226,7 +201,8 @@ void run_block_step_parts(context<cuda>& ctx, const ops::mamba2_block_step<E, W>
                                       .weight = op.conv_weight,
                                       .bias = op.conv_bias,
                                       .y = v});
-  launch_block_step_state(ctx, op, v, p.slice(1, d + channels, op.heads()), y);
+  launch_ssd_step<constant<1>>(ctx,
+                               block_step_state(op, v, p.slice(1, d + channels, op.heads()), y));
   run(ctx, ops::gated_rms_norm<E>{.x = y,
                                   .z = p.slice(1, 0, d),
                                   .weight = op.gate_weight,
@@ -257,6 +233,8 @@ void execute(context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op) {
   if (!prefers(ctx, op))
     fail<shape_error>(op.name, ": residual is ", to_string(op.residual), " and in_proj ",
                       to_string(op.in_proj), "; what prefers() takes is wanted");
+  if constexpr (std::is_same_v<V, bf16>)
+    if (block_step_in_tiles(ctx, op)) return run_block_step_tiles(ctx, op);
   if (!block_step_in_three(op)) return run_block_step_parts(ctx, op);
   const index_t b = op.residual.size[0], d = op.scanned(), channels = op.channels(), h = op.heads();
   auto frame = ctx.scratch.make_frame();
@@ -275,7 +253,7 @@ void execute(context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op) {
     const index_t bytes_of_element = b * index_t(sizeof(V));
     launch(block_step_in_kernel<Rows, E, W>, op.in_proj.size[0],
            op.residual.size[1] * bytes_of_element + stream_bytes);
-    launch_block_step_state<E, W>(ctx, op, plan.xBC, plan.dt, plan.y);
+    launch_ssd_step<constant<1>>(ctx, block_step_state<E, W>(op, plan.xBC, plan.dt, plan.y));
     launch(block_step_out_kernel<Rows, E, W>, op.out_proj.size[0],
            d * bytes_of_element + stream_bytes);
   };

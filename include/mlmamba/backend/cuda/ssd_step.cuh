@@ -46,16 +46,39 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
 
 inline constexpr int ssd_step_rows = 8;
 
+/// The rows of a head, in eights.
+inline index_t ssd_step_tiles(index_t rows) { return (rows + ssd_step_rows - 1) / ssd_step_rows; }
+
+/// A step before a gated norm.
+template <class E>
+struct ssd_gated_step {
+  static constexpr const char* name = ops::ssd_step<E>::name;
+  ops::ssd_step<E> op;              // with z
+  const typename E::accum* weight;  // (H, P): of the norm; y is multiplied by it at last
+  typename E::accum* squares;       // (B, H, tiles): sums of those of what y was before
+};
+template <class E>
+__host__ __device__ const ops::ssd_step<E>& ssd_step_of(const ops::ssd_step<E>& op) {
+  return op;
+}
+template <class E>
+__host__ __device__ const ops::ssd_step<E>& ssd_step_of(const ssd_gated_step<E>& plan) {
+  return plan.op;
+}
+
 /// The same with pieces of 16 bytes: a warp has 8 rows p of one head (N <= 128), all of which it
-/// reads first. A row in float is shared by all lanes, one in 16 bits by half of them.
-template <class Rates, class E>
-__global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops::ssd_step<E> op) {
+/// reads first. A row in float is shared by all lanes, one in 16 bits by half of them. `Plan` is an
+/// ssd_step or an ssd_gated_step.
+template <class Rates, class E, class Plan>
+__global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const Plan plan) {
   using A = typename E::accum;
+  constexpr bool gated = std::is_same_v<Plan, ssd_gated_step<E>>;
+  const auto& op = ssd_step_of(plan);
   constexpr int bytes = int(sizeof(typename E::state)), per = 16 / bytes, row_lanes = 128 / per;
   constexpr int rows = ssd_step_rows, apart = warp_size / rows;
   constexpr int turns = rows * row_lanes / warp_size;  // rows of a lane
-  const index_t tiles = (op.x.size[2] + rows - 1) / rows;
-  index_t b = thread_index() / warp_size;
+  const index_t tiles = (op.x.size[2] + rows - 1) / rows, warp = thread_index() / warp_size;
+  index_t b = warp;
   if (b >= op.x.size[0] * op.x.size[1] * tiles) return;  // all lanes of a warp agree
   const index_t p0 = take_index(b, tiles) * rows, h = take_index(b, op.x.size[1]);
   const index_t g = h / (op.x.size[1] / op.B.size[1]);
@@ -63,11 +86,13 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   const bool there = n < op.state.size[3];
   const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
   const index_t mine = p0 + lane / apart;  // the row whose sum this lane gets
-  A rate = 0, bias = 0, skip = 0;
+  A rate = 0, bias = 0, skip = 0, weight = 1;
   const auto read_parameters = [&] {
     rate = ssd_rate<Rates>(op, h);
     if (op.dt_bias) bias = op.dt_bias(h);
     if (op.D && mine < op.x.size[2]) skip = op.D(h, mine);
+    if constexpr (gated)
+      if (mine < op.x.size[2]) weight = plan.weight[h * op.x.size[2] + mine];
   };
   if constexpr (Rates::value == 1) read_parameters();  // a model's, which no launch writes
   // Of the state only a hint: another step may still be at work on it.
@@ -83,6 +108,9 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
   if (there) read_piece(B, &op.B(b, g, n)), read_piece(C, &op.C(b, g, n));
   A dt = A(op.dt(b, h)) + bias;
   const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
+  A z = 0;
+  if constexpr (gated)
+    if (mine < op.x.size[2]) z = A(op.z(b, h, mine));
   dt = ssd_limited_dt(op, dt);
   const A decay = math::exp(dt * rate);
 #pragma unroll
@@ -97,26 +125,44 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const ops:
     if (there && first + r < count) write_piece(&op.state(b, h, p0 + first + r, n), state[r]);
   }
   A sum = warp_sums<row_lanes>(sums);
-  if (lane % apart != 0 || mine >= op.x.size[2]) return;
-  if (op.D) sum = multiply_add(skip, x, sum);
-  if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
-  op.y(b, h, mine) = typename E::value(sum);
+  const bool answers = lane % apart == 0 && mine < op.x.size[2];
+  if (answers && op.D) sum = multiply_add(skip, x, sum);
+  if constexpr (gated) {
+    sum *= apply_activation(activation::silu, z);
+    if (answers) op.y(b, h, mine) = typename E::value(weight * sum);
+    sum = warp_sum(answers ? sum * sum : A(0));
+    if (lane == 0) plan.squares[warp] = sum;
+  } else if (answers) {
+    if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
+    op.y(b, h, mine) = typename E::value(sum);
+  }
+}
+
+/// Can it be done in rows? The sizes of B and C are those of the state.
+template <class E>
+bool ssd_step_in_rows(const out_state<E, 4>& state) {
+  return std::is_same_v<typename E::accum, float> && state.size[3] <= 128 &&
+         in_pieces(state, 16 / int(sizeof(typename E::state)));
+}
+
+template <class Rates, class E, class Plan>
+void launch_ssd_step_rows(context<cuda>& ctx, const Plan& plan) {
+  const ops::ssd_step<E>& op = ssd_step_of(plan);
+  const index_t warps = op.x.size[0] * op.x.size[1] * ssd_step_tiles(op.x.size[2]);
+  if (warps == 0) return;
+  // Small blocks where there is little work: every multiprocessor gets some of it.
+  const index_t most = block_threads / warp_size;
+  const index_t some = std::clamp<index_t>(warps / (2 * ctx.multiprocessors), 1, most);
+  launch_early(ctx, op.name, ssd_step_rows_kernel<Rates, E, Plan>, blocks_for(warps, some),
+               unsigned(some * warp_size), 0, plan);
 }
 
 template <class Rates, class E>
 void launch_ssd_step(context<cuda>& ctx, const ops::ssd_step<E>& op) {
   if constexpr (std::is_same_v<typename E::accum, float>) {
-    constexpr int per = 16 / int(sizeof(typename E::state)), rows = ssd_step_rows;
-    if (op.state.size[3] <= 128 && in_pieces(op.state, per) && in_pieces(op.B, per) &&
-        in_pieces(op.C, per)) {
-      const index_t warps = op.x.size[0] * op.x.size[1] * ((op.x.size[2] + rows - 1) / rows);
-      if (warps == 0) return;
-      // Small blocks where there is little work: every multiprocessor gets some of it.
-      const index_t most = block_threads / warp_size;
-      const index_t some = std::clamp<index_t>(warps / (2 * ctx.multiprocessors), 1, most);
-      return launch_early(ctx, op.name, ssd_step_rows_kernel<Rates, E>, blocks_for(warps, some),
-                          unsigned(some * warp_size), 0, op);
-    }
+    constexpr int per = 16 / int(sizeof(typename E::state));
+    if (ssd_step_in_rows<E>(op.state) && in_pieces(op.B, per) && in_pieces(op.C, per))
+      return launch_ssd_step_rows<Rates, E>(ctx, op);
   }
   launch_elements(ctx, ssd_step_kernel<Rates, E>, op.x.count() * warp_size, op);
 }
