@@ -49,6 +49,30 @@ struct gated {
   }
 };
 
+/// Two linear maps with GELU between them, and as many parameters as the scan connector: is it the
+/// scan that helps, or the size?
+struct wide_mlp {
+  using engine_type = E;
+  nn::linear<E> up, down;
+
+  explicit wide_mlp(const mlmamba::connector_shape& n)
+      : up(n.d_vision, hidden(n), true, mlmamba::activation::gelu), down(hidden(n), n.d_model) {}
+  static mlmamba::index_t hidden(const mlmamba::connector_shape& n) {
+    const auto wanted = nn::parameter_count(mlmamba::scan_connector<E>(n));
+    return std::max<mlmamba::index_t>(wanted / (n.d_vision + n.d_model) / 8 * 8, 8);
+  }
+  static void fields(auto& self, auto&& f) { f("up", self.up), f("down", self.down); }
+  struct saved {
+    nn::linear<E>::saved up, down;
+  };
+  out<E, 3> forward(context_of<E>& ctx, in<E, 3> x, saved& s) const {
+    return down.forward(ctx, up.forward(ctx, x, s.up), s.down);
+  }
+  out<E, 3> backward(context_of<E>& ctx, in<E, 3> dy, const saved& s) {
+    return up.backward(ctx, down.backward(ctx, dy, s.down), s.up);
+  }
+};
+
 /// A connector and what it is called on the command line.
 template <mlmamba::connector C>
 struct named {
@@ -66,6 +90,7 @@ inline constexpr std::tuple connectors{
     named<mlmamba::ldp_connector<E>>{"ldpv2"},
     named<mlmamba::scan_connector<E>>{"scan"},
     named<mlmamba::cross_scan_connector<E>>{"cross-scan"},
+    named<wide_mlp>{"wide-mlp"},
     named<gated>{"gated"},  // your own: one line like this
 };
 
