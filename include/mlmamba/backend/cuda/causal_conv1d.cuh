@@ -95,13 +95,7 @@ __device__ void causal_conv1d_walk(const ops::causal_conv1d<E>& op, index_t run,
 #pragma unroll
     for (int k = 0; k < ahead; ++k) {
       A v[count];
-#pragma unroll
-      for (int i = 0; i < count; ++i) {
-        v[i] = bias[i];
-#pragma unroll
-        for (int w = 0; w < width; ++w) v[i] = multiply_add(weight[i][w], all[k + w][i], v[i]);
-        if constexpr (Activated::value) v[i] = silu_as<V>(v[i]);
-      }
+      convolve<V, Activated>(v, all + k, weight, bias);
       if (k < left) write_piece(to + k * to_step, v);
     }
     to += ahead * to_step;

@@ -30,6 +30,19 @@ struct conv_stream_plan {
   index_t tiles, runs;
 };
 
+/// A token of some channels from the values before it and its own, the earliest first.
+template <class V, class Activated, int Count, int Width, class A>
+__device__ void convolve(A (&y)[Count], const A (*x)[Count], const A (&weight)[Count][Width],
+                         const A (&bias)[Count]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) {
+    y[i] = bias[i];
+#pragma unroll
+    for (int w = 0; w < Width; ++w) y[i] = multiply_add(weight[i][w], x[w][i], y[i]);
+    if constexpr (Activated::value) y[i] = silu_as<V>(y[i]);
+  }
+}
+
 /// A block has 256 channels and 64 tokens of one sequence, a thread two channels, whose last three
 /// values stay in registers. The block of the first tokens writes the final states too: nobody else
 /// reads the initial ones, which may be them.
@@ -104,13 +117,7 @@ __global__ void __launch_bounds__(conv_stream_threads, 5)
 #pragma unroll
     for (int t = 0; t < tokens; ++t) {
       A v[count];
-#pragma unroll
-      for (int i = 0; i < count; ++i) {
-        v[i] = bias[i];
-#pragma unroll
-        for (int w = 0; w < width; ++w) v[i] = multiply_add(weight[i][w], x[t + w][i], v[i]);
-        if constexpr (Activated::value) v[i] = silu_as<V>(v[i]);
-      }
+      convolve<V, Activated>(v, x + t, weight, bias);
       write_piece(&s.y[g % 2][t][mine], v);
     }
     show_to_copies();
