@@ -49,8 +49,8 @@ struct gated {
   }
 };
 
-/// Two linear maps with GELU between them, and as many parameters as the scan connector: is it the
-/// scan that helps, or the size?
+/// Two linear maps with GELU between them, and as many parameters as a scan connector with its
+/// usual options: is it the scan that helps, or the size?
 struct wide_mlp {
   using engine_type = E;
   nn::linear<E> up, down;
