@@ -231,13 +231,10 @@ void check_silu_of_bf16() {
 }  // namespace
 
 TEST_CASE("causal_conv1d: SiLU that is stored as bf16 is nearly as near as bf16 comes") {
-  using backend::simd::cpu_level;
-  for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512}) {
+  for_each_cpu_level([](backend::simd::cpu_level l) {
     INFO(std::string(backend::simd::to_string(l)));
-    backend::simd::limit_cpu_level(l);
     check_silu_of_bf16();
-  }
-  backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
+  });
 }
 
 TEST_CASE_TEMPLATE("causal_conv1d: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {

@@ -43,18 +43,23 @@ void check_threads(const std::vector<Options>& all) {
     CHECK_MESSAGE((same_bits<Case, E>(one, three, k, all[k])), "3 threads, options ", k);
   }
 }
+/// f(level) with the kernels of each level that the machine has, then those of before are back.
+template <class F>
+void for_each_cpu_level(const F& f) {
+  using namespace backend::simd;
+  struct kept {
+    cpu_level level = current_cpu_level();
+    ~kept() { limit_cpu_level(level); }
+  } before;
+  for (int l = 0; l < cpu_levels; ++l) {
+    limit_cpu_level(cpu_level(l));
+    if (current_cpu_level() == cpu_level(l)) f(cpu_level(l));
+  }
+}
 /// What the machine's best instructions make equal to the reference, lesser ones do too.
 template <template <class> class Case, engine E, class Options>
 void check_levels(const std::vector<Options>& all) {
-  using backend::simd::cpu_level;
-  const cpu_level before = backend::simd::current_cpu_level();
-  for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512,
-                      cpu_level::avx512_vnni}) {
-    backend::simd::limit_cpu_level(l);
-    if (backend::simd::current_cpu_level() != l) continue;  // the machine has less: done before
-    check_all<Case, E>(all);
-  }
-  backend::simd::limit_cpu_level(before);
+  for_each_cpu_level([&](backend::simd::cpu_level) { check_all<Case, E>(all); });
 }
 #endif
 

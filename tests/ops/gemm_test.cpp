@@ -150,9 +150,7 @@ TEST_SUITE("gemm_test") {
   TEST_CASE("mixed types: what is bf16 in memory is exact in float") {
     context<backend::cpu> ctx;
     random_stream r{14, 0, 0};
-    for (auto l : {backend::simd::cpu_level::baseline, backend::simd::cpu_level::avx2,
-                   backend::simd::cpu_level::avx512_vnni, backend::simd::cpu_level::avx512_bf16}) {
-      backend::simd::limit_cpu_level(l);
+    verify::for_each_cpu_level([&](backend::simd::cpu_level) {
       for (index_t m : {1, 3, 6, 30}) {
         const index_t n = 41, k = 77;
         tensor<float, 2> x({m, k}), w({n, k}), want({m, n}), y({m, n}), y2({m, n});
@@ -167,8 +165,7 @@ TEST_SUITE("gemm_test") {
         for (index_t i = 0; i < m * n; ++i) CHECK(y.data()[i] == want.data()[i]);
         for (index_t i = 0; i < m * n; ++i) CHECK(y2.data()[i] == want.data()[i]);
       }
-    }
-    backend::simd::limit_cpu_level(backend::simd::cpu_level::avx512_bf16);
+    });
   }
 
   TEST_CASE("many rows are taken in chunks") {

@@ -10,9 +10,11 @@
 
 #include "mlmamba/mlmamba.hpp"
 #include "mlmamba/verify/op_case.hpp"
+#include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
 using backend::simd::cpu_level;
+using verify::for_each_cpu_level;
 
 namespace {
 
@@ -141,13 +143,10 @@ TEST_SUITE("packed_gemm_test") {
         }
         if (!f.quantised()) continue;
         const auto sums = product<E>(one, x, w, bias, activation::none);
-        for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2,
-                            cpu_level::avx512, cpu_level::avx512_vnni}) {
-          backend::simd::limit_cpu_level(l);
+        for_each_cpu_level([&](cpu_level l) {
           CHECK_MESSAGE(same(sums, product<E>(one, x, w, bias, activation::none)), what, ", ",
                         to_string(l));
-        }
-        backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
+        });
         context<backend::reference> plain;
         using R = on<backend::reference, V>;
         CHECK_MESSAGE(same(sums, product<R>(plain, x, w, bias, activation::none)), what,
@@ -158,9 +157,7 @@ TEST_SUITE("packed_gemm_test") {
   TEST_CASE_TEMPLATE("f32 and bf16: the bits of gemm", V, float, bf16) {
     context<backend::cpu> ctx;
     using E = on<backend::cpu, V>;
-    for (cpu_level l : {cpu_level::baseline, cpu_level::sse4, cpu_level::avx2, cpu_level::avx512,
-                        cpu_level::avx512_vnni, cpu_level::avx512_bf16}) {
-      backend::simd::limit_cpu_level(l);
+    for_each_cpu_level([&](cpu_level l) {
       for (const sizes& s : shapes) {
         const auto x = normal<V>(s.m, s.k, 7);
         const auto w = normal<bf16>(s.n, s.k, 8);
@@ -177,8 +174,7 @@ TEST_SUITE("packed_gemm_test") {
         run(ctx, ops::gemm<E, V, float>{.x = x, .w = wide, .y = y});
         check(weight_scheme::f32);
       }
-    }
-    backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
+    });
   }
 
   TEST_CASE_TEMPLATE("parts at once have the bits of each alone", E, cpu_f32, cpu_bf16) {

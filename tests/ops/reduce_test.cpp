@@ -86,13 +86,11 @@ TEST_SUITE("reduce_test") {
 
   TEST_CASE_TEMPLATE("arg max: the first of the largest, NaN is smallest", E,
                      MLMAMBA_TEST_ENGINES) {
-    using backend::simd::cpu_level;
     using V = typename E::value;
     context_of<E> ctx;
     const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
     random_stream r{10, 0, 0};
-    for (cpu_level l : {cpu_level::baseline, cpu_level::avx2, cpu_level::avx512_bf16}) {
-      backend::simd::limit_cpu_level(l);
+    verify::for_each_cpu_level([&](backend::simd::cpu_level l) {
       for (index_t width : {1, 2, 15, 16, 17, 40, 100}) {
         tensor<V, 2> wide({12, width + 1});
         auto x = wide.view().slice(1, 0, width);
@@ -113,8 +111,7 @@ TEST_SUITE("reduce_test") {
                         ", level ", to_string(l));
         }
       }
-    }
-    backend::simd::limit_cpu_level(cpu_level::avx512_bf16);
+    });
   }
 #endif
 }

@@ -47,7 +47,7 @@ void pack_for_stream(Context& ctx, const simd::gemm_path& path, simd::gemm_job& 
 template <class Context>
 void gemm_by_stream(Context& ctx, const simd::gemm_path& path, simd::gemm_job& job,
                     index_t w_bytes) {
-  constexpr index_t unit = 16;  // columns: whole vectors
+  constexpr index_t unit = 32;  // columns: whole vectors or tiles
   pack_for_stream(ctx, path, job);
   const shrinking_runs runs = stream_runs(ctx, (job.n + unit - 1) / unit, unit * job.k * w_bytes);
   ctx.parallel_for(runs.count(), [&](index_t i) {

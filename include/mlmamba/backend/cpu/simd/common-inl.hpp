@@ -13,13 +13,22 @@
 
 #include "mlmamba/core/engine.hpp"
 
-// The AVX3 pass also compiles levels with native dot products of int8 and of bf16, see level.hpp.
+// The AVX3 pass also compiles levels with native dot products of int8 and of bf16 and with products
+// of tiles, see level.hpp.
 #undef MLMAMBA_SIMD_ZEN4
+#undef MLMAMBA_SIMD_AMX
 #if HWY_TARGET == HWY_AVX3 && (HWY_COMPILER_GCC_ACTUAL >= 1000 || HWY_COMPILER_CLANG >= 900)
 #define MLMAMBA_SIMD_ZEN4 1
 #define MLMAMBA_SIMD_HAS_ZEN4 1
 #else
 #define MLMAMBA_SIMD_ZEN4 0
+#endif
+#if MLMAMBA_SIMD_ZEN4 && defined(__x86_64__) && defined(__linux__) && \
+    (HWY_COMPILER_GCC_ACTUAL >= 1100 || HWY_COMPILER_CLANG >= 1200)
+#define MLMAMBA_SIMD_AMX 1
+#define MLMAMBA_SIMD_HAS_AMX 1
+#else
+#define MLMAMBA_SIMD_AMX 0
 #endif
 
 HWY_BEFORE_NAMESPACE();

@@ -5,8 +5,8 @@
 //
 // Three modes:
 //   (default)              every file that includes this compiles the kernels of the ops it runs
-//                          for AVX-512 (with and without native int8 and bf16), AVX2 and the
-//                          baseline of its flags; with -march=native only for that machine.
+//                          for AVX-512 (with and without native int8 and bf16, and AMX), AVX2 and
+//                          the baseline of its flags; with -march=native only for that machine.
 //                          MLMAMBA_ALL_TARGETS adds SSE4.
 //   MLMAMBA_CPU_STATIC     only for the target of the compiler's flags
 //   MLMAMBA_CPU_COMPILED   this header only declares; simd/kernels_*.cpp are compiled once, and
@@ -102,6 +102,9 @@ struct kernels_by_level {
 #if defined(MLMAMBA_SIMD_HAS_ZEN4)
     if (most >= cpu_level::avx512_vnni) from(cpu_level::avx512_vnni, N_AVX3::vnni::kernels_for(w));
     if (most >= cpu_level::avx512_bf16) from(cpu_level::avx512_bf16, N_AVX3::zen4::kernels_for(w));
+#endif
+#if defined(MLMAMBA_SIMD_HAS_AMX)
+    if (most >= cpu_level::amx) from(cpu_level::amx, N_AVX3::amx::kernels_for(w));
 #endif
 #endif
   }

@@ -144,3 +144,5 @@ inline gemm_path_of<bf16, bf16> kernels_for(wanted<gemm_path_of<bf16, bf16>>) {
 }  // namespace mlmamba::backend::simd
 HWY_POP_ATTRIBUTES
 #endif
+
+#include "mlmamba/backend/cpu/simd/gemm_amx-inl.hpp"

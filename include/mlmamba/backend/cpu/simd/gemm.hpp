@@ -48,7 +48,7 @@ struct gemm_results {
 /// One way to multiply, for one type of x and one of w.
 struct gemm_path {
   index_t max_height = 1, width = 1;  // tiles of height x width sums are held in registers
-  index_t k_per_unit = 1, unit_bytes = 4;
+  index_t k_per_unit = 1, unit_bytes = 4, sum_bytes = 4;
   index_t block = 1;                       // units that are packed and multiplied at a time
   index_t max_stream = 0;                  // most rows of x that `stream` takes
   index_t (*height)(index_t m) = nullptr;  // of the panels, for m rows
@@ -70,8 +70,7 @@ struct gemm_path {
     return (columns + width - 1) / width * width * block * unit_bytes;
   }
   index_t sums_bytes(index_t rows, index_t h, index_t columns) const {
-    const index_t accum_bytes = unit_bytes;  // float for units of 4 bytes, double for 8
-    return (rows + h - 1) / h * h * ((columns + width - 1) / width * width) * accum_bytes;
+    return (rows + h - 1) / h * h * ((columns + width - 1) / width * width) * sum_bytes;
   }
 };
 

@@ -163,6 +163,7 @@ struct gemm_way {
     p.width = width();
     p.k_per_unit = Units::k_per_unit;
     p.unit_bytes = sizeof(unit);
+    p.sum_bytes = sizeof(A);
     p.block = block;
     p.height = &Heights::for_rows;
     p.pack_x = &pack_x;

@@ -42,6 +42,14 @@ Entries kernels_for(wanted<Entries> w) {
   return vnni::kernels_for(w);
 }
 }  // namespace zen4
+#if MLMAMBA_SIMD_AMX
+namespace amx {
+template <class Entries>
+Entries kernels_for(wanted<Entries> w) {
+  return zen4::kernels_for(w);
+}
+}  // namespace amx
+#endif
 }  // namespace HWY_NAMESPACE
 }  // namespace mlmamba::backend::simd
 HWY_AFTER_NAMESPACE();
