@@ -60,8 +60,8 @@ void packed_by_gemm(Context& ctx, const ops::packed_gemm<E, Y>& op, const packed
 
 /// Many rows of x, in 8 bits already: tasks take a strip of w through many blocks of rows.
 template <class Context>
-void tall_by_bytes(Context& ctx, const simd::quantised_entries& kernels,
-                   const simd::quantised_job& job, index_t blocks) {
+void tall_by_bytes(Context& ctx, const simd::quantised_way& way, const simd::quantised_job& job,
+                   index_t blocks) {
   constexpr index_t most = 512 * 1024;  // bytes of x, which shall stay in the second cache
   const index_t strips = (job.out.n + packed_rows::strip - 1) / packed_rows::strip;
   const index_t fit = std::max<index_t>(8, most / std::max<index_t>(1, job.height * job.padded_k));
@@ -69,15 +69,17 @@ void tall_by_bytes(Context& ctx, const simd::quantised_entries& kernels,
   // Enough tasks for threads to end together, but not so short that w comes from memory each time.
   while (strips * across < 4 * ctx.threads.size() && blocks / across > 16) ++across;
   const index_t rows = (blocks + across - 1) / across * job.height;
-  const index_t unpacked = job.nibbles ? 2 * job.strip_bytes : 0;
+  const index_t unpacked = job.nibbles        ? 2 * job.strip_bytes
+                           : way.unpack_bytes ? job.strip_bytes
+                                              : 0;
   auto task = [&](index_t t, std::byte* spare) {
     const index_t m0 = t / strips * rows, s = t % strips;
     simd::quantised_job own = job;
-    if (job.nibbles) {
-      kernels.unpack(job, s, spare);
+    if (unpacked > 0) {
+      way.unpack(job, s, spare);
       own.w = spare, own.first_strip = s, own.strip_bytes = unpacked, own.nibbles = false;
     }
-    kernels.tile(own, m0, std::min(rows, job.out.m - m0), s, s + 1);
+    way.tile(own, m0, std::min(rows, job.out.m - m0), s, s + 1);
   };
   const index_t tasks = strips * ((job.out.m + rows - 1) / rows);
   if (double(job.out.m) * double(strips) * double(job.strip_bytes) < 65536) {
@@ -96,20 +98,23 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packe
   const auto& kernels = simd::cpu_kernels<simd::quantised_entries>();
   simd::quantised_job& job = tasks.job;
   const index_t m = job.out.m, groups = w.groups(), k = w.padded_k();
-  const index_t height = std::min(m, kernels.max_rows), blocks = (m + height - 1) / height;
+  const simd::quantised_way& way = m <= kernels.few.height ? kernels.few : kernels.tall;
+  const index_t height = std::min(m, way.height), blocks = (m + height - 1) / height;
+  const index_t unit = way.unit(w.group());
   const auto r = ctx.scratch.template make<std::int8_t, 2>({{blocks * height, k}});
   const auto scale = ctx.scratch.template make<float, 2>({{blocks * height, groups}});
   const auto start = ctx.scratch.template make<std::int32_t, 2>({{blocks * height, groups}});
   job.r = r.data, job.x_scale = scale.data, job.x_start = start.data;
   job.w = w.data(), job.w_scale = w.scales();
-  job.height = height, job.padded_k = k, job.group = w.group(), job.groups = groups;
+  job.height = height, job.unit = unit, job.padded_k = k, job.group = w.group(),
+  job.groups = groups;
   job.strip_bytes = w.strip_bytes();
   job.nibbles = w.format().scheme == weight_scheme::int4;
   // Blocks whole: rows of one share lines of r.
   auto round = [&](index_t block) {
     for (index_t row = 0; row < height && block * height + row < m; ++row)
       rounding.row(op.x.data + (block * height + row) * op.x.stride[0], w.columns(), w.group(),
-                   groups, w.offset(), height, r.data + block * height * k + row * 4,
+                   groups, w.offset(), height, unit, r.data + block * height * k + row * unit,
                    scale.data + block * height * groups + row,
                    start.data + block * height * groups + row);
   };
@@ -118,12 +123,12 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packe
   } else {
     ctx.parallel_for(blocks, round);
   }
-  if (m <= kernels.max_rows) {
-    tasks.tile = kernels.tile;
+  if (m <= kernels.few.height) {
+    tasks.tile = way.tile;
     tasks.runs = runs_of_strips(ctx, w);
     return;
   }
-  tall_by_bytes(ctx, kernels, job, blocks);
+  tall_by_bytes(ctx, way, job, blocks);
 }
 
 /// Rows [n0, n0 + w.rows()) of the product.

@@ -6,7 +6,7 @@
 // numbers of a block's 16 pairs apart, and both sums to the one before: not as multiply-adds do.
 
 #if MLMAMBA_SIMD_AMX
-HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",amx-tile,amx-bf16")
+HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",amx-tile,amx-bf16,amx-int8")
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
 namespace amx {
@@ -25,15 +25,15 @@ struct operand {
 /// What the tile registers are while it lives: 0 to 3 sums, 4 and 5 left, 6 and 7 right.
 class configuration {
  public:
-  /// `left` rows and `right` columns, 1 to 32.
-  configuration(index_t left, index_t right) {
+  /// `left` rows and `right` columns, 1 to 32, and the bytes of each in a block.
+  configuration(index_t left, index_t right, index_t bytes_of_block = row_bytes) {
     alignas(64) std::uint8_t c[64] = {1};
     std::uint8_t* const rows = c + 48;
     auto* const bytes = reinterpret_cast<std::uint16_t*>(c + 16);
     for (int i = 0; i < 2; ++i) {
       const index_t l = part(left, i), r = part(right, i);
-      rows[4 + i] = std::uint8_t(l), bytes[4 + i] = row_bytes;
-      rows[6 + i] = std::uint8_t(terms / 2), bytes[6 + i] = std::uint16_t(4 * r);
+      rows[4 + i] = std::uint8_t(l), bytes[4 + i] = std::uint16_t(bytes_of_block);
+      rows[6 + i] = std::uint8_t(bytes_of_block / 4), bytes[6 + i] = std::uint16_t(4 * r);
       for (int j = 0; j < 2; ++j) rows[2 * i + j] = std::uint8_t(l);
       for (int j = 0; j < 2; ++j) bytes[2 * j + i] = std::uint16_t(4 * r);
     }
@@ -52,8 +52,22 @@ class configuration {
   }
 };
 
+/// The products of left and right registers. Intrinsics want numbers, not constants.
+struct bf16_products {
+  static HWY_INLINE void p0() { _tile_dpbf16ps(0, 4, 6); }
+  static HWY_INLINE void p1() { _tile_dpbf16ps(1, 4, 7); }
+  static HWY_INLINE void p2() { _tile_dpbf16ps(2, 5, 6); }
+  static HWY_INLINE void p3() { _tile_dpbf16ps(3, 5, 7); }
+};
+struct int8_products {
+  static HWY_INLINE void p0() { _tile_dpbssd(0, 4, 6); }
+  static HWY_INLINE void p1() { _tile_dpbssd(1, 4, 7); }
+  static HWY_INLINE void p2() { _tile_dpbssd(2, 5, 6); }
+  static HWY_INLINE void p3() { _tile_dpbssd(3, 5, 7); }
+};
+
 /// Sums of L x R tiles in registers.
-template <int L, int R>
+template <class Products, int L, int R>
 struct tiles {
   static HWY_INLINE void zero() {
     _tile_zero(0);
@@ -90,41 +104,42 @@ struct tiles {
     if constexpr (L > 1) _tile_loadd(5, l + left.tile, left.row);
     while (--blocks > 0) {
       l += left.block, r += right.block;
-      _tile_dpbf16ps(0, 4, 6);
-      if constexpr (R > 1) _tile_dpbf16ps(1, 4, 7);
+      Products::p0();
+      if constexpr (R > 1) Products::p1();
       _tile_loadd(4, l, left.row);
-      if constexpr (L > 1) _tile_dpbf16ps(2, 5, 6);
+      if constexpr (L > 1) Products::p2();
       _tile_loadd(6, r, right.row);
-      if constexpr (L > 1 && R > 1) _tile_dpbf16ps(3, 5, 7);
+      if constexpr (L > 1 && R > 1) Products::p3();
       if constexpr (R > 1) _tile_loadd(7, r + right.tile, right.row);
       if constexpr (L > 1) _tile_loadd(5, l + left.tile, left.row);
     }
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (R > 1) _tile_dpbf16ps(1, 4, 7);
-    if constexpr (L > 1) _tile_dpbf16ps(2, 5, 6);
-    if constexpr (L > 1 && R > 1) _tile_dpbf16ps(3, 5, 7);
+    Products::p0();
+    if constexpr (R > 1) Products::p1();
+    if constexpr (L > 1) Products::p2();
+    if constexpr (L > 1 && R > 1) Products::p3();
   }
 };
 
 /// c (16 L rows of `stride` bytes) = first ? left right : c + left right, over so many blocks.
-template <int L, int R>
+template <class Products, int L, int R>
 void multiply(const operand& left, const operand& right, index_t blocks, std::byte* c,
               index_t stride, bool first) {
-  using T = tiles<L, R>;
+  using T = tiles<Products, L, R>;
   first ? T::zero() : T::load(c, stride);
   T::add(left, right, blocks);
   T::store(c, stride);
 }
 
 /// The same by as many tiles as there are rows and columns of them.
-inline void multiply(index_t rows, index_t columns, const operand& left, const operand& right,
-                     index_t blocks, std::byte* c, index_t stride, bool first) {
+template <class Products>
+void multiply(index_t rows, index_t columns, const operand& left, const operand& right,
+              index_t blocks, std::byte* c, index_t stride, bool first) {
   if (rows <= tile_rows) {
-    columns <= tile_rows ? multiply<1, 1>(left, right, blocks, c, stride, first)
-                         : multiply<1, 2>(left, right, blocks, c, stride, first);
+    columns <= tile_rows ? multiply<Products, 1, 1>(left, right, blocks, c, stride, first)
+                         : multiply<Products, 1, 2>(left, right, blocks, c, stride, first);
   } else {
-    columns <= tile_rows ? multiply<2, 1>(left, right, blocks, c, stride, first)
-                         : multiply<2, 2>(left, right, blocks, c, stride, first);
+    columns <= tile_rows ? multiply<Products, 2, 1>(left, right, blocks, c, stride, first)
+                         : multiply<Products, 2, 2>(left, right, blocks, c, stride, first);
   }
 }
 

@@ -11,7 +11,7 @@
 #include "mlmamba/backend/cpu/simd/amx_tile-inl.hpp"
 
 #if MLMAMBA_SIMD_AMX
-HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",amx-tile,amx-bf16")
+HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",amx-tile,amx-bf16,amx-int8")
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
 namespace amx {
@@ -140,9 +140,9 @@ struct sums {
   void add(const operand& x, const operand& w, index_t rows, index_t blocks, float* c, bool first) {
     auto* const to = reinterpret_cast<std::byte*>(c);
     if (x_left) {
-      multiply(job.height, width, x, w, blocks, to, 4 * width, first);
+      multiply<bf16_products>(job.height, width, x, w, blocks, to, 4 * width, first);
     } else {
-      multiply(rows, job.height, w, x, blocks, to, 4 * job.height, first);
+      multiply<bf16_products>(rows, job.height, w, x, blocks, to, 4 * job.height, first);
     }
   }
 };

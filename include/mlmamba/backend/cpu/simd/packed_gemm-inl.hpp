@@ -99,15 +99,14 @@ HWY_INLINE hn::Vec<hn::Rebind<std::int32_t, D>> nearest_small(D d, hn::Vec<D> v)
 /// One row of x in 8 bits: see ops::packed_gemm.
 template <class X>
 void round_row(const X* x, index_t k, index_t group, index_t groups, int offset, index_t height,
-               std::int8_t* r, float* scale, std::int32_t* start) {
-  const index_t stride = height * 4;
+               index_t unit, std::int8_t* r, float* scale, std::int32_t* start) {
   const hn::ScalableTag<float> d;
   const hn::ScalableTag<std::int32_t> di;
   const hn::Rebind<std::int8_t, decltype(d)> d8;
   // Some maxima ahead: each alone would be waited for.
   constexpr index_t ahead = 32;
   std::int32_t most[ahead];
-  for (index_t g = 0; g < groups; ++g, x += group, r += group / 4 * stride) {
+  for (index_t g = 0; g < groups; ++g, x += group, r += group * height) {
     if (g % ahead == 0)
       for (index_t i = 0; i < ahead && g + i < groups; ++i)
         most[i] = most_bits(x + i * group, std::min(k - (g + i) * group, group));
@@ -119,7 +118,8 @@ void round_row(const X* x, index_t k, index_t group, index_t groups, int offset,
     scale[g * height] = !finite ? std::numeric_limits<float>::quiet_NaN() : any ? a / 127 : 0.0f;
     start[g * height] = 0;
     const index_t done = any ? count : 0;
-    for (index_t i = done; i < group; ++i) r[i / 4 * stride + i % 4] = 0;
+    const auto at = [&](index_t i) { return r + i / unit * unit * height + i % unit; };
+    for (index_t i = done; i < group; ++i) *at(i) = 0;
     if (!any) continue;
     const auto inverse = hn::Set(d, 127 / a);
     auto sum = hn::Zero(di);
@@ -134,14 +134,19 @@ void round_row(const X* x, index_t k, index_t group, index_t groups, int offset,
     if constexpr (most_lanes % 4 == 0) {
       std::int8_t* to = r;
       for (; i + lanes(d) <= count; i += lanes(d)) {
+        if (unit % lanes(d) == 0) {
+          put(all_lanes{}, i, at(i));
+          continue;
+        }
         put(all_lanes{}, i, all);
-        for (index_t j = 0; j < lanes(d); j += 4, to += stride) std::memcpy(to, all + j, 4);
+        for (index_t j = 0; j < lanes(d); j += 4, to += 4 * height)
+          std::memcpy(unit == 4 ? to : at(i + j), all + j, 4);
       }
     }
     for (; i < count; i += lanes(d)) {
       const index_t n = std::min(count - i, lanes(d));
       put(first_lanes{n}, i, all);
-      for (index_t j = 0; j < n; ++j) r[(i + j) / 4 * stride + (i + j) % 4] = all[j];
+      for (index_t j = 0; j < n; ++j) *at(i + j) = all[j];
     }
     start[g * height] = -offset * hn::GetLane(hn::SumOfLanes(di, sum));
   }
@@ -187,3 +192,5 @@ inline quantised_entries kernels_for(wanted<quantised_entries>) {
 }  // namespace mlmamba::backend::simd
 HWY_POP_ATTRIBUTES
 #endif
+
+#include "mlmamba/backend/cpu/simd/packed_gemm_amx-inl.hpp"

@@ -12,32 +12,40 @@ namespace mlmamba::backend::simd {
 
 /// x in 8 bits, w as packed_rows has it, and where results go.
 struct quantised_job {
-  const std::int8_t* r = nullptr;         // blocks of `height` rows, each [k / 4][row][4]
+  const std::int8_t* r = nullptr;         // blocks of `height` rows, each [k / unit][row][unit]
   const float* x_scale = nullptr;         // blocks of `height` rows, each [group][row]
   const std::int32_t* x_start = nullptr;  // the same: -offset sum r
   const std::byte* w = nullptr;           // its strips from first_strip on
   index_t first_strip = 0;
   const bf16* w_scale = nullptr;
-  index_t height = 0, padded_k = 0, group = 0, groups = 0, strip_bytes = 0;
+  index_t height = 0, unit = 4, padded_k = 0, group = 0, groups = 0, strip_bytes = 0;
   bool nibbles = false;  // 4 bits, else 8
   gemm_job out;          // m, n, y, bias, activation, results
 };
 
-struct quantised_entries {
-  index_t max_rows = 1;  // of x in a block
+/// Blocks of so many rows at a time.
+struct quantised_way {
+  index_t height = 1;
+  index_t (*unit)(index_t group) = nullptr;
   // rows [m0, m0 + rows) of x, m0 being the first of a block, with strips [s0, s1) of w
   void (*tile)(const quantised_job&, index_t m0, index_t rows, index_t s0, index_t s1) = nullptr;
-  // strip s of 4 bits as one of 8, twice strip_bytes
+  // strip s as `tile` wants it of many rows: 4 bits as 8, then twice strip_bytes
   void (*unpack)(const quantised_job&, index_t s, std::byte* to) = nullptr;
+  bool unpack_bytes = false;  // what is 8 bits already, too
+};
+
+struct quantised_entries {
+  quantised_way few;   // up to its height of rows straight from packed w
+  quantised_way tall;  // more
 };
 
 /// X: float or bf16.
 template <class X>
 struct rounding_entries {
-  // one row of x, whose block has `height`: four bytes of r every 4 height; scale and start of a
-  // group every height
+  // one row of x, whose block has `height`: `unit` bytes of r every unit * height; scale and start
+  // of a group every height
   void (*row)(const X* x, index_t k, index_t group, index_t groups, int offset, index_t height,
-              std::int8_t* r, float* scale, std::int32_t* start) = nullptr;
+              index_t unit, std::int8_t* r, float* scale, std::int32_t* start) = nullptr;
 };
 
 }  // namespace mlmamba::backend::simd

@@ -140,5 +140,9 @@ struct quantised_heights {
         hn::StoreU(hn::And(hn::ShiftRight<4>(v), low), d, out + strip + j);
       }
   }
-  static quantised_entries entries(index_t most) { return {most, &tile, &unpack}; }
+  static index_t unit(index_t) { return 4; }
+  static quantised_entries entries(index_t most) {
+    const quantised_way way{most, &unit, &tile, &unpack};
+    return {way, way};
+  }
 };
