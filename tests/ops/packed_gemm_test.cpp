@@ -146,7 +146,7 @@ TEST_SUITE("packed_gemm_test") {
         const auto sums = product<E>(one, x, w, bias, activation::none);
         for_each_cpu_level([&](cpu_level l) {
           CHECK_MESSAGE(same(sums, product<E>(one, x, w, bias, activation::none)), what, ", ",
-                        to_string(l));
+                        std::string(to_string(l)));
         });
         context<backend::reference> plain;
         using R = on<backend::reference, V>;
@@ -168,7 +168,7 @@ TEST_SUITE("packed_gemm_test") {
         auto check = [&](weight_scheme scheme) {
           const packed_rows p(wide.view(), {scheme});
           CHECK_MESSAGE(same(y, product<E>(ctx, x, p, {}, activation::none)), to_string(scheme),
-                        " m ", s.m, " n ", s.n, " k ", s.k, " ", to_string(l));
+                        " m ", s.m, " n ", s.n, " k ", s.k, " ", std::string(to_string(l)));
         };
         run(ctx, ops::gemm<E, V, bf16>{.x = x, .w = w, .y = y});
         check(weight_scheme::bf16);

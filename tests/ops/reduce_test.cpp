@@ -108,7 +108,7 @@ TEST_SUITE("reduce_test") {
             if (want < 0 || now > float(x(t, want))) want = v;
           }
           CHECK_MESSAGE(index(t) == std::max<index_t>(want, 0), "row ", t, ", width ", width,
-                        ", level ", to_string(l));
+                        ", level ", std::string(to_string(l)));
         }
       }
     });

@@ -32,7 +32,7 @@ struct plain_dot {
   static HWY_INLINE void add(const std::int8_t* x, V w0, V w1, V& s0, V& s1) {
     const DI d;
     const hn::ScalableTag<std::uint32_t> du;
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
     // Products of even and of odd bytes, as 16 bits, two at a time.
     const hn::Repartition<std::int16_t, DI> d16;
     std::int32_t four;
