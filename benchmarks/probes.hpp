@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "mlmamba/backend/cpu/simd/level.hpp"
 #include "mlmamba/core/context.hpp"
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -109,6 +110,35 @@ __attribute__((target("avx2,fma"))) inline float fma_256(index_t rounds) {
   _mm256_storeu_ps(sums, s[0]);
   return sums[0];
 }
+#if defined(__linux__) && defined(__GNUC__)
+#define MLMAMBA_BENCH_TILES
+// 4 x 2 products of tiles, of numbers that were loaded: tiles as they are configured, all zero, are
+// multiplied faster than any others.
+__attribute__((target("amx-tile,amx-bf16,amx-int8"))) inline float tiles(index_t rounds,
+                                                                         bool bytes) {
+  alignas(64) std::uint8_t setting[64] = {1};
+  for (int i = 0; i < 8; ++i) setting[48 + i] = 16, setting[16 + 2 * i] = 64;
+  alignas(64) std::uint16_t ones[512];
+  std::fill_n(ones, 512, std::uint16_t(bytes ? 0x0101 : 0x3f80));
+  asm volatile("" ::"r"(setting), "r"(ones) : "memory");
+  _tile_loadconfig(setting);
+  _tile_loadd(4, ones, 64), _tile_loadd(5, ones, 64);
+  _tile_loadd(6, ones, 64), _tile_loadd(7, ones, 64);
+  _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
+  for (index_t i = 0; i < rounds; ++i) {
+    if (bytes) {
+      _tile_dpbssd(0, 4, 6), _tile_dpbssd(1, 4, 7), _tile_dpbssd(2, 5, 6), _tile_dpbssd(3, 5, 7);
+    } else {
+      _tile_dpbf16ps(0, 4, 6), _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6), _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  alignas(64) float sums[256];
+  _tile_stored(0, sums, 64);
+  _tile_release();
+  return sums[0];
+}
+#endif
 inline bool has_avx512() { return __builtin_cpu_supports("avx512f"); }
 #endif
 
@@ -212,6 +242,24 @@ double byte_probe([[maybe_unused]] Context& ctx) {
     ctx.parallel_for(parts, [&](index_t) { sum.store(detail::bytes_512(rounds)); });
   });
   return double(parts) * double(rounds) * 10 * 128.0 / s;
+#else
+  return 0;
+#endif
+}
+
+/// Operations per second of products of tiles in registers, of bytes or of bf16, on all threads of
+/// a context; 0: the kernels have none here.
+template <class Context>
+double tile_probe([[maybe_unused]] Context& ctx, [[maybe_unused]] bool bytes) {
+#if defined(MLMAMBA_BENCH_TILES)
+  using namespace backend::simd;
+  if (current_cpu_level() < cpu_level::amx) return 0;
+  std::atomic<float> sum{0};
+  const index_t parts = 16 * ctx.threads.size(), rounds = 2000;
+  const double s = seconds_of(ctx, [&] {
+    ctx.parallel_for(parts, [&](index_t) { sum.store(detail::tiles(rounds, bytes)); });
+  });
+  return double(parts) * double(rounds) * 4 * (bytes ? 32768.0 : 16384.0) / s;
 #else
   return 0;
 #endif

@@ -3,9 +3,10 @@
 //
 // How near is reading a prompt to the speed of arithmetic, and which ops take the time? `of FMA` is
 // the useful work of all ops per second over that of multiply-adds in registers in the same run (in
-// bf16 the faster of dot products and of float), with weights of 8 and 4 bits `of unit` over that
-// of dot products of bytes; `ssd of layer` the scan's (of Mamba-1 the selective one's) share of the
-// layers' time. Prompts are read in parts of 1024 tokens, as programs do it.
+// bf16 the faster of dot products and of float, or products of tiles), with weights of 8 and 4 bits
+// `of unit` over that of dot products of bytes, or of tiles; `ssd of layer` the scan's (of Mamba-1
+// the selective one's) share of the layers' time. Prompts are read in parts of 1024 tokens, as
+// programs do it.
 #include "mlmamba/text/generate.hpp"
 #include "models/language.hpp"
 
@@ -50,8 +51,12 @@ void prefill<M>::operator()(benchmark::State& state, mamba_config config,
     }
   };
   const bool bytes = packs_weights<E> && weight_format{scheme}.quantised();
+  const bool tiles = sizeof(typename E::value) == 2 || bytes;
   auto probe = [&] {
-    return bytes ? bench::byte_probe(ctx) : bench::compute_probe<typename E::value>(ctx);
+    const double of_tiles = tiles ? bench::tile_probe(ctx, bytes) : 0;
+    return of_tiles > 0 ? of_tiles
+           : bytes      ? bench::byte_probe(ctx)
+                        : bench::compute_probe<typename E::value>(ctx);
   };
   bench::times own, rate;
   read();
