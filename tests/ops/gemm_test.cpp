@@ -148,10 +148,13 @@ TEST_SUITE("gemm_test") {
   }
 
   TEST_CASE("mixed types: what is bf16 in memory is exact in float") {
+    // Tiles add float and bf16 in another order than multiply-adds: there the error is that of
+    // float.
     context<backend::cpu> ctx;
     random_stream r{14, 0, 0};
-    verify::for_each_cpu_level([&](backend::simd::cpu_level) {
-      for (index_t m : {1, 3, 6, 30}) {
+    verify::for_each_cpu_level([&](backend::simd::cpu_level l) {
+      INFO("level ", std::string(to_string(l)));
+      for (index_t m : {1, 3, 6, 17, 30, 70}) {
         const index_t n = 41, k = 77;
         tensor<float, 2> x({m, k}), w({n, k}), want({m, n}), y({m, n}), y2({m, n});
         tensor<bf16, 2> xb({m, k}), wb({n, k});
@@ -160,10 +163,46 @@ TEST_SUITE("gemm_test") {
         for (index_t i = 0; i < w.count(); ++i)
           w.data()[i] = wb.data()[i] = bf16(float(r.normal()));
         run(ctx, ops::gemm<cpu_f32>{.x = x, .w = w, .y = want});
-        run(ctx, ops::gemm<cpu_f32, float, bf16>{.x = x, .w = wb, .y = y});
         run(ctx, ops::gemm<cpu_bf16, float, float, bf16>{.x = xb, .w = w, .y = y2});
-        for (index_t i = 0; i < m * n; ++i) CHECK(y.data()[i] == want.data()[i]);
         for (index_t i = 0; i < m * n; ++i) CHECK(y2.data()[i] == want.data()[i]);
+        if (l < backend::simd::cpu_level::amx) {
+          run(ctx, ops::gemm<cpu_f32, float, bf16>{.x = x, .w = wb, .y = y});
+          for (index_t i = 0; i < m * n; ++i) CHECK(y.data()[i] == want.data()[i]);
+        }
+        for (index_t i = 0; i < x.count(); ++i) x.data()[i] = float(r.normal());  // all 24 bits
+        run(ctx, ops::gemm<cpu_f32, float, bf16>{.x = x, .w = wb, .y = y});
+        tensor<double, 2> xd({m, k}), wd({n, k}), exactly({m, n});
+        for (index_t i = 0; i < x.count(); ++i) xd.data()[i] = x.data()[i];
+        for (index_t i = 0; i < w.count(); ++i) wd.data()[i] = w.data()[i];
+        context<backend::reference> plain;
+        run(plain, ops::gemm<exact>{.x = xd, .w = wd, .y = exactly});
+        const auto d = verify::compare_arrays({{"y", verify::detail::read(y)}},
+                                              {{"y", verify::detail::read(exactly)}},
+                                              verify::tolerance<cpu_f32>(double(k)));
+        CHECK_MESSAGE(d.ok, d.where, " ", d.relative, " ", d.tolerance);
+      }
+    });
+  }
+
+  TEST_CASE("mixed types: infinite, no number, largest") {
+    context<backend::cpu> ctx;
+    const float inf = std::numeric_limits<float>::infinity();
+    const float largest = std::numeric_limits<float>::max();
+    const std::uint32_t low_nan = 0x7f800001;  // its upper half is infinity's
+    float nan;
+    std::memcpy(&nan, &low_nan, 4);
+    const float values[] = {1, inf, -inf, nan, largest, -largest, 1e-30f};
+    const index_t m = 7, n = 3, k = 40;
+    tensor<float, 2> x({m, k}), y({m, n});
+    tensor<bf16, 2> w({n, k});
+    for (index_t i = 0; i < m; ++i) x(i, 35) = values[i], x(i, 3) = 2;
+    for (index_t i = 0; i < n * k; ++i) w.data()[i] = bf16(0.5f);
+    verify::for_each_cpu_level([&](backend::simd::cpu_level l) {
+      run(ctx, ops::gemm<cpu_f32, float, bf16>{.x = x, .w = w, .y = y});
+      for (index_t i = 0; i < m; ++i) {
+        const float want = values[i] * 0.5f + 1;
+        const bool same = std::isnan(want) ? std::isnan(y(i, 0)) : y(i, 0) == want;
+        CHECK_MESSAGE(same, std::string(to_string(l)), ": ", y(i, 0), " for ", want);
       }
     });
   }

@@ -16,10 +16,10 @@ inline constexpr index_t tile_bytes = 1024, row_bytes = 64;
 inline constexpr index_t width = 32;  // rows of w whose sums are held at once
 
 /// Where tiles are: from one block of 32 terms to the next, between the two tiles of a block,
-/// between rows of a tile; all in bytes.
+/// between rows of a tile; all in bytes. Each block meets `repeat` blocks of the other operand.
 struct operand {
   const std::byte* at;
-  index_t block, tile, row;
+  index_t block, tile, row, repeat = 1;
 };
 
 /// What the tile registers are while it lives: 0 to 3 sums, 4 and 5 left, 6 and 7 right.
@@ -98,20 +98,28 @@ struct tiles {
     if (blocks == 0) return;
     asm volatile("" ::: "memory");
     const std::byte *l = left.at, *r = right.at;
+    index_t l_times = left.repeat, r_times = right.repeat;
+    const auto moves = [](const operand& o, const std::byte*& at, index_t& times) HWY_ATTR {
+      if (--times > 0) return false;
+      at += o.block, times = o.repeat;
+      return true;
+    };
     _tile_loadd(4, l, left.row);
     _tile_loadd(6, r, right.row);
     if constexpr (R > 1) _tile_loadd(7, r + right.tile, right.row);
     if constexpr (L > 1) _tile_loadd(5, l + left.tile, left.row);
     while (--blocks > 0) {
-      l += left.block, r += right.block;
+      const bool new_left = moves(left, l, l_times), new_right = moves(right, r, r_times);
       Products::p0();
       if constexpr (R > 1) Products::p1();
-      _tile_loadd(4, l, left.row);
+      if (new_left) _tile_loadd(4, l, left.row);
       if constexpr (L > 1) Products::p2();
-      _tile_loadd(6, r, right.row);
+      if (new_right) _tile_loadd(6, r, right.row);
       if constexpr (L > 1 && R > 1) Products::p3();
-      if constexpr (R > 1) _tile_loadd(7, r + right.tile, right.row);
-      if constexpr (L > 1) _tile_loadd(5, l + left.tile, left.row);
+      if constexpr (R > 1)
+        if (new_right) _tile_loadd(7, r + right.tile, right.row);
+      if constexpr (L > 1)
+        if (new_left) _tile_loadd(5, l + left.tile, left.row);
     }
     Products::p0();
     if constexpr (R > 1) Products::p1();
