@@ -184,6 +184,45 @@ TEST_SUITE("gemm_test") {
     });
   }
 
+  TEST_CASE_TEMPLATE("bf16 weights: a row is the same alone, also where sums are denormal", V,
+                     float, bf16) {
+    // One to four rows and more go through different instructions where there are tiles.
+    context<backend::cpu> ctx;
+    random_stream r{15, 0, 0};
+    const index_t m = 40, n = 45;
+    for (index_t k : {1, 31, 32, 100, 300}) {
+      tensor<V, 2> x({m, k}), all({m, n}), some({m, n});
+      tensor<bf16, 2> w({n, k});
+      tensor<float, 2> wide({n, k});
+      const auto number = [&] { return float(std::ldexp(r.normal(), int(r.below(100)) - 70)); };
+      for (index_t i = 0; i < x.count(); ++i) x.data()[i] = V(number());
+      for (index_t i = 0; i < w.count(); ++i) wide.data()[i] = float(w.data()[i] = bf16(number()));
+      const packed_rows packed(wide.view(), {weight_scheme::bf16});
+      using E = on<backend::cpu, V>;
+      verify::for_each_cpu_level([&](backend::simd::cpu_level l) {
+        for (bool prepared : {false, true}) {
+          const auto product = [&](index_t from, index_t count, tensor<V, 2>& y) {
+            const auto rows = x.view().slice(0, from, count);
+            const auto to = y.view().slice(0, from, count);
+            if (prepared) {
+              run(ctx, ops::packed_gemm<E>{.x = rows, .w = &packed, .y = to});
+            } else {
+              run(ctx, ops::gemm<E, V, bf16>{.x = rows, .w = w, .y = to});
+            }
+          };
+          product(0, m, all);
+          for (index_t count : {1, 2, 3, 4, 5, 20}) {
+            for (index_t from = 0; from + count <= m; from += count) product(from, count, some);
+            const std::size_t bytes = std::size_t(m / count * count * n) * sizeof(V);
+            CHECK_MESSAGE(std::memcmp(all.data(), some.data(), bytes) == 0,
+                          std::string(to_string(l)), prepared ? " prepared" : "", " ", count,
+                          " rows, k ", k);
+          }
+        }
+      });
+    }
+  }
+
   TEST_CASE("mixed types: infinite, no number, largest") {
     context<backend::cpu> ctx;
     const float inf = std::numeric_limits<float>::infinity();

@@ -38,9 +38,9 @@ shrinking_runs stream_runs(Context& ctx, index_t units, index_t unit_bytes) {
 template <class Context>
 void pack_for_stream(Context& ctx, const simd::gemm_path& path, simd::gemm_job& job) {
   job.height = path.stream_height(job.m);
-  const index_t bytes = path.packed_bytes(job.m, job.k, job.height);
+  const index_t bytes = job.height * path.units(job.k) * path.stream_unit_bytes;
   job.packed = ctx.scratch.template make<std::byte, 1>(shape<1>{{bytes}}).data;
-  path.pack_x(job, 0);
+  path.pack_stream ? path.pack_stream(job) : path.pack_x(job, 0);
 }
 
 /// Few rows of x: w is the work, and is read once.

@@ -66,6 +66,11 @@ struct int8_products {
   static HWY_INLINE void p3() { _tile_dpbssd(3, 5, 7); }
 };
 
+/// What is called with the place of each new block on the right.
+struct no_fetch {
+  HWY_INLINE void operator()(const std::byte*) const {}
+};
+
 /// Sums of L x R tiles in registers.
 template <class Products, int L, int R>
 struct tiles {
@@ -94,7 +99,9 @@ struct tiles {
   }
   /// Adds so many blocks. The tiles of the next one are on their way before this one's products
   /// end.
-  static HWY_INLINE void add(const operand& left, const operand& right, index_t blocks) {
+  template <class Fetch = no_fetch>
+  static HWY_INLINE void add(const operand& left, const operand& right, index_t blocks,
+                             const Fetch& fetch_more = {}) {
     if (blocks == 0) return;
     asm volatile("" ::: "memory");
     const std::byte *l = left.at, *r = right.at;
@@ -110,6 +117,7 @@ struct tiles {
     if constexpr (L > 1) _tile_loadd(5, l + left.tile, left.row);
     while (--blocks > 0) {
       const bool new_left = moves(left, l, l_times), new_right = moves(right, r, r_times);
+      if (new_right) fetch_more(r);
       Products::p0();
       if constexpr (R > 1) Products::p1();
       if (new_left) _tile_loadd(4, l, left.row);
@@ -129,25 +137,27 @@ struct tiles {
 };
 
 /// c (16 L rows of `stride` bytes) = first ? left right : c + left right, over so many blocks.
-template <class Products, int L, int R>
+template <class Products, int L, int R, class Fetch>
 void multiply(const operand& left, const operand& right, index_t blocks, std::byte* c,
-              index_t stride, bool first) {
+              index_t stride, bool first, const Fetch& fetch_more) {
   using T = tiles<Products, L, R>;
   first ? T::zero() : T::load(c, stride);
-  T::add(left, right, blocks);
+  T::add(left, right, blocks, fetch_more);
   T::store(c, stride);
 }
 
 /// The same by as many tiles as there are rows and columns of them.
-template <class Products>
+template <class Products, class Fetch>
 void multiply(index_t rows, index_t columns, const operand& left, const operand& right,
-              index_t blocks, std::byte* c, index_t stride, bool first) {
+              index_t blocks, std::byte* c, index_t stride, bool first, const Fetch& fetch_more) {
   if (rows <= tile_rows) {
-    columns <= tile_rows ? multiply<Products, 1, 1>(left, right, blocks, c, stride, first)
-                         : multiply<Products, 1, 2>(left, right, blocks, c, stride, first);
+    columns <= tile_rows
+        ? multiply<Products, 1, 1>(left, right, blocks, c, stride, first, fetch_more)
+        : multiply<Products, 1, 2>(left, right, blocks, c, stride, first, fetch_more);
   } else {
-    columns <= tile_rows ? multiply<Products, 2, 1>(left, right, blocks, c, stride, first)
-                         : multiply<Products, 2, 2>(left, right, blocks, c, stride, first);
+    columns <= tile_rows
+        ? multiply<Products, 2, 1>(left, right, blocks, c, stride, first, fetch_more)
+        : multiply<Products, 2, 2>(left, right, blocks, c, stride, first, fetch_more);
   }
 }
 

@@ -49,11 +49,13 @@ struct gemm_results {
 struct gemm_path {
   index_t max_height = 1, width = 1;  // tiles of height x width sums are held in registers
   index_t k_per_unit = 1, unit_bytes = 4, sum_bytes = 4;
+  index_t stream_unit_bytes = 4;           // of a row of x that pack_stream packs
   index_t block = 1;                       // units that are packed and multiplied at a time
   index_t max_stream = 0;                  // most rows of x that `stream` takes
   index_t (*height)(index_t m) = nullptr;  // of the panels, for m rows
   index_t (*stream_height)(index_t m) = nullptr;
   void (*pack_x)(const gemm_job&, index_t panel) = nullptr;
+  void (*pack_stream)(const gemm_job&) = nullptr;  // x for the two below, if not by pack_x
   // columns [n0, n1) of the rows of panels [p0, p1); scratch: see scratch_bytes
   void (*columns)(const gemm_job&, index_t p0, index_t p1, index_t n0, index_t n1,
                   void* scratch) = nullptr;

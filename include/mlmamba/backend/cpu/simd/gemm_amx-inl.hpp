@@ -12,6 +12,8 @@
 // then rows of x are left tiles.
 
 #include "mlmamba/backend/cpu/simd/gemm_amx_pack-inl.hpp"
+//
+#include "mlmamba/backend/cpu/simd/gemm_amx_stream-inl.hpp"
 
 #if MLMAMBA_SIMD_AMX
 HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",amx-tile,amx-bf16,amx-int8")
@@ -36,13 +38,16 @@ struct sums {
     job.results->finish(job, m0, rows, n0, columns, x_left ? c : turned, width);
   }
   /// c = first ? x w : c + x w, `rows` of w being there.
-  void add(const operand& x, operand w, index_t rows, index_t blocks, float* c, bool first) {
+  template <class Fetch = no_fetch>
+  void add(const operand& x, operand w, index_t rows, index_t blocks, float* c, bool first,
+           const Fetch& fetch_more = {}) {
     w.repeat = parts<X>, blocks *= parts<X>;
     auto* const to = reinterpret_cast<std::byte*>(c);
     if (x_left) {
-      multiply<bf16_products>(job.height, width, x, w, blocks, to, 4 * width, first);
+      multiply<bf16_products>(job.height, width, x, w, blocks, to, 4 * width, first, fetch_more);
     } else {
-      multiply<bf16_products>(rows, job.height, w, x, blocks, to, 4 * job.height, first);
+      multiply<bf16_products>(rows, job.height, w, x, blocks, to, 4 * job.height, first,
+                              fetch_more);
     }
   }
 };
@@ -108,8 +113,22 @@ void stream_rows(const gemm_job& job, index_t n, index_t rows) {
   }
   s.finish(0, job.m, n, rows, c);
 }
+/// f(rows, a constant) for the few rows of a job; false if they are more.
+template <class F>
+bool for_few(const gemm_job& job, const F& f) {
+  if (job.height > most_few) return false;
+  job.height == 1   ? f(std::integral_constant<index_t, 1>())
+  : job.height == 2 ? f(std::integral_constant<index_t, 2>())
+                    : f(std::integral_constant<index_t, most_few>());
+  return true;
+}
+template <class X>
+void pack_stream(const gemm_job& job) {
+  job.height <= most_few ? pack_few<X>(job) : pack_x<X>(job, 0);
+}
 template <class X>
 void stream(const gemm_job& job, index_t n0, index_t n1) {
+  if (for_few(job, [&](auto rows) { stream_few<X, rows()>(job, n0, n1); })) return;
   if (n0 + width <= n1) {
     const configuration as(width, job.height);
     for (; n0 + width <= n1; n0 += width) stream_rows<X>(job, n0, width);
@@ -122,14 +141,20 @@ void stream(const gemm_job& job, index_t n0, index_t n1) {
 /// The same of packed w.
 template <class X>
 void stream_packed(const gemm_job& job, index_t n0, index_t n1) {
+  if (for_few(job, [&](auto rows) { stream_few_packed<X, rows()>(job, n0, n1); })) return;
   const index_t whole = job.k / terms, left = job.k % terms;
   const configuration as(job.height, width);
   HWY_ALIGN float c[width * width];
   HWY_ALIGN std::byte last[width * row_bytes];
+  const auto end = end_of_strips(job, n1);
+  const auto fetch_more = [&](const std::byte* w) HWY_ATTR {
+    for (index_t i = 0; i < 2 * tile_bytes; i += packed_rows::strip * 4)
+      fetch_packed_ahead<true>(w + i, end);
+  };
   sums<X> s(job);
   for (index_t n = n0; n < n1; n += width) {
     s.add(x_tiles<X>(job, 0, 0), packed_tiles(job, n, 0, whole * terms, last), width, whole, c,
-          true);
+          true, fetch_more);
     if (left > 0)
       s.add(x_tiles<X>(job, 0, whole), packed_tiles(job, n, whole * terms, left, last), width, 1, c,
             false);
@@ -149,10 +174,12 @@ gemm_path way() {
   p.max_height = p.width = p.max_stream = width;
   p.k_per_unit = terms;
   p.unit_bytes = parts<X> * row_bytes;
+  p.stream_unit_bytes = 2 * p.unit_bytes;
   p.sum_bytes = sizeof(float);
   p.block = block<X>;
   p.height = p.stream_height = &height;
   p.pack_x = &pack_x<X>;
+  p.pack_stream = &pack_stream<X>;
   p.columns = &columns<X>;
   p.stream = &stream<X>;
   p.stream_packed = &stream_packed<X>;

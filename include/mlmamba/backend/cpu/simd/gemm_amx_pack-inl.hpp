@@ -149,6 +149,13 @@ inline operand packed_tiles(const gemm_job& job, index_t n, index_t k, index_t c
   return {at, terms / 2 * pair, row_bytes, pair};
 }
 
+/// Where packed rows before row n of w end.
+inline std::uintptr_t end_of_strips(const gemm_job& job, index_t n) {
+  constexpr index_t strip = packed_rows::strip;
+  return reinterpret_cast<std::uintptr_t>(job.w) +
+         std::uintptr_t((n + strip - 1) / strip * job.w_strip_bytes);
+}
+
 /// Rows of w from n and k on, as they are stored.
 inline operand stored_tiles(const gemm_job& job, index_t n, index_t k) {
   const index_t row = 2 * job.w_stride;

@@ -162,7 +162,7 @@ struct gemm_way {
     p.max_height = Heights::largest;
     p.width = width();
     p.k_per_unit = Units::k_per_unit;
-    p.unit_bytes = sizeof(unit);
+    p.unit_bytes = p.stream_unit_bytes = sizeof(unit);
     p.sum_bytes = sizeof(A);
     p.block = block;
     p.height = &Heights::for_rows;
