@@ -5,9 +5,10 @@
 //
 // x is packed once into panels of `height` rows, [panel][k][row]; w is packed block by block, or
 // transposed on the fly if x has few rows. What is multiplied at once is a unit: one k, or two
-// neighbouring k of bf16 where the processor multiplies such pairs. Each y[m,n] is one chain of
-// fused multiply-adds over ascending units, with outputs across lanes, so its bits depend neither
-// on the blocking nor on the other rows and columns.
+// neighbouring k of bf16 where the processor multiplies such pairs, or 32 where it multiplies
+// tiles. Each y[m,n] is one chain of fused multiply-adds (of tiles: of sums of units) over
+// ascending units, with outputs across lanes, so its bits depend neither on the blocking nor on the
+// other rows and columns.
 #pragma once
 
 #include "mlmamba/core/packed_matrix.hpp"
