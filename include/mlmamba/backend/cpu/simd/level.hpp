@@ -36,8 +36,12 @@ namespace detail {
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
 /// Has the processor tiles of bf16 and int8, and does the kernel let this process use them? It
-/// wants to be asked, since their registers are 8 KiB of each thread's state.
+/// wants to be asked, since their registers are 8 KiB of each thread's state: from then on it
+/// refuses stacks for signals (sigaltstack) that are too small for them, and says no if there is
+/// one. So nobody asks if MLMAMBA_CPU_TARGET names another level.
 inline bool may_use_amx() {
+  const char* text = std::getenv("MLMAMBA_CPU_TARGET");
+  if (text && *text && std::string_view(text) != "amx") return false;
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24, amx_int8 = 1u << 25;
