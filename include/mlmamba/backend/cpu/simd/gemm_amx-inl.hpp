@@ -113,6 +113,7 @@ void stream_rows(const gemm_job& job, index_t n, index_t rows) {
   }
   s.finish(0, job.m, n, rows, c);
 }
+
 /// f(rows, a constant) for the few rows of a job; false if they are more.
 template <class F>
 bool for_few(const gemm_job& job, const F& f) {

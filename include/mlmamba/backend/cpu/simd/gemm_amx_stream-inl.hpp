@@ -23,7 +23,7 @@ void pack_few(const gemm_job& job) {
   HWY_ALIGN bf16 some[parts<X>][width][terms];
   for (index_t k = 0; k < job.k; k += terms) {
     const index_t count = job.k - k < terms ? job.k - k : terms;
-    if constexpr (parts < X >> 1) {
+    if constexpr (parts<X> != 1) {
       split(job, 0, h, k, count, some);
     } else {
       const auto* x = static_cast<const bf16*>(job.x);
