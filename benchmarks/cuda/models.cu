@@ -238,8 +238,9 @@ int main(int argc, char** argv) try {
   report out((roofs(ctx)));
   const auto some = [](const std::string& name) {  // a row of this model
     for (const char* what :
-         {" decode, batch 1", " decode, batch 2", " decode, batch 4", " decode, batch 16",
-          " decode, batch 64", " prompt, L 512", " prompt, L 2048", " prompt, L 16384"})
+         {" decode, batch 1", " decode, batch 2", " decode, batch 3", " decode, batch 4",
+          " decode, batch 8", " decode, batch 16", " decode, batch 64", " prompt, L 512",
+          " prompt, L 2048", " prompt, L 16384"})
       if (is_wanted(name + what)) return true;
     return false;
   };
@@ -247,7 +248,7 @@ int main(int argc, char** argv) try {
                                      std::pair("mamba2-2.7b", preset::mamba2_2_7b)}) {
     if (!some(name)) continue;
     language<E> m(ctx, out, name, config);
-    for (index_t batch : {1, 2, 4, 16, 64}) m.decode(batch);
+    for (index_t batch : {1, 2, 3, 4, 8, 16, 64}) m.decode(batch);
     for (index_t length : {512, 2048, 16384}) m.prompt(length);
   }
   if (const std::string name = "mamba2-2.7b, state in bf16,"; some(name)) {

@@ -56,6 +56,68 @@ TEST_SUITE("adamw_test") {
     verify::check_all<verify::adamw_case, E>(all_cases());
   }
 
+#if defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("a series has the bits of its parts", E, MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    using A = typename E::accum;
+    using V = typename E::value;
+    using numbers = tensor<A, 1, memory::device>;
+    struct array {
+      tensor<V, 1, memory::device> weight;
+      numbers master, grad, m, v;
+    };
+    // More arrays than a launch has; some are empty, some have a master, some another step.
+    std::vector<array> one, many;
+    std::vector<ops::adamw<E>> parts, series;
+    random_stream r{5, 0, 0};
+    for (index_t k = 0; k < 130; ++k) {
+      const index_t n = k % 11 == 3 ? 0 : k % 7 == 0 ? 1 + k * 97 : 1 + k;
+      std::vector<A> values[4];
+      std::vector<V> weights;
+      for (index_t i = 0; i < n; ++i) {
+        for (int j = 0; j < 4; ++j)
+          values[j].push_back(A(j == 3 ? std::abs(r.normal()) : r.normal()));
+        weights.push_back(V(values[0].back()));
+      }
+      for (auto* to : {&one, &many}) {
+        array a{decltype(array::weight)({n}), k % 2 ? numbers({n}) : numbers(), numbers({n}),
+                numbers({n}), numbers({n})};
+        const auto put = [&](auto& t, const auto& from) {
+          if (t) allocator<memory::device>::from_host(t.data(), from.data(), t.bytes());
+        };
+        put(a.weight, weights), put(a.master, values[0]), put(a.grad, values[1]);
+        put(a.m, values[2]), put(a.v, values[3]);
+        (to == &one ? parts : series)
+            .push_back({.weight = a.weight,
+                        .master = a.master.view(),
+                        .grad = a.grad,
+                        .m = a.m,
+                        .v = a.v,
+                        .learning_rate = 0.01 * double(1 + k % 3),
+                        .weight_decay = k % 4 ? 0.1 : 0.0,
+                        .step = k == 60 ? 9 : 4});
+        to->push_back(std::move(a));
+      }
+    }
+    for (const auto& p : parts) run(ctx, p);
+    run(ctx, ops::series<ops::adamw<E>>{series});
+    ctx.synchronize();
+    for (std::size_t k = 0; k < one.size(); ++k) {
+      INFO("array ", k);
+      const auto same = [](const auto& a, const auto& b) {
+        if (!a) return !b;
+        const auto x = to_host(a.view()), y = to_host(b.view());
+        return std::equal(x.data(), x.data() + x.count(), y.data(),
+                          [](auto p, auto q) { return accum_t<V>(p) == accum_t<V>(q); });
+      };
+      CHECK(same(one[k].weight, many[k].weight));
+      CHECK(same(one[k].master, many[k].master));
+      CHECK(same(one[k].m, many[k].m));
+      CHECK(same(one[k].v, many[k].v));
+    }
+  }
+#endif
+
 #if !defined(__CUDACC__)
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
     verify::check_threads<verify::adamw_case, E>(all_cases());

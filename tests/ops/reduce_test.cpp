@@ -60,6 +60,34 @@ TEST_SUITE("reduce_test") {
     verify::check_all<verify::sum_squares_case, E>(all_cases());
   }
 
+#if defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("a series of sums of squares has the bits of its parts", E,
+                     MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    using A = typename E::accum;
+    std::vector<tensor<A, 1, memory::device>> x;
+    const auto sum = [] { return tensor<double, 1, memory::device>(shape<1>{{1}}); };
+    auto one = sum(), many = sum();
+    std::vector<ops::sum_squares<E>> parts, series;
+    random_stream r{6, 0, 0};
+    for (index_t k = 0; k < 300; ++k) {  // more than a launch has
+      const index_t n = k % 50 == 7 ? 0 : k % 40 == 0 ? 4000 * (1 + k) : 1 + k;
+      std::vector<A> values;
+      for (index_t i = 0; i < n; ++i) values.push_back(A(r.normal()));
+      x.emplace_back(shape<1>{{n}});
+      if (n > 0)
+        allocator<memory::device>::from_host(x.back().data(), values.data(), x.back().bytes());
+    }
+    for (const auto& a : x)
+      parts.push_back({.x = a, .y = one}), series.push_back({.x = a, .y = many});
+    for (const auto& p : parts) run(ctx, p);
+    run(ctx, ops::series<ops::sum_squares<E>>{series});
+    ctx.synchronize();
+    CHECK(to_host(one.view()).data()[0] > 1e5);
+    CHECK(to_host(one.view()).data()[0] == to_host(many.view()).data()[0]);
+  }
+#endif
+
 #if !defined(__CUDACC__)
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
     verify::check_threads<verify::sum_rows_case, E>(all_cases());

@@ -20,4 +20,5 @@
 #include "mlmamba/ops/sample.hpp"
 #include "mlmamba/ops/scan_order.hpp"
 #include "mlmamba/ops/selective_scan.hpp"
+#include "mlmamba/ops/series.hpp"
 #include "mlmamba/ops/ssd.hpp"

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "mlmamba/nn/module.hpp"
 #include "mlmamba/ops/adamw.hpp"
 #include "mlmamba/ops/reduce.hpp"
+#include "mlmamba/ops/series.hpp"
 
 namespace mlmamba::train {
 
@@ -127,9 +129,11 @@ class optimizer {
     using sum = typename ops::sum_squares<E>::sum_type;
     const auto total = ctx.scratch.template make<sum, 1>(shape<1>{{1}});
     allocator<memory>::fill(total.data, 0, sizeof(sum));
+    std::vector<ops::sum_squares<E>> parts;
     nn::for_each_parameter(model, [&](const std::string&, auto& p) {
-      if (p.grad) run(ctx, ops::sum_squares<E>{.x = p.grad.view().flat(), .y = total});
+      if (p.grad) parts.push_back({.x = p.grad.view().flat(), .y = total});
     });
+    ops::run_series(ctx, std::span<const ops::sum_squares<E>>(parts));
     return std::sqrt(double(math::real(to_host(total).data()[0])));
   }
 
@@ -147,30 +151,43 @@ class optimizer {
     const double scale = options_.clip > 0 ? std::min(1.0, options_.clip / (norm + 1e-6)) : 1.0;
     ++updates_;
     std::size_t i = 0;
+    updates_of<accum> wide;
+    updates_of<typename E::value> narrow;  // stays empty if that is the same
     nn::for_each_parameter(model, [&](const std::string& path, auto& p) {
-      using P = std::remove_cvref_t<decltype(p)>;
+      using T = typename std::remove_cvref_t<decltype(p)>::value_type;
       if (!p.trainable) return;
       if (i == slots_.size() || slots_[i].path != path)
         fail("optimizer: \"", path, "\" is trainable and was not when the optimizer was made");
       slot& s = slots_[i++];
-      run(ctx, ops::adamw<E, typename P::value_type>{
-                   .weight = p.value.view().flat(),
-                   .master = s.master.view(),
-                   .grad = p.grad.view().flat(),
-                   .m = s.m.view(),
-                   .v = s.v.view(),
-                   .learning_rate = learning_rate * s.rate_factor,
-                   .beta1 = options_.beta1,
-                   .beta2 = options_.beta2,
-                   .epsilon = options_.epsilon,
-                   .weight_decay = s.decay ? options_.weight_decay : 0.0,
-                   .grad_scale = scale,
-                   .step = updates_});
+      const ops::adamw<E, T> one{.weight = p.value.view().flat(),
+                                 .master = s.master.view(),
+                                 .grad = p.grad.view().flat(),
+                                 .m = s.m.view(),
+                                 .v = s.v.view(),
+                                 .learning_rate = learning_rate * s.rate_factor,
+                                 .beta1 = options_.beta1,
+                                 .beta2 = options_.beta2,
+                                 .epsilon = options_.epsilon,
+                                 .weight_decay = s.decay ? options_.weight_decay : 0.0,
+                                 .grad_scale = scale,
+                                 .step = updates_};
+      if constexpr (std::is_same_v<T, accum>) {
+        wide.push_back(one);
+      } else if constexpr (std::is_same_v<T, typename E::value>) {
+        narrow.push_back(one);
+      } else {
+        run(ctx, one);
+      }
     });
+    ops::run_series(ctx, std::span<const ops::adamw<E, accum>>(wide));
+    ops::run_series(ctx, std::span<const ops::adamw<E, typename E::value>>(narrow));
     return norm;
   }
 
  private:
+  template <class T>
+  using updates_of = std::vector<ops::adamw<E, T>>;
+
   double factor_of(std::string_view path, std::vector<bool>& used) const {
     std::size_t longest = 0;
     double factor = 1;

@@ -137,6 +137,17 @@ __device__ inline index_t take_index(index_t& i, index_t n) {
   return r;
 }
 
+/// Of arrays by their first blocks, the last that begins at this one or before.
+template <class Array>
+__device__ int last_before(const Array* arrays, int count, index_t block) {
+  int low = 0;
+  for (int high = count; high - low > 1;) {
+    const int middle = (low + high) / 2;
+    (arrays[middle].first <= block ? low : high) = middle;
+  }
+  return low;
+}
+
 /// The sum over a warp (or over groups of `Width` lanes), in every lane, in a fixed order.
 template <int Width = warp_size, class A>
 __device__ A warp_sum(A v) {

@@ -6,6 +6,7 @@
 
 #include "mlmamba/backend/cuda/column_sums.cuh"
 #include "mlmamba/ops/reduce.hpp"
+#include "mlmamba/ops/series.hpp"
 
 namespace mlmamba::backend {
 
@@ -26,37 +27,57 @@ struct sum_rows_term {
   __device__ accum* target(int, index_t d) const { return &op.y(d); }
 };
 
+/// Arrays whose sums of squares are added to one number, in their order.
 template <class E>
 struct sum_squares_plan {
   static constexpr const char* name = ops::sum_squares<E>::name;
-  ops::sum_squares<E> op;
-  view<double, 1, memory::device> parts;  // of ops::sum_squares::block elements each
+  static constexpr int most = 128;  // parameters of a launch are at most 4 KB
+  struct array {
+    const typename E::accum* x;
+    index_t n, first;  // its size; its first part
+  };
+  double *parts, *sums, *y;  // parts: of ops::sum_squares::block elements each; sums: of arrays
+  index_t all = 0;           // parts
+  int count = 0;
+  array arrays[most];
 };
 
 template <class E>
-__global__ void sum_squares_parts_kernel(const sum_squares_plan<E> plan) {
+__global__ void __launch_bounds__(block_threads)
+    sum_squares_parts_kernel(const __grid_constant__ sum_squares_plan<E> plan) {
   __shared__ double shared[warp_size];
   constexpr index_t block = ops::sum_squares<E>::block;
-  const auto& x = plan.op.x;
-  const index_t begin = index_t(blockIdx.x) * block;
-  const index_t end = begin + block < x.size[0] ? begin + block : x.size[0];
+  const auto& a = plan.arrays[last_before(plan.arrays, plan.count, index_t(blockIdx.x))];
+  const index_t begin = (index_t(blockIdx.x) - a.first) * block;
+  const index_t end = begin + block < a.n ? begin + block : a.n;
   double sum = 0;
   for (index_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-    const double v = double(x(i));
+    const double v = double(a.x[i]);
     sum = multiply_add(v, v, sum);
   }
   sum = block_sum(sum, shared);
-  if (threadIdx.x == 0) plan.parts(index_t(blockIdx.x)) = sum;
+  if (threadIdx.x == 0) plan.parts[blockIdx.x] = sum;
 }
 
-/// One block adds the parts.
+/// A block adds the parts of an array.
 template <class E>
-__global__ void sum_squares_kernel(const sum_squares_plan<E> plan) {
+__global__ void __launch_bounds__(block_threads)
+    sum_squares_kernel(const __grid_constant__ sum_squares_plan<E> plan) {
   __shared__ double shared[warp_size];
+  const int k = int(blockIdx.x);
+  const index_t end = k + 1 < plan.count ? plan.arrays[k + 1].first : plan.all;
   double sum = 0;
-  for (index_t i = threadIdx.x; i < plan.parts.size[0]; i += blockDim.x) sum += plan.parts(i);
+  for (index_t i = plan.arrays[k].first + threadIdx.x; i < end; i += blockDim.x)
+    sum += plan.parts[i];
   sum = block_sum(sum, shared);
-  if (threadIdx.x == 0) plan.op.y(0) += sum;
+  if (threadIdx.x == 0) plan.sums[k] = sum;
+}
+/// A thread adds the sums.
+template <class E>
+__global__ void sum_squares_total_kernel(const __grid_constant__ sum_squares_plan<E> plan) {
+  double sum = *plan.y;
+  for (int k = 0; k < plan.count; ++k) sum += plan.sums[k];
+  *plan.y = sum;
 }
 
 // A candidate beats another if it is larger, or equal and earlier. NaN is no candidate; in a row
@@ -123,14 +144,40 @@ void execute(context<cuda>& ctx, const ops::sum_rows<E>& op) {
   kernels::add_column_sums(ctx, kernels::sum_rows_term<E>{op});
 }
 template <class E>
+bool prefers(const context<cuda>&, const ops::series<ops::sum_squares<E>>&) {
+  return std::is_same_v<typename ops::sum_squares<E>::sum_type, double>;
+}
+template <class E>
+requires std::same_as < typename ops::sum_squares<E>::sum_type,
+double > void execute(context<cuda>& ctx, const ops::series<ops::sum_squares<E>>& op) {
+  using namespace kernels;
+  using plan_type = sum_squares_plan<E>;
+  static_assert(sizeof(plan_type) <= 4096);
+  const auto all = op.parts;
+  for (std::size_t i = 0; i < all.size();) {
+    plan_type plan;
+    plan.y = all[i].y.data;
+    for (; i < all.size() && plan.count < plan.most && all[i].y.data == plan.y; ++i) {
+      const index_t n = all[i].x.size[0], some = (n + all[i].block - 1) / all[i].block;
+      if (plan.count > 0 && plan.all + some > 0x7fffffff) break;
+      if (n == 0) continue;
+      plan.arrays[plan.count++] = {all[i].x.data, n, plan.all};
+      plan.all += some;
+    }
+    if (plan.count == 0) continue;
+    auto frame = ctx.scratch.make_frame();
+    plan.parts = ctx.scratch.template make<double>(shape<1>{{plan.all}}).data;
+    plan.sums = ctx.scratch.template make<double>(shape<1>{{index_t(plan.count)}}).data;
+    launch_rows(ctx, sum_squares_parts_kernel<E>, plan.all, plan);
+    launch_rows(ctx, sum_squares_kernel<E>, plan.count, plan);
+    sum_squares_total_kernel<E><<<1, 1, 0, ctx.stream>>>(plan);
+    launched(plan.name);
+  }
+}
+template <class E>
 requires std::same_as < typename ops::sum_squares<E>::sum_type,
 double > void execute(context<cuda>& ctx, const ops::sum_squares<E>& op) {
-  if (op.x.size[0] == 0) return;
-  auto frame = ctx.scratch.make_frame();
-  const index_t parts = (op.x.size[0] + op.block - 1) / op.block;
-  kernels::sum_squares_plan<E> plan{op, ctx.scratch.template make<double>(shape<1>{{parts}})};
-  kernels::launch_rows(ctx, kernels::sum_squares_parts_kernel<E>, parts, plan);
-  kernels::launch_rows(ctx, kernels::sum_squares_kernel<E>, 1, plan);
+  execute(ctx, ops::series<ops::sum_squares<E>>{std::span(&op, 1)});
 }
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::argmax<E, X>& op) {

@@ -58,7 +58,8 @@ ssd_plan<E> plan_ssd_heads(context<cuda>& ctx, const ops::ssd<E>& op) {
   const index_t ends = plan.chunks - 1;  // and one for the initial state
   plan.ends = ctx.scratch.template make<float>(
       shape<5>{{n[0], ends + 1, n[2], (n[3] + ssd_tile - 1) / ssd_tile * ssd_tile, 2 * ssd_tile}});
-  plan.decay = ctx.scratch.template make<float>(shape<3>{{n[0], ends, n[2]}});
+  plan.decay = ctx.scratch.template make<float>(
+      shape<3>{{n[0], ends, n[2] * ((n[3] + ssd_tile - 1) / ssd_tile)}});
   plan.flag_count = plan.chunks * ssd_head_blocks(op, n[0]);
   plan.flags = ctx.scratch.template make<int>(shape<1>{{plan.flag_count}}).data;
   return plan;

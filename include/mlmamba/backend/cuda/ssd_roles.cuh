@@ -31,6 +31,7 @@ __device__ void ssd_role_state(const ssd_role_plan<E>& all, const ssd_role_place
     const float decay = add_chunk(S, s.tokens[later], s.x[later], s.B[u % memory::turns], quarter);
     wait_products<0>();
     take_products(S);
+    __syncwarp();  // all lanes have read what the next copy writes over
     if (lane_index() == 0) arrive(s.done[u % memory::turns], arrivals);
     return decay;
   };
@@ -44,7 +45,7 @@ __device__ void ssd_role_state(const ssd_role_plan<E>& all, const ssd_role_place
       float total = 1;
       for (int c = 0; c < at.chunks; ++c) total *= add(c, 2);
       where.write_part(S, at.segment);
-      if (at.p0 == 0 && threadIdx.x == 0) plan.decay(at.b, at.segment, at.h) = total;
+      if (threadIdx.x == 0) where.decay(at.segment) = total;
       raise_flag<128>(plan.flags + blockIdx.x);
     }
     const index_t apart = gridDim.x / op.x.size[0] / plan.chunks;
@@ -126,6 +127,7 @@ __device__ void ssd_role_y(const ssd_role_plan<E>& all, const ssd_role_place<E>&
       const float carry[2] = {tokens.carry[t], tokens.carry[t + 8]};
       wait_products<0>();
       take_products(y);
+      __syncwarp();
       if (lane == 0) arrive(s.multiplied[c % 2]), arrive(s.done[near]);
 #pragma unroll
       for (int j = 0; j < 8; ++j)

@@ -136,6 +136,12 @@ struct ssd_state_place {
          [](float& v, auto& m) { m = std::remove_reference_t<decltype(m)>(v); });
   }
 
+  /// By how much a part decays a state. Each 64 rows p have their own, though they are equal: a
+  /// block waits for the blocks of its rows alone.
+  __device__ float& decay(index_t e) const {
+    const index_t tiles = (plan.op.x.size[3] + ssd_tile - 1) / ssd_tile;
+    return plan.decay(b, e, h * tiles + p0 / ssd_tile);
+  }
   /// Ends that only these kernels read, in the order in which threads have them.
   __device__ float4* part(index_t e) const {
     return reinterpret_cast<float4*>(&plan.ends(b, e, h, p0, 0)) + threadIdx.x % 128;
@@ -166,7 +172,7 @@ struct ssd_state_place {
     float4 lower[8], upper[8];
     read_half(lower, first, 0);
     for (index_t e = first; e < first + count; ++e) {
-      const float decay = e == first ? 0.0f : __ldcg(&plan.decay(b, e, h));
+      const float decay = e == first ? 0.0f : __ldcg(&this->decay(e));
       read_half(upper, e, 1);
       add_half(lower, decay, 0);
       if (e + 1 < first + count) read_half(lower, e + 1, 0);
