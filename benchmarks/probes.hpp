@@ -122,15 +122,27 @@ __attribute__((target("amx-tile,amx-bf16,amx-int8"))) inline float tiles(index_t
   std::fill_n(ones, 512, std::uint16_t(bytes ? 0x0101 : 0x3f80));
   asm volatile("" ::"r"(setting), "r"(ones) : "memory");
   _tile_loadconfig(setting);
-  _tile_loadd(4, ones, 64), _tile_loadd(5, ones, 64);
-  _tile_loadd(6, ones, 64), _tile_loadd(7, ones, 64);
-  _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
-  for (index_t i = 0; i < rounds; ++i) {
-    if (bytes) {
-      _tile_dpbssd(0, 4, 6), _tile_dpbssd(1, 4, 7), _tile_dpbssd(2, 5, 6), _tile_dpbssd(3, 5, 7);
-    } else {
-      _tile_dpbf16ps(0, 4, 6), _tile_dpbf16ps(1, 4, 7);
-      _tile_dpbf16ps(2, 5, 6), _tile_dpbf16ps(3, 5, 7);
+  _tile_loadd(4, ones, 64);
+  _tile_loadd(5, ones, 64);
+  _tile_loadd(6, ones, 64);
+  _tile_loadd(7, ones, 64);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  if (bytes) {
+    for (index_t i = 0; i < rounds; ++i) {
+      _tile_dpbssd(0, 4, 6);
+      _tile_dpbssd(1, 4, 7);
+      _tile_dpbssd(2, 5, 6);
+      _tile_dpbssd(3, 5, 7);
+    }
+  } else {
+    for (index_t i = 0; i < rounds; ++i) {
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
     }
   }
   alignas(64) float sums[256];

@@ -189,7 +189,7 @@ HWY_INLINE hn::TFromD<D> sum_of_pairs(D d, index_t n, const Term& term) {
 
 /// Two vectors of neighbours, as all types but bf16 have them, in the order of a pair of T.
 template <class T, class D>
-HWY_INLINE pair<hn::Vec<D>> in_order_of(D d, const pair<hn::Vec<D>>& v) {
+HWY_INLINE pair<hn::Vec<D>> in_order_of([[maybe_unused]] D d, const pair<hn::Vec<D>>& v) {
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (std::is_same_v<T, bf16>)
     return {hn::ConcatEven(d, v.b, v.a), hn::ConcatOdd(d, v.b, v.a)};

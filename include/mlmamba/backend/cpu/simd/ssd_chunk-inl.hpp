@@ -151,7 +151,7 @@ struct ssd_chunks {
       bool enters = false;
       for (index_t i = m; state && i < end; ++i) enters = enters || s.enter[i] != A(0);
       for_each_tile_column<tall_columns>(d, width, [&](auto columns, index_t k) HWY_ATTR {
-        register_tile<tall_rows, columns(), D> tile{d};
+        register_tile<tall_rows, columns(), D> tile;
         tile.clear();
         if (enters) {
           const A *a = entering.row(m), *b = panel + k;
@@ -192,7 +192,7 @@ struct ssd_chunks {
       for (index_t i = 0; i < p.states_; i += tall_rows) {
         for (; k == 0 && r * p.states_ < p.chunk * (i + tall_rows); ++r) meanwhile(r);
         const index_t at = i * width + k;
-        register_tile<tall_rows, columns(), D> tile{d};
+        register_tile<tall_rows, columns(), D> tile;
         tile.clear();
         tile.add(sum.row(i), sum.a_row, sum.a_k, sum.b + k, width, q);
         if (keep != A(0)) tile.add_scaled(keep, from + at, width);

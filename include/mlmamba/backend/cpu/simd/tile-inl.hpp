@@ -54,7 +54,7 @@ struct product {
 template <int rows, int columns, class D>
 struct register_tile {
   using A = hn::TFromD<D>;
-  D d;
+  static constexpr D d{};
   hn::Vec<D> s[rows][columns];
 
   HWY_INLINE void clear() {
@@ -152,7 +152,7 @@ void multiply(D d, index_t m, index_t n, const product<A>& p, A* c, index_t c_ro
       const index_t from = p.which == band::upper ? i : 0;
       const index_t to = p.which == band::lower && i + rows < p.k ? i + rows : p.k;
       A* const to_c = c + i * c_row + j;
-      register_tile<rows, columns(), D> tile{d};
+      register_tile<rows, columns(), D> tile;
       tile.clear();
       tile.add(p.row(i) + from * p.a_k, p.a_row, p.a_k, p.b + from * p.b_k + j, p.b_k, to - from);
       if (row_scale) tile.scale(row_scale + i);
@@ -185,11 +185,10 @@ void transpose(const A* HWY_RESTRICT from, index_t from_row, index_t rows, index
         hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dw, ab2, ce2)), d, q + 2 * to_row);
         hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dw, ab2, ce2)), d, q + 3 * to_row);
       }
-    return;
-  }
+  } else
 #endif
-  for (index_t i = 0; i < rows; ++i)
-    for (index_t j = 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j];
+    for (index_t i = 0; i < rows; ++i)
+      for (index_t j = 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j];
 }
 
 /// Asks for a row that is soon read (or written) to be brought into the second cache.
