@@ -18,8 +18,9 @@ namespace mlmamba::ops {
 /// Layout    any strides with a unit stride on either axis of x and w, so a transposed operand is a
 ///           transposed view; y and pre_activation: unit stride over n
 /// Numerics  each y[m,n] is one sum over k in accum, in a fixed order that does not depend on M, on
-///           N or on the threads; bias is added after the sum, then rounded to Y. On a GPU the
-///           order may depend on M unless rows are to be independent (cuda_options), and large
+///           N or on the threads; bias is added after the sum, then rounded to Y. Where a processor
+///           multiplies pairs or tiles of bf16, denormal numbers count as zero in them. On a GPU
+///           the order may depend on M unless rows are to be independent (cuda_options), and large
 ///           products to bf16 or f16 round bias too, and v before the activation
 /// Empty     bias; pre_activation: v, wanted by a backward pass. M, N or K may be 0 (an empty sum)
 /// Errors    shape_error if sizes differ; accumulate with an activation
