@@ -23,8 +23,8 @@ inline void add_options(CLI::App& app, weight_settings& s) {
          "--weights", s.weights,
          "How matrices are held: f32, bf16, int8, int4 (activations in 8 bits for the last\n"
          "two), or auto: as the model was quantised; bf16 if the files have them so, as\n"
-         "they lie there (the same answers, to rounding, in half the memory); else f32. On a GPU f32 (auto),\n"
-         "or bf16, which is for activations too")
+         "they lie there (the same answers, to rounding, in half the memory); else f32.\n"
+         "On a GPU f32 (auto), or bf16, which is for activations too")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
   app.add_option("--group", s.group,
