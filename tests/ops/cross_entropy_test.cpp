@@ -23,6 +23,7 @@ std::vector<cross_entropy_options> small_cases() {
 std::vector<cross_entropy_options> large_cases() {
   return {{.rows = 40, .vocabulary = 300},
           {.rows = 4, .vocabulary = 20011, .one_scale = true},
+          {.rows = 4, .vocabulary = 20016, .in_place = true},
           {.rows = 9, .vocabulary = 1000, .in_place = true}};
 }
 }  // namespace
@@ -75,6 +76,28 @@ TEST_SUITE("cross_entropy_test") {
     run(ctx, ops::cross_entropy<E>{.logits = x, .label = label, .loss = loss});
     CHECK(double(to_host(loss.view())(0)) ==
           doctest::Approx(std::log(2 + std::exp(-8.0))).epsilon(1e-4));
+  }
+
+  TEST_CASE_TEMPLATE("logits of minus infinity have no share", E, MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    using T = typename E::value;
+    constexpr index_t classes = 48;
+    tensor<T, 2> host({1, classes});
+    for (index_t v = 0; v < classes; ++v) host(0, v) = T(v % 3 ? -INFINITY : float(v) / 16);
+    tensor_of<E, 2> x(host.shape()), dx(host.shape());
+    from_host(x.view(), std::as_const(host).view());
+    tensor<std::int32_t, 1, typename E::memory> label({1});
+    tensor<typename E::accum, 1, typename E::memory> loss({1});
+    run(ctx, ops::cross_entropy<E>{.logits = x, .label = label, .loss = loss});
+    run(ctx, ops::cross_entropy_backward<E>{.logits = x, .label = label, .dlogits = dx});
+    double sum = 0;
+    for (index_t v = 0; v < classes; v += 3) sum += std::exp(double(v) / 16);
+    CHECK(double(to_host(loss.view())(0)) == doctest::Approx(std::log(sum)).epsilon(1e-4));
+    const auto gradient = to_host(dx.view());
+    for (index_t v = 0; v < classes; ++v) {
+      const double p = v % 3 ? 0 : std::exp(double(v) / 16) / sum;
+      CHECK(double(float(gradient(0, v))) == doctest::Approx(p - (v == 0 ? 1 : 0)).epsilon(0.01));
+    }
   }
 
 #if !defined(__CUDACC__)

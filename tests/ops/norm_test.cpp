@@ -76,6 +76,10 @@ std::vector<norm_options> large_norms() {
                                    {.rows = 66, .width = 72, .plus = true, .scaled = true},
                                    {.rows = 9, .width = 2560, .plus = true, .scaled = true},
                                    {.rows = 5, .width = 131, .strided = true, .plus = true},
+                                   {.rows = 4301, .width = 20},
+                                   {.rows = 11, .width = 1536, .accumulate = true},
+                                   {.rows = 6, .width = 5120, .weight = false},
+                                   {.rows = 2, .width = 5124},
                                    {.rows = 3, .width = 5000}};
   for (norm_options& o : all) o.gate = false;
   return all;
@@ -84,6 +88,10 @@ std::vector<norm_options> large_gated_norms() {
   return {{.rows = 70, .width = 64, .group_size = 16},
           {.rows = 20, .width = 260, .norm_before_gate = true, .group_size = 130, .strided = true},
           {.rows = 3, .width = 5120, .group_size = 2560},
+          {.rows = 9, .width = 5120},
+          {.rows = 2500, .width = 24, .norm_before_gate = true, .group_size = 12},
+          {.rows = 13, .width = 2304, .norm_before_gate = true},
+          {.rows = 13, .width = 1536, .weight = false},
           {.rows = 9, .width = 300, .gate = false}};
 }
 

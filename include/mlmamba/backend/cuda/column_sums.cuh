@@ -10,8 +10,15 @@
 
 namespace mlmamba::backend::kernels {
 
-/// Column sums in two launches: blocks of `span` rows are summed side by side, then the blocks in
-/// ascending order. The order of the sums depends on the sizes only.
+/// The second of two launches: parts of column sums, added in one order.
+template <class Term>
+struct column_totals {
+  static constexpr const char* name = Term::name;
+  Term term;
+  view<typename Term::accum, 3, memory::device> parts;  // (parts, outputs, columns)
+};
+/// Column sums in two launches: blocks of `span` rows are summed side by side, then the blocks. The
+/// order of the sums depends on the sizes only.
 ///
 /// A Term says what is summed:
 ///   using accum;  static constexpr int outputs;  static constexpr const char* name;
@@ -55,16 +62,36 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
+inline constexpr int column_totals_threads = 1024;
+
+/// A block has 32 columns; its warps take the parts in turn, and are added in ascending order.
 template <class Term>
-__global__ void column_sums_kernel(const column_sums_plan<Term> plan) {
-  index_t k = thread_index();
-  const index_t column = take_index(k, plan.columns);
-  if (k >= Term::outputs) return;
-  typename Term::accum* const to = plan.term.target(int(k), column);
-  if (!to) return;
-  typename Term::accum sum = 0;
-  for (index_t part = 0; part < plan.parts.size[0]; ++part) sum += plan.parts(part, k, column);
+__global__ void __launch_bounds__(column_totals_threads)
+    column_totals_kernel(const column_totals<Term> plan) {
+  using A = typename Term::accum;
+  constexpr int warps = column_totals_threads / warp_size;
+  __shared__ A shared[warps][warp_size];
+  const index_t columns = plan.parts.size[2];
+  index_t k = blockIdx.x;
+  const int lane = lane_index(), warp = warp_index();
+  const index_t column = take_index(k, (columns + warp_size - 1) / warp_size) * warp_size + lane;
+  A* const to = column < columns ? plan.term.target(int(k), column) : nullptr;
+  A sum = 0;
+  if (to)
+    for (index_t part = warp; part < plan.parts.size[0]; part += warps)
+      sum += plan.parts(part, k, column);
+  shared[warp][lane] = sum;
+  __syncthreads();
+  if (warp != 0 || !to) return;
+  for (int w = 1; w < warps; ++w) sum += shared[w][lane];
   *to += sum;
+}
+template <class Term>
+void add_parts(context<cuda>& ctx, const column_totals<Term>& plan) {
+  const index_t tiles = (plan.parts.size[2] + warp_size - 1) / warp_size;
+  column_totals_kernel<Term>
+      <<<blocks_for(tiles * Term::outputs, 1), column_totals_threads, 0, ctx.stream>>>(plan);
+  launched(plan.name);
 }
 
 template <class Term>
@@ -82,7 +109,7 @@ void add_column_sums(context<cuda>& ctx, const Term& term) {
   column_parts_kernel<Term>
       <<<blocks_for(parts * plan.tiles, 1), block_threads, 0, ctx.stream>>>(plan);
   launched(plan.name);
-  launch_elements(ctx, column_sums_kernel<Term>, columns * Term::outputs, plan);
+  add_parts(ctx, column_totals<Term>{term, plan.parts});
 }
 
 }  // namespace mlmamba::backend::kernels

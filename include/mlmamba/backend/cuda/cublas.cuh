@@ -166,7 +166,6 @@ class matrix_products {
   const cublasLtMatmulAlgo_t* choose(cudaStream_t stream, cublasLtMatmulDescOpaque_t& desc,
                                      const operand& x, const operand& w, const result& y, index_t m,
                                      index_t n, index_t k, const batch& many, bool with_bias) {
-    const index_t count = many.count > 1 ? 16 : 1;  // the usual number of products
     const index_t rows = x.k_contiguous ? usual_rows(m) : m;
     const std::uint32_t align_x = alignment(x.data, x.type, x.leading),
                         align_w = alignment(w.data, w.type, w.leading),
@@ -183,7 +182,7 @@ class matrix_products {
                    x.k_contiguous,
                    w.k_contiguous,
                    w.leading,
-                   count,
+                   many.count,
                    with_bias};
     if (const auto known = choices_.find(what); known != choices_.end())
       return known->second.found ? &known->second.algorithm : nullptr;
@@ -200,11 +199,11 @@ class matrix_products {
 
     layout a = operand_layout(w, n, k, w.leading), b = operand_layout(x, rows, k, x.leading);
     layout c = layout_of(y.type, n, rows, y.leading);
-    repeat(a, count, many.w), repeat(b, count, many.x), repeat(c, count, many.y);
+    repeat(a, many.count, many.w), repeat(b, many.count, many.x), repeat(c, many.count, many.y);
     constexpr int most = 8;
     cublasLtMatmulHeuristicResult_t some[most]{};
     int found = 0;
-    const bool tries = count == 1 && worth_a_trial(stream, x, w, rows, n, k);
+    const bool tries = many.count == 1 && worth_a_trial(stream, x, w, rows, n, k);
     const cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(handle_.get(), &desc, &a, &b, &c, &c,
                                                             &want, tries ? most : 1, some, &found);
     if (s != CUBLAS_STATUS_NOT_SUPPORTED) cublas_check(s, "gemm: choosing an algorithm");

@@ -155,6 +155,7 @@ __global__ void fill_kernel(const ops::fill<E, T> op) {
 
 template <class B, class To, class From, int R>
 void execute(context<cuda>& ctx, const ops::copy<B, To, From, R>& op) {
+  if (kernels::copy_in_pieces(ctx, op)) return;
   kernels::launch_elements(ctx, kernels::copy_kernel<B, To, From, R>, op.y.count(), op);
 }
 template <class E, class T, class U>
@@ -169,6 +170,7 @@ void execute(context<cuda>& ctx, const ops::activate<E>& op) {
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::activate_backward<E>& op) {
+  if (kernels::activate_backward_in_pieces(ctx, op)) return;
   kernels::launch_elements(ctx, kernels::activate_backward_kernel<E>, op.dx.count(), op);
 }
 template <class E>
@@ -177,6 +179,7 @@ void execute(context<cuda>& ctx, const ops::gated<E>& op) {
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::gated_backward<E>& op) {
+  if (kernels::gated_backward_in_pieces(ctx, op)) return;
   kernels::launch_elements(ctx, kernels::gated_backward_kernel<E>, op.dgate.count(), op);
 }
 template <class E, class Y>
@@ -187,6 +190,7 @@ void execute(context<cuda>& ctx, const ops::channel_scale<E, Y>& op) {
 template <class E>
 void execute(context<cuda>& ctx, const ops::channel_scale_backward<E>& op) {
   if (op.dgamma) kernels::add_column_sums(ctx, kernels::channel_scale_term<E>{op});
+  if (kernels::channel_scale_backward_in_pieces(ctx, op)) return;
   kernels::launch_elements(ctx, kernels::channel_scale_backward_kernel<E>, op.dx.count(), op);
 }
 template <class E>

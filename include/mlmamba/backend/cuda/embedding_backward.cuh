@@ -16,8 +16,8 @@ namespace kernels {
 
 inline constexpr int embedding_chunk = 64;
 
-/// Three launches, so that a row that occurs often has many blocks, and sums have one order:
-///   1. the tokens sorted by index, then time
+/// A few launches, so that a row that occurs often has many blocks, and sums have one order:
+///   1. the tokens sorted by index, then time (two launches)
 ///   2. chunks of 64 sorted tokens: runs of one index that are in one chunk are added to the table,
 ///      others leave what they have in this chunk
 ///   3. runs over several chunks: the chunk where one begins adds what all have left
@@ -25,6 +25,7 @@ template <class E>
 struct embedding_backward_plan {
   static constexpr const char* name = ops::embedding_backward<E>::name;
   ops::embedding_backward<E> op;
+  view<std::int32_t, 1, memory::device> place;      // (T): of a token among the sorted ones
   view<std::int32_t, 1, memory::device> sorted;     // (T): tokens
   view<typename E::accum, 3, memory::device> left;  // (chunks, 2, D): came here, goes on
 
@@ -36,27 +37,35 @@ struct embedding_backward_plan {
   __device__ bool known(index_t r) const { return r >= 0 && r < op.dtable.size[0]; }
 };
 
+inline constexpr index_t embedding_share = 1024;  ///< tokens that a block compares its own with
+
 /// A token's place is the number of tokens before it: all pairs are compared, which up to 10^5
-/// tokens is less work than their sums.
+/// tokens is less work than their sums. A block has 256 tokens and a share of the others; counts
+/// are whole numbers, so that the order in which shares are added is nobody's concern.
 template <class E>
 __global__ void __launch_bounds__(block_threads)
-    embedding_sort_kernel(const embedding_backward_plan<E> plan) {
-  __shared__ std::int32_t others[block_threads];
+    embedding_place_kernel(const embedding_backward_plan<E> plan) {
+  __shared__ std::int32_t others[embedding_share];
   const auto& index = plan.op.index;
-  const index_t t = thread_index(), tokens = index.size[0];
-  const std::int32_t mine = t < tokens ? index(t) : 0;
-  index_t place = 0;
-  for (index_t u0 = 0; u0 < tokens; u0 += block_threads) {
-    __syncthreads();  // everybody has read the others before
-    if (u0 + threadIdx.x < tokens) others[threadIdx.x] = index(u0 + threadIdx.x);
-    __syncthreads();
-    const int count = int(tokens - u0 < block_threads ? tokens - u0 : index_t(block_threads));
-    const int before = int(t - u0 < 0 ? 0 : t - u0 < count ? t - u0 : index_t(count));
-    int n = 0;
-    for (int u = 0; u < count; ++u) n += others[u] < mine || (others[u] == mine && u < before);
-    place += n;
-  }
-  if (t < tokens) plan.sorted(place) = std::int32_t(t);
+  const index_t tokens = index.size[0], tiles = (tokens + block_threads - 1) / block_threads;
+  index_t share = blockIdx.x;
+  const index_t t = take_index(share, tiles) * block_threads + threadIdx.x;
+  const index_t from = share * embedding_share;
+  const int count = int(tokens - from < embedding_share ? tokens - from : embedding_share);
+  for (int u = int(threadIdx.x); u < count; u += block_threads) others[u] = index(from + u);
+  __syncthreads();
+  if (t >= tokens) return;
+  const std::int32_t mine = index(t);
+  const int before = int(t - from < 0 ? 0 : t - from < count ? t - from : index_t(count));
+  int n = 0;
+#pragma unroll 8
+  for (int u = 0; u < count; ++u) n += others[u] < mine || (others[u] == mine && u < before);
+  atomicAdd(&plan.place(t), n);
+}
+template <class E>
+__global__ void embedding_sort_kernel(const embedding_backward_plan<E> plan) {
+  const index_t t = thread_index();
+  if (t < plan.place.size[0]) plan.sorted(plan.place(t)) = std::int32_t(t);
 }
 
 /// A block has a chunk and 32 to 256 elements d.
@@ -122,7 +131,16 @@ void execute(context<cuda>& ctx, const ops::embedding_backward<E>& op) {
   auto frame = ctx.scratch.make_frame();
   kernels::embedding_backward_plan<E> plan{
       op, ctx.scratch.template make<std::int32_t>(shape<1>{{tokens}}),
+      ctx.scratch.template make<std::int32_t>(shape<1>{{tokens}}),
       ctx.scratch.template make<typename E::accum>(shape<3>{{chunks, 2, width}})};
+  kernels::cuda_check(
+      cudaMemsetAsync(plan.place.data, 0, std::size_t(tokens) * sizeof(std::int32_t), ctx.stream),
+      op.name);
+  const index_t shares = (tokens + kernels::embedding_share - 1) / kernels::embedding_share;
+  const index_t tiles = (tokens + kernels::block_threads - 1) / kernels::block_threads;
+  kernels::embedding_place_kernel<E>
+      <<<kernels::blocks_for(tiles * shares, 1), kernels::block_threads, 0, ctx.stream>>>(plan);
+  kernels::launched(op.name);
   kernels::launch_elements(ctx, kernels::embedding_sort_kernel<E>, tokens, plan);
   const index_t threads =
       std::min<index_t>(kernels::block_threads, (width + warp - 1) / warp * warp);

@@ -137,11 +137,13 @@ void launch_gemm(context<cuda>& ctx, const ops::gemm<E, Y, W, X>& op) {
   launched(op.name);
 }
 
-/// Sums over many rows, as gradients of weights are, have few elements and long sums: slices of
-/// them are summed side by side by cuBLAS, then one after the other. Terms of a slice, for k in
-/// all:
-inline index_t gemm_slice(index_t k) {
-  return std::clamp<index_t>((k / 16 + 63) / 64 * 64, 128, 1024);
+/// Sums over many rows, as gradients of weights are, have few elements and long sums: where y has
+/// too few tiles to keep a GPU busy, slices of the sums are made side by side by cuBLAS, then added
+/// one after the other. How many; each has 128 terms at least.
+inline index_t gemm_slices_for(index_t m, index_t n, index_t k) {
+  const index_t tiles = ((m + 127) / 128) * ((n + 255) / 256);
+  constexpr index_t busy = 256, most = 16;  // tiles of two waves of blocks
+  return std::clamp<index_t>(std::min((busy + tiles - 1) / tiles, k / 128), 1, most);
 }
 
 template <class Op>
@@ -152,14 +154,23 @@ struct gemm_slices {
   bool accumulate;
 };
 
-template <class Op>
+/// A thread has Count::value neighbouring elements.
+template <class Count, class Op>
 __global__ void gemm_slices_kernel(const gemm_slices<Op> s) {
-  index_t m = thread_index();
+  constexpr int count = Count::value;
+  index_t m = thread_index() * count;
   if (m >= s.y.count()) return;
   const index_t n = take_index(m, s.y.size[1]);
-  float sum = s.accumulate ? s.y(m, n) : 0.0f;
-  for (index_t k = 0; k < s.parts.size[0]; ++k) sum += s.parts(k, m, n);
-  s.y(m, n) = sum;
+  float sum[count] = {};
+  if (s.accumulate) read_piece(sum, &s.y(m, n));
+#pragma unroll 4
+  for (index_t k = 0; k < s.parts.size[0]; ++k) {
+    float part[count];
+    read_piece(part, &s.parts(k, m, n));
+#pragma unroll
+    for (int i = 0; i < count; ++i) sum[i] += part[i];
+  }
+  write_piece(&s.y(m, n), sum);
 }
 
 /// Sliced product into y. False: nothing but scratch was written.
@@ -168,40 +179,36 @@ bool gemm_by_slices(context<cuda>& ctx, const ops::gemm<E, float, W, X>& op,
                     matrix_products::operand x, matrix_products::operand w) {
   using Op = ops::gemm<E, float, W, X>;
   const index_t m = op.x.size[0], n = op.w.size[0], k = op.x.size[1];
-  const index_t slice = gemm_slice(k), slices = k / slice, most_elements = index_t(1) << 25;
-  const index_t round = std::clamp<index_t>(most_elements / (m * n), 1, slices);
-  if (round == 1) return false;  // y is large enough to keep a GPU busy
+  const index_t wanted = gemm_slices_for(m, n, k);
+  if (wanted == 1) return false;
+  const index_t slice = ((k + wanted - 1) / wanted + 63) / 64 * 64, slices = k / slice;
   auto frame = ctx.scratch.make_frame();
-  const auto parts = ctx.scratch.template make<float>(shape<3>{{round, m, n}});
+  const auto parts = ctx.scratch.template make<float>(shape<3>{{slices, m, n}});
   const matrix_products::result y{parts.data, CUDA_R_32F, n};
-  const auto at = [](const matrix_products::operand& o, index_t k) {
-    matrix_products::operand part = o;
-    const index_t bytes = o.type == CUDA_R_32F ? 4 : 2;
-    part.data = static_cast<const char*>(o.data) + k * (o.k_contiguous ? 1 : o.leading) * bytes;
-    return part;
-  };
   const auto step = [&](const matrix_products::operand& o) {
     return slice * (o.k_contiguous ? 1 : o.leading);
   };
-  gemm_slices<Op> sum{op.y, parts, op.accumulate};
-  for (index_t from = 0; from < slices; from += round) {
-    const index_t count = std::min(round, slices - from);
-    if (!ctx.products.multiply(ctx.stream, at(x, from * slice), at(w, from * slice), y, m, n, slice,
-                               false, {count, step(x), step(w), m * n})) {
-      if (from == 0) return false;
-      fail<device_error>("cuda: gemm: cuBLASLt has no kernel for the last slices of a product");
-    }
-    sum.parts.size[0] = count;
-    launch_elements(ctx, gemm_slices_kernel<Op>, m * n, sum);
-    sum.accumulate = true;
+  if (!ctx.products.multiply(ctx.stream, x, w, y, m, n, slice, false,
+                             {slices, step(x), step(w), m * n}))
+    return false;
+  const gemm_slices<Op> sum{op.y, parts, op.accumulate};
+  if (in_pieces(op.y, 4) && in_pieces(parts, 4)) {
+    launch_elements(ctx, gemm_slices_kernel<constant<4>, Op>, m * n / 4, sum);
+  } else {
+    launch_elements(ctx, gemm_slices_kernel<constant<1>, Op>, m * n, sum);
   }
-  Op rest = op;
   const index_t done = slices * slice;
   if (done == k) return true;
+  Op rest = op;
   rest.x = op.x.slice(1, done, k - done), rest.w = op.w.slice(1, done, k - done);
   rest.accumulate = true;
-  if (!ctx.products.multiply(ctx.stream, at(x, done), at(w, done), cublas_result(op.y), m, n,
-                             k - done, true))
+  const auto after = [&](matrix_products::operand o) {
+    const index_t bytes = o.type == CUDA_R_32F ? 4 : 2;
+    o.data = static_cast<const char*>(o.data) + slices * step(o) * bytes;
+    return o;
+  };
+  if (!ctx.products.multiply(ctx.stream, after(x), after(w), cublas_result(op.y), m, n, k - done,
+                             true))
     launch_gemm(ctx, rest);
   return true;
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Backward of norms on a GPU: one block per row (per row and group), weights by sums of columns.
+// Backward of norms on a GPU. Where rows are not in pieces: one block per row (per row and group),
+// weights by sums of columns.
 #pragma once
 
 #include "mlmamba/backend/cuda/column_sums.cuh"
+#include "mlmamba/backend/cuda/row_norm_backward.cuh"
 #include "mlmamba/ops/norm.hpp"
 
 namespace mlmamba::backend {
@@ -154,12 +156,16 @@ struct gated_rms_norm_term {
 
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::rms_norm_backward<E, X>& op) {
+  using rule = kernels::row_norm_backward_rule<E, X, ops::rms_norm_backward<E, X>>;
+  if (kernels::launch_row_norm_backward(ctx, rule{op}, op.x.size[0], 1, op.x.size[1])) return;
   if (op.dweight) kernels::add_column_sums(ctx, kernels::rms_norm_term<E, X>{op});
   kernels::launch_rows(ctx, kernels::rms_norm_backward_kernel<E, X>, op.x.size[0], op.x.size[1],
                        op);
 }
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::layer_norm_backward<E, X>& op) {
+  using rule = kernels::row_norm_backward_rule<E, X, ops::layer_norm_backward<E, X>>;
+  if (kernels::launch_row_norm_backward(ctx, rule{op}, op.x.size[0], 1, op.x.size[1])) return;
   if (op.dweight || op.dbias) kernels::add_column_sums(ctx, kernels::layer_norm_term<E, X>{op});
   kernels::launch_rows(ctx, kernels::layer_norm_backward_kernel<E, X>, op.x.size[0], op.x.size[1],
                        op);
@@ -167,6 +173,9 @@ void execute(context<cuda>& ctx, const ops::layer_norm_backward<E, X>& op) {
 template <class E>
 void execute(context<cuda>& ctx, const ops::gated_rms_norm_backward<E>& op) {
   if (op.x.size[1] == 0) return;
+  if (kernels::launch_row_norm_backward(ctx, kernels::gated_rms_norm_backward_rule<E>{op},
+                                        op.x.size[0], op.x.size[1] / op.group(), op.group()))
+    return;
   if (op.dweight) kernels::add_column_sums(ctx, kernels::gated_rms_norm_term<E>{op, op.group()});
   kernels::launch_rows(ctx, kernels::gated_rms_norm_backward_kernel<E>,
                        op.x.size[0] * (op.x.size[1] / op.group()), op.group(), op);

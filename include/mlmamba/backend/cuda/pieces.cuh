@@ -131,7 +131,16 @@ __device__ A activation_as(activation a, A x) {
   return apply_activation(a, x);
 }
 
-/// Its derivative.
+/// 1 / (1 + exp(-x)), the same way.
+template <class V, class A>
+__device__ A sigmoid_as(A x) {
+  if constexpr (is_16_bit<V> && std::is_same_v<A, float>) {
+    return quick_sigmoid(x);
+  } else {
+    return A(1) / (A(1) + math::exp(-x));
+  }
+}
+/// The derivative of SiLU.
 template <class V, class A>
 __device__ A silu_slope_as(A x) {
   if constexpr (is_16_bit<V> && std::is_same_v<A, float>) {

@@ -126,18 +126,17 @@ struct ssd_skip_term {
   using accum = typename E::accum;
   Plan plan;
 
-  index_t rows() const { return plan.dA.size[0] * plan.dA.size[1]; }
-  __host__ __device__ index_t per_head() const {
-    return plan.op.dD.stride[1] == 0 ? 1 : plan.op.x.size[3];
-  }
-  index_t columns() const { return plan.op.x.size[2] * per_head(); }
+  /// Has a head one number? Then its channels are rows.
+  __host__ __device__ bool of_head() const { return plan.op.dD.stride[1] == 0; }
+  __host__ __device__ index_t width() const { return plan.op.x.size[3]; }
+  index_t rows() const { return plan.dA.size[0] * plan.dA.size[1] * (of_head() ? width() : 1); }
+  index_t columns() const { return plan.op.x.size[2] * (of_head() ? 1 : width()); }
   __device__ void add(index_t b, index_t h, accum (&sums)[outputs]) const {
-    const index_t c = take_index(b, plan.chunks), p = take_index(h, per_head());
-    const index_t end = per_head() == 1 ? plan.op.x.size[3] : p + 1;
-    for (index_t q = p; q < end; ++q) sums[0] += plan.dD(b, c, h, q);
+    const index_t p = take_index(of_head() ? b : h, width()), c = take_index(b, plan.chunks);
+    sums[0] += plan.dD(b, c, h, p);
   }
   __device__ accum* target(int, index_t h) const {
-    const index_t p = take_index(h, per_head());
+    const index_t p = of_head() ? 0 : take_index(h, width());
     return &plan.op.dD(h, p);
   }
 };
