@@ -32,6 +32,21 @@ std::vector<ssd_options> some_cases() {
   return {wide, packed, padded, plain};
 }
 
+/// Tokens before `cut`, then the others, the state being continued in place.
+template <class E>
+void in_two_parts(context_of<E>& ctx, ssd_case<E>& parts, index_t cut) {
+  parts.last = parts.initial;
+  for (auto [from, n] : {std::pair{index_t(0), cut}, std::pair{cut, parts.o.length - cut}}) {
+    ops::ssd<E> op;
+    parts.set_inputs(op);
+    op.x = op.x.slice(1, from, n), op.dt = op.dt.slice(1, from, n);
+    op.B = op.B.slice(1, from, n), op.C = op.C.slice(1, from, n);
+    op.y = parts.y.view().slice(1, from, n);
+    op.initial_states = parts.last, op.final_states = parts.last;
+    run(ctx, op);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("ssd: gradients are exact with each operand present and absent") {
@@ -105,16 +120,7 @@ TEST_CASE_TEMPLATE("ssd: a sequence cut anywhere continues from its state", E,
     ssd_case<E> whole(o), parts(o);
     randomise(whole, parts, 5);
     whole.forward(ctx);
-    parts.last = parts.initial;  // the state is continued in place
-    for (auto [from, n] : {std::pair{index_t(0), cut}, std::pair{cut, o.length - cut}}) {
-      ops::ssd<E> op;
-      parts.set_inputs(op);
-      op.x = op.x.slice(1, from, n), op.dt = op.dt.slice(1, from, n);
-      op.B = op.B.slice(1, from, n), op.C = op.C.slice(1, from, n);
-      op.y = parts.y.view().slice(1, from, n);
-      op.initial_states = parts.last, op.final_states = parts.last;
-      run(ctx, op);
-    }
+    in_two_parts(ctx, parts, cut);
     check_parts(parts, whole, 2, "cut at " + std::to_string(cut));
   }
 }
@@ -245,6 +251,30 @@ TEST_CASE_TEMPLATE("ssd: after a step that is no number neither is y, on any lev
     CHECK(wrong == 0);
   }
   backend::simd::limit_cpu_level(before);
+}
+
+TEST_CASE_TEMPLATE("ssd: cut around tiles of 16 and 32 and a chunk, on any level", E, cpu_f32,
+                   cpu_bf16) {
+  context_of<E> ctx;
+  const ssd_options o{.batch = 1,
+                      .length = 150,
+                      .heads = 3,
+                      .channels = 40,
+                      .states = 72,
+                      .groups = 1,
+                      .D = skip::per_head,
+                      .initial = true,
+                      .final = true};
+  for_each_cpu_level([&](backend::simd::cpu_level l) {
+    for (index_t cut : {0, 1, 15, 16, 31, 33, 64, 65, 142}) {
+      ssd_case<E> whole(o), parts(o);
+      randomise(whole, parts, 5);
+      whole.forward(ctx);
+      in_two_parts(ctx, parts, cut);
+      check_parts(parts, whole, 2, std::string(to_string(l)) + ", cut at " + std::to_string(cut));
+    }
+    check_all<ssd_case, E>(std::vector<ssd_options>{o});
+  });
 }
 
 TEST_CASE_TEMPLATE("ssd: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {

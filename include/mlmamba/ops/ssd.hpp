@@ -30,11 +30,12 @@ namespace mlmamba::ops {
 ///           are stored as the engine's state; their gradients are in accum); decays are exp of
 ///           differences that are never positive, or products of two such; softplus is the identity
 ///           above 20; dt_max may be infinite. On the CPU numbers below the smallest normal one
-///           (1.2e-38 in float) count as zero, in states too. On tensor cores (GPUs, bf16 or f16)
-///           states and decayed scores are rounded to values as operands, sums are not (in f16
-///           beyond 65504 they are infinite, below 6e-5 they have fewer bits); where the sequence
-///           is split depends on batch and heads; an infinity or NaN also reaches earlier tokens of
-///           its 64
+///           (1.2e-38 in float) count as zero, in states too. On matrix units (GPUs, bf16 or f16;
+///           processors with AMX, bf16) states and decayed scores are rounded to values as operands
+///           of y, sums are not (in f16 beyond 65504 they are infinite, below 6e-5 they have fewer
+///           bits); an infinity or NaN also reaches earlier tokens of its 64. On GPUs where the
+///           sequence is split depends on batch and heads; with AMX what enters a state has an
+///           error of 2^-16, and is NaN if it were infinite
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros
 /// Errors    shape_error; H not a multiple of G; dt_min > dt_max; chunk_size < 0
 /// Left out  complex A; B or C that are constant over time; cu_seqlens (seq_idx says as much)

@@ -5,9 +5,9 @@
 //
 // Chunked: what the heads of a group share (B, C, and C B^T inside chunks) is computed once, then
 // each task walks the chunks of some heads of one row, side by side: three dense products a chunk
-// and head forward, seven backward. Chunks have 32 tokens, in the backward of large states 64;
-// chunk_size up to 128 makes them shorter or longer (longer ones would only cost more). Sequential:
-// one state in cache, token by token.
+// and head forward, seven backward. Chunks have 32 tokens, 64 in the backward of large states and
+// where the processor multiplies tiles (bf16 forward); chunk_size up to 128 makes them shorter or
+// longer (longer ones would only cost more). Sequential: one state in cache, token by token.
 //
 // dB and dC are summed over blocks of heads, in order; the blocks depend on the number of heads
 // only. dA, dD and ddt_bias are sums per head and row, then over rows in order.
@@ -132,10 +132,9 @@ simd::strided<T> state_rows(const view<T, 4, Memory>& v, index_t b, index_t h) {
 }
 
 /// What rows [from, from + n) of the batch share, one block per row, group and chunk.
-template <class E, class Op>
-typename E::accum* share_ssd(context<cpu>& ctx, const Op& op,
-                             const simd::ssd_entries<typename E::value>& k, const simd::ssd_plan& p,
-                             index_t from, index_t n) {
+template <class E, class Op, class Entries>
+typename E::accum* share_ssd(context<cpu>& ctx, const Op& op, const Entries& k,
+                             const simd::ssd_plan& p, index_t from, index_t n) {
   using A = typename E::accum;
   const index_t nc = p.chunks(), G = op.groups(), size = p.shared_size();
   A* shared = ctx.scratch.template make<A, 1>({{n * G * nc * size}}).data;
@@ -160,7 +159,8 @@ void execute(context<cpu>& ctx, const ops::ssd<E>& op) {
   const auto& k = simd::cpu_kernels<simd::ssd_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
   const index_t per = H / G;
-  simd::ssd_plan p = detail::plan_ssd(k.unit, L, op.x.size[3], op.state_size(), op.chunk_size, 32);
+  simd::ssd_plan p =
+      detail::plan_ssd(k.unit, L, op.x.size[3], op.state_size(), op.chunk_size, k.chunk);
   p.panel = std::min<index_t>(p.channels_, detail::ssd_panel_bytes / index_t(sizeof(A)));
   const bool chunked = op.algorithm == ops::scan_algorithm::chunked ||
                        (op.algorithm == ops::scan_algorithm::automatic && L >= 8);
@@ -203,7 +203,6 @@ template <class E>
 void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   using A = typename E::accum;
   using T = typename E::value;
-  const auto& shared_by = simd::cpu_kernels<simd::ssd_entries<T>>();
   const auto& k = simd::cpu_kernels<simd::ssd_backward_entries<T>>();
   const index_t batch = op.x.size[0], L = op.x.size[1], H = op.heads(), G = op.groups();
   if (H == 0) {  // B and C have gradients, and nobody who gives them any
@@ -217,7 +216,7 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   }
   const index_t P = op.x.size[3], per = H / G;
   const index_t best = P * op.state_size() <= 4096 ? 32 : 64;
-  simd::ssd_plan p = detail::plan_ssd(shared_by.unit, L, P, op.state_size(), op.chunk_size, best);
+  simd::ssd_plan p = detail::plan_ssd(k.unit, L, P, op.state_size(), op.chunk_size, best);
   p.both = true;
   const index_t nc = p.chunks(), size = p.shared_size(), grad_size = p.grad_size();
   // at least 4 heads in a block of sums, at most 4 blocks in a group: whatever the batch
@@ -231,7 +230,7 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
   for (index_t from = 0; from < batch; from += slab) {
     const index_t n = std::min(slab, batch - from);
     auto slab_frame = ctx.scratch.make_frame();
-    const A* const shared = detail::share_ssd<E>(ctx, op, shared_by, p, from, n);
+    const A* const shared = detail::share_ssd<E>(ctx, op, k, p, from, n);
     A* const grads = ctx.scratch.template make<A, 1>({{n * G * parts * nc * grad_size}}).data;
     detail::for_each_with_scratch<A>(ctx, n * G * parts, k.scratch(p), [&](index_t i, A* scratch) {
       const simd::without_denormals scope;

@@ -11,17 +11,17 @@ HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
 namespace HWY_NAMESPACE {
 
-template <class T>
-struct ssd_ops : ssd_chunks<T> {
+/// Chunks: what is computed of one chunk, and how its operands lie (see ssd_chunks).
+template <class T, class Chunks = ssd_chunks<T>>
+struct ssd_ops : Chunks {
   using A = accum_t<T>;
   using D = tag_for<T>;
-  using chunks = ssd_chunks<T>;
+  using chunks = Chunks;
 
   /// Scratch of `forward` for so many heads.
   static index_t forward_scratch(const ssd_plan& p, index_t heads) {
-    return chunk_steps<A>::size(p) + 2 * p.chunk_ * p.channels_ + p.states_ * p.channels_ +
-           p.chunk_ * p.chunk_ + tall_rows * p.channels_ + heads * (p.states_ + 1) * p.channels_ +
-           2 * p.states_ + 2 * p.channels_;
+    return chunk_steps<A>::size(p) + chunks::room::size(p) + p.states_ * p.channels_ +
+           heads * (p.states_ + 1) * p.channels_ + 2 * p.states_ + 2 * p.channels_;
   }
 
   static void load_skip(const ssd_plan& p, const ssd_head<T>& h, A* skip) {
@@ -29,12 +29,12 @@ struct ssd_ops : ssd_chunks<T> {
       skip[i] = h.D && i < p.channels ? h.D[i * h.D_stride] : A(0);
   }
 
-  /// y = (v + D x) silu(z) for n channels of one token; v and x in A.
-  static HWY_INLINE void finish_token(index_t n, const A* skip, const A* v, const A* x, const T* z,
+  /// y = (v + D x) silu(z) for n channels of one token; v in A.
+  static HWY_INLINE void finish_token(index_t n, const A* skip, const A* v, const T* x, const T* z,
                                       T* y) {
     const D d;
     for_each_vector(d, n, [&](auto part, index_t j) HWY_ATTR {
-      auto r = hn::MulAdd(hn::LoadU(d, skip + j), hn::LoadU(d, x + j), hn::LoadU(d, v + j));
+      auto r = hn::MulAdd(hn::LoadU(d, skip + j), part.load(d, x + j), hn::LoadU(d, v + j));
       if (z) {
         const auto g = part.load(d, z + j);
         r = hn::Mul(r, hn::Mul(g, sigmoid(d, g)));
@@ -50,8 +50,8 @@ struct ssd_ops : ssd_chunks<T> {
     const index_t state_size = p.states_ * p.channels_;
     bump<A> b{tasks->scratch};
     chunk_steps<A> s(b.take(chunk_steps<A>::size(p)), p);
-    A *x = b.take(p.chunk_ * p.channels_), *weighted = b.take(p.chunk_ * p.channels_);
-    A *weights = b.take(p.chunk_ * p.chunk_), *v = b.take(tall_rows * p.channels_);
+    const typename chunks::room room = chunks::room::take(p, b);
+    [[maybe_unused]] const typename chunks::scope scope;
     A *other = b.take(state_size), *skips = b.take(heads * p.channels_);
     A* states = b.take(heads * state_size);
     for (index_t k = 0; k < heads; ++k) {
@@ -63,7 +63,7 @@ struct ssd_ops : ssd_chunks<T> {
       const index_t c = i / heads, k = i % heads, q = p.tokens(c), t0 = p.first(c);
       const ssd_forward_task<T>& t = tasks[k];
       const ssd_head<T>& h = t.head;
-      const ssd_shared<const A> shared(p, t.shared + c * p.shared_size());
+      const A* const shared = t.shared + c * p.shared_size();
       const index_t next_c = (i + 1) / heads, next_t0 = p.first(next_c);
       const index_t next_q = next_c < p.chunks() ? p.tokens(next_c) : 0;
       const ssd_forward_task<T>& after = tasks[(i + 1) % heads];
@@ -71,27 +71,25 @@ struct ssd_ops : ssd_chunks<T> {
       const A* const state = c > 0 || h.initial.at ? next : nullptr;  // null: zero
       const strided<T> whole{h.z.at ? nullptr : t.y[t0], t.y.row};
       prepare_chunk(d, p, h, c, s);
-      chunks::load_chunk(p, s, {h.x[t0], h.x.row}, q, x, weighted);
-      chunks::for_each_panel(p, [&](index_t j, index_t width) HWY_ATTR {
-        const index_t n = p.channels - j < width ? p.channels - j : width;
-        auto finish = [&](index_t m, index_t end, const A* rows) HWY_ATTR {
-          for (; m < end; ++m, rows += width)
-            finish_token(n, skip + j, rows, x + j * p.chunk_ + m * width,
-                         h.z.at ? h.z[t0 + m] + j : nullptr, t.y[t0 + m] + j);
-        };
-        // No hardware prefetcher follows rows of one head, and many at once would keep the loads of
-        // the products waiting: x comes during one product, y during the other.
-        auto expect_x = [&](index_t r) HWY_ATTR {
-          if (r < next_q) expect_row(after.head.x[next_t0 + r] + j, n);
-        };
-        auto expect_y = [&](index_t r) HWY_ATTR {
-          if (r < next_q) expect_row<true>(after.y[next_t0 + r] + j, n);
-        };
-        chunks::output_panel(p, s, q, shared, x, state, j, width, weights, v, skip, whole, expect_x,
-                             finish);
-        if (c + 1 < p.chunks() || t.last.at)
-          chunks::state_panel(p, s, q, shared, weighted, state, next, j, width, expect_y);
-      });
+      // `width` numbers apart: rows of n channels from j on of tokens [m, end)
+      auto finish = [&](index_t j, index_t n, index_t m, index_t end, const A* rows, index_t width)
+                        HWY_ATTR {
+                          for (; m < end; ++m, rows += width)
+                            finish_token(n, skip + j, rows, h.x[t0 + m] + j,
+                                         h.z.at ? h.z[t0 + m] + j : nullptr, t.y[t0 + m] + j);
+                        };
+      // No hardware prefetcher follows rows of one head, and many at once would keep the loads of
+      // the products waiting: x comes during one product, y during the other.
+      auto expect_x = [&](index_t j, index_t n, index_t r) HWY_ATTR {
+        if (r < next_q) expect_row(after.head.x[next_t0 + r] + j, n);
+      };
+      auto expect_y = [&](index_t j, index_t n, index_t r) HWY_ATTR {
+        if (r < next_q) expect_row<true>(after.y[next_t0 + r] + j, n);
+      };
+      A* const wanted = c + 1 < p.chunks() || t.last.at ? next : nullptr;
+      const strided<const T> x{h.x[t0], h.x.row};
+      chunks::chunk(p, s, x, q, shared, room, state, wanted, skip, whole, expect_x, expect_y,
+                    finish);
     }
     for (index_t k = 0; k < heads; ++k) {
       if (!tasks[k].last.at) continue;
@@ -147,7 +145,7 @@ struct ssd_ops : ssd_chunks<T> {
       pack_rows(d, h.x[i], h.x.row, 1, p.channels, x, p.channels_, 1);
       const A dt = step_size(h, A(h.dt[i * h.dt_row]));
       token(p, decay_of(dt * h.rate), !h.starts || h.starts[i] != i, dt, x, B, C, state, v);
-      finish_token(p.channels, skip, v, x, h.z.at ? h.z[i] : nullptr, t.y[i]);
+      finish_token(p.channels, skip, v, h.x[i], h.z.at ? h.z[i] : nullptr, t.y[i]);
     }
     if (t.last.at) store_rows(d, state.at, state.row, p.channels, p.states, t.last.at, t.last.row);
   }
@@ -165,7 +163,7 @@ struct ssd_ops : ssd_chunks<T> {
     pack_rows(d, h.x.at, 0, 1, p.channels, x, p.channels_, 1);
     const A dt = step_size(h, A(*h.dt));
     token(p, decay_of(dt * h.rate), true, dt, x, Bw, Cw, state, v);
-    finish_token(p.channels, skip, v, x, h.z.at, y);
+    finish_token(p.channels, skip, v, h.x.at, h.z.at, y);
   }
 };
 

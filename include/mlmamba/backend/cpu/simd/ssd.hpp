@@ -95,6 +95,7 @@ template <class T>
 struct ssd_entries {
   using A = accum_t<T>;
   index_t unit;                                        // sizes are padded to this
+  index_t chunk;                                       // tokens of a chunk if nobody says
   index_t (*scratch)(const ssd_plan&, index_t heads);  // of `forward`, `sequential` with one
   index_t (*share_scratch)(const ssd_plan&);
   /// Fills the shared block of chunk c.
@@ -107,6 +108,11 @@ struct ssd_entries {
 template <class T>
 struct ssd_backward_entries {
   using A = accum_t<T>;
+  // The forward may lay out shared blocks otherwise: the backward fills its own.
+  index_t unit;
+  index_t (*share_scratch)(const ssd_plan&);
+  void (*share)(const ssd_plan&, index_t c, strided<const T> B, strided<const T> C, A* shared,
+                A* scratch);
   index_t (*scratch)(const ssd_plan&);
   void (*backward)(const ssd_backward_task<T>&);
   /// dB and dC of chunk c from `parts` blocks of sums, `part_stride` apart, added in order.

@@ -77,9 +77,9 @@ struct ssd_backward_ops {
         });
       }
     };
+    const typename forward::room room{w.x, nullptr, w.m1, w.y};
     forward::output_panel(
-        p, *w.s, w.q, w.shared, w.x, state, 0, p.channels_, w.m1, w.y, skip, {}, [](index_t) {},
-        rows);
+        p, *w.s, w.q, w.shared, room, state, 0, p.channels_, skip, {}, [](index_t) {}, rows);
   }
 
   /// The pairs (m, k) of the chunk: weights of dx in m2, dCB, and the gradient of inner decays.
@@ -217,8 +217,9 @@ struct ssd_backward_ops {
     for (index_t c = 0; c + 1 < nc; ++c) {
       chunk_steps<A> s(steps_at, p);
       prepare_chunk(d, p, h, c, s);
-      forward::load_chunk(p, s, {h.x[p.first(c)], h.x.row}, p.tokens(c), w.x, w.weighted);
-      forward::state_panel(p, s, p.tokens(c), {p, t.shared + c * p.shared_size()}, w.weighted,
+      const typename forward::room room{w.x, w.weighted};
+      forward::load_chunk(p, s, {h.x[p.first(c)], h.x.row}, p.tokens(c), room);
+      forward::state_panel(p, s, p.tokens(c), {p, t.shared + c * p.shared_size()}, room,
                            c > 0 || initial ? states + c * state_size : nullptr,
                            states + (c + 1) * state_size, 0, p.channels_, [](index_t) {});
     }
@@ -284,13 +285,14 @@ struct ssd_backward_ops {
 template <class T>
 ssd_entries<T> kernels_for(wanted<ssd_entries<T>>) {
   using F = ssd_ops<T>;
-  return {F::unit(), &F::forward_scratch, &F::share_scratch,
-          &F::share, &F::forward,         &F::sequential};
+  return {F::unit(), 32,          &F::forward_scratch, &F::share_scratch,
+          &F::share, &F::forward, &F::sequential};
 }
 template <class T>
 ssd_backward_entries<T> kernels_for(wanted<ssd_backward_entries<T>>) {
   using F = ssd_backward_ops<T>;
-  return {&F::scratch, &F::head, &finish_ssd_backward<T>};
+  using S = ssd_ops<T>;
+  return {S::unit(), &S::share_scratch, &S::share, &F::scratch, &F::head, &finish_ssd_backward<T>};
 }
 template <class T, class State>
 ssd_step_entries<T, State> kernels_for(wanted<ssd_step_entries<T, State>>) {

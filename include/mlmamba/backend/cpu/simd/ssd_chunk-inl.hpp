@@ -92,10 +92,29 @@ struct ssd_chunks {
     store_rows(D(), scratch, p.states_, p.channels, p.states, to.at, to.row);
   }
 
+  /// Memory that one chunk of one head needs.
+  struct room {
+    A *x = nullptr, *weighted = nullptr;  // (tokens, channels_) in panels
+    A* weights = nullptr;                 // of x inside the chunk, (tokens, chunk_)
+    A* y = nullptr;                       // tall_rows of a panel
+    static index_t size(const ssd_plan& p) {
+      return 2 * p.chunk_ * p.channels_ + p.chunk_ * p.chunk_ + tall_rows * p.channels_;
+    }
+    static room take(const ssd_plan& p, bump<A>& b) {
+      room r;
+      r.x = b.take(p.chunk_ * p.channels_), r.weighted = b.take(p.chunk_ * p.channels_);
+      r.weights = b.take(p.chunk_ * p.chunk_), r.y = b.take(tall_rows * p.channels_);
+      return r;
+    }
+  };
+  /// What a processor is while these functions run.
+  struct scope {};
+
   /// x and leave dt' x.
   static void load_chunk(const ssd_plan& p, const chunk_steps<A>& s, strided<const T> from,
-                         index_t q, A* x, A* weighted) {
+                         index_t q, const room& to_room) {
     const D d;
+    A *const x = to_room.x, *const weighted = to_room.weighted;
     for_each_panel(p, [&](index_t j, index_t width) HWY_ATTR {
       const index_t n = p.channels - j < width ? p.channels - j : width;
       for (index_t i = 0; i < q; ++i) {
@@ -117,13 +136,12 @@ struct ssd_chunks {
   }
 
   /// Rows [m, end) of the weights of x inside the chunk: decay . C B^T . dt'.
-  static HWY_NOINLINE void weight_rows(const ssd_plan& p, const chunk_steps<A>& s,
-                                       const ssd_shared<const A>& shared, index_t m, index_t end,
-                                       A* weights) {
+  static HWY_NOINLINE void weight_rows(const ssd_plan& p, const chunk_steps<A>& s, const A* CB,
+                                       index_t m, index_t end, A* to) {
     const D d;
     if (m % unit() == 0) open_block(d, s, m);
-    const A *dt = s.dt, *row = shared.CB + m * p.chunk_;
-    for (A* to = weights + m * p.chunk_; m < end; ++m, row += p.chunk_, to += p.chunk_)
+    const A *dt = s.dt, *row = CB + m * p.chunk_;
+    for (; m < end; ++m, row += p.chunk_, to += p.chunk_)
       for_each_decay(d, s, m, [=](index_t k, auto decay, auto) HWY_ATTR {
         const auto by = hn::Mul(decay, hn::LoadU(d, dt + k));
         hn::StoreU(hn::Mul(hn::LoadU(d, row + k), by), d, to + k);
@@ -137,16 +155,17 @@ struct ssd_chunks {
   /// row during the product with the state.
   template <class Meanwhile, class Rows>
   static HWY_NOINLINE void output_panel(const ssd_plan& p, const chunk_steps<A>& s, index_t q,
-                                        const ssd_shared<const A>& shared, const A* x,
-                                        const A* state, index_t j, index_t width, A* weights, A* y,
-                                        const A* skip, strided<T> whole, const Meanwhile& meanwhile,
+                                        const ssd_shared<const A>& shared, const room& r,
+                                        const A* state, index_t j, index_t width, const A* skip,
+                                        strided<T> whole, const Meanwhile& meanwhile,
                                         const Rows& rows) {
     const D d;
-    const A *panel = state + (state ? j * p.states_ : 0), *x_panel = x + j * p.chunk_;
+    A *const weights = r.weights, *const y = r.y;
+    const A *panel = state + (state ? j * p.states_ : 0), *x_panel = r.x + j * p.chunk_;
     const product<A> entering = tokens_by_states(p, shared.C, panel, width);
     for (index_t m = 0; m < q; m += tall_rows) {
       const index_t end = m + tall_rows < q ? m + tall_rows : q;
-      if (j == 0) weight_rows(p, s, shared, m, end, weights);
+      if (j == 0) weight_rows(p, s, shared.CB, m, end, weights + m * p.chunk_);
       const bool direct = whole.at && end - m == tall_rows && p.channels - j >= width;
       bool enters = false;
       for (index_t i = m; state && i < end; ++i) enters = enters || s.enter[i] != A(0);
@@ -155,9 +174,9 @@ struct ssd_chunks {
         tile.clear();
         if (enters) {
           const A *a = entering.row(m), *b = panel + k;
-          for (index_t r = 0, from = 0; r < tall_rows; ++r) {
-            const index_t n = p.states * (r + 1) / tall_rows - from;
-            if (k == 0) meanwhile(m + r);
+          for (index_t i = 0, from = 0; i < tall_rows; ++i) {
+            const index_t n = p.states * (i + 1) / tall_rows - from;
+            if (k == 0) meanwhile(m + i);
             tile.add(a, entering.a_row, entering.a_k, b, width, n);
             a += n * entering.a_k, b += n * width, from += n;
           }
@@ -179,14 +198,14 @@ struct ssd_chunks {
   /// meanwhile(r) is called for each r below the length of a chunk.
   template <class Meanwhile>
   static HWY_NOINLINE void state_panel(const ssd_plan& p, const chunk_steps<A>& s, index_t q,
-                                       const ssd_shared<const A>& shared, const A* weighted,
+                                       const ssd_shared<const A>& shared, const room& room,
                                        const A* state, A* next, index_t j, index_t width,
                                        const Meanwhile& meanwhile) {
     const D d;
     const A keep = state ? s.keep : A(0);
     const A* const from = state + (state ? j * p.states_ : 0);
     A* const to = next + j * p.states_;
-    const product<A> sum = states_by_tokens(p, shared.B, weighted + j * p.chunk_, width, q);
+    const product<A> sum = states_by_tokens(p, shared.B, room.weighted + j * p.chunk_, width, q);
     for_each_tile_column<tall_columns>(d, width, [&](auto columns, index_t k) HWY_ATTR {
       index_t r = 0;
       for (index_t i = 0; i < p.states_; i += tall_rows) {
@@ -198,6 +217,28 @@ struct ssd_chunks {
         if (keep != A(0)) tile.add_scaled(keep, from + at, width);
         tile.store(to + at, width);
       }
+    });
+  }
+
+  /// Both, panel by panel; the next state only if next is not null. `rows` gets tokens [m, end) of
+  /// n channels from j on, and how far apart they are, unless they are in `whole`; expect_x and
+  /// expect_y are called for n channels from j on of each token of a chunk.
+  template <class ExpectX, class ExpectY, class Rows>
+  static HWY_INLINE void chunk(const ssd_plan& p, const chunk_steps<A>& s, strided<const T> x,
+                               index_t q, const A* shared_at, const room& r, const A* state,
+                               A* next, const A* skip, strided<T> whole, const ExpectX& expect_x,
+                               const ExpectY& expect_y, const Rows& rows) {
+    const ssd_shared<const A> shared(p, shared_at);
+    load_chunk(p, s, x, q, r);
+    for_each_panel(p, [&](index_t j, index_t width) HWY_ATTR {
+      const index_t n = p.channels - j < width ? p.channels - j : width;
+      output_panel(
+          p, s, q, shared, r, state, j, width, skip, whole,
+          [&](index_t i) HWY_ATTR { expect_x(j, n, i); },
+          [&](index_t m, index_t end, const A* y) HWY_ATTR { rows(j, n, m, end, y, width); });
+      if (next)
+        state_panel(p, s, q, shared, r, state, next, j, width,
+                    [&](index_t i) HWY_ATTR { expect_y(j, n, i); });
     });
   }
 };

@@ -16,6 +16,7 @@
 #include "mlmamba/backend/cpu/simd/norm-inl.hpp"
 #include "mlmamba/backend/cpu/simd/reduce-inl.hpp"
 #include "mlmamba/backend/cpu/simd/tile-inl.hpp"
+#include "mlmamba/backend/cpu/simd/amx_pairs-inl.hpp"
 #include "mlmamba/backend/cpu/simd/attention-inl.hpp"
 #include "mlmamba/backend/cpu/simd/cross_entropy-inl.hpp"
 //
@@ -24,6 +25,7 @@
 #include "mlmamba/backend/cpu/simd/selective_scan_backward-inl.hpp"
 #include "mlmamba/backend/cpu/simd/ssd-inl.hpp"
 #include "mlmamba/backend/cpu/simd/ssd_backward-inl.hpp"
+#include "mlmamba/backend/cpu/simd/ssd_amx-inl.hpp"
 
 #if MLMAMBA_SIMD_ZEN4
 HWY_BEFORE_NAMESPACE();
