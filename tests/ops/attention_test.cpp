@@ -26,7 +26,7 @@ std::vector<attention_options> small_cases() {
   return all;
 }
 
-/// Around vectors and blocks of 32, 64, 128 and 256, head sizes of the vision towers.
+/// Around vectors and blocks of 16, 32, 64, 128 and 256, head sizes of the vision towers.
 std::vector<attention_options> large_cases() {
   return {{.batch = 1, .queries = 36, .keys = 36, .heads = 3, .width = 32, .fused = true},
           {.batch = 1, .queries = 65, .keys = 65, .heads = 1, .width = 72, .fused = true},
@@ -36,6 +36,8 @@ std::vector<attention_options> large_cases() {
           {.batch = 1, .queries = 290, .keys = 140, .heads = 1, .width = 8, .causal = true},
           {.batch = 2, .queries = 130, .keys = 190, .heads = 2, .width = 64, .causal = true},
           {.batch = 1, .queries = 140, .keys = 140, .heads = 2, .width = 104, .fused = true},
+          {.batch = 1, .queries = 17, .keys = 270, .heads = 2, .width = 40},
+          {.batch = 1, .queries = 50, .keys = 33, .heads = 1, .width = 80, .causal = true},
           {.batch = 1, .queries = 64, .keys = 128, .heads = 1, .width = 128}};
 }
 

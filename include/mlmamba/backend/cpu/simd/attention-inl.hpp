@@ -3,9 +3,8 @@
 //
 // Attention of one head by blocks of queries and keys, with the softmax of what was seen so far.
 //
-// Everything is computed in accum (float for bf16): operands are widened and padded to whole
-// vectors once per head. A query sees its keys block by block, first to last, whatever block it
-// sits in.
+// Everything is computed in accum (float for bf16), by tiles in attention_amx-inl.hpp. A query sees
+// its keys block by block, first to last, whatever block it sits in.
 
 HWY_BEFORE_NAMESPACE();
 namespace mlmamba::backend::simd {
@@ -52,10 +51,6 @@ struct attentions {
       });
   }
 
-  static index_t forward_scratch(index_t keys, index_t width) {
-    const index_t w = padded(width);
-    return (padded(keys) + skewed(keys)) * w + query_block * (2 * w + scores_row(keys, key_block));
-  }
   static index_t backward_scratch(index_t queries, index_t keys, index_t width) {
     const index_t w = padded(width), s = padded(keys), t = padded(queries);
     return 3 * t * w + (3 * s + 2 * skewed(keys)) * w + t +
@@ -87,35 +82,28 @@ struct attentions {
     return sum_of_lanes(d, sum);
   }
 
+  /// Queries [from, to) of a head. Blocks: what is done to a block of queries and keys, and how
+  /// their operands lie (see attention_blocks).
+  template <class Blocks>
   static void forward(const attention_head<T>& o, index_t from, index_t to, A* scratch) {
     const D d;
-    const index_t w = padded(o.width), s = padded(o.keys), step = lanes(d);
-    const index_t kt_row = skewed(o.keys), p_row = scores_row(o.keys, key_block);
-    A* kt = scratch;                // (w, kt_row)
-    A* v = kt + kt_row * w;         // (s, w)
-    A* q = v + s * w;               // (query_block, w)
-    A* sums = q + query_block * w;  // (query_block, w)
-    A* p = sums + query_block * w;  // (query_block, p_row)
-    pack(o.k, o.k_row, o.keys, o.width, v);
-    transpose(v, w, s, w, kt, kt_row);
-    pack(o.v, o.v_row, o.keys, o.width, v);
+    const index_t w = padded(o.width), step = lanes(d);
+    Blocks blocks(o, scratch);
+    A* const sums = blocks.sums;  // (query_block, w)
     A top[query_block], total[query_block];
     for (index_t i0 = from; i0 < to; i0 += query_block) {
       const index_t n = to - i0 < query_block ? to - i0 : query_block;
-      const index_t rows = (n + tile_rows - 1) / tile_rows * tile_rows;
-      pack_rows(d, o.q + i0 * o.q_row, o.q_row, n, o.width, q, w, rows);
+      blocks.take_queries(i0, n);
       std::fill_n(top, n, -std::numeric_limits<A>::infinity());
       std::fill_n(total, n, A(0));
-      std::fill_n(sums, rows * w, A(0));
       for (index_t j0 = 0; j0 < o.keys; j0 += key_block) {
         const index_t count = o.keys - j0 < key_block ? o.keys - j0 : key_block;
         if (visible(o.causal, i0 + n - 1, o.queries, o.keys, j0, count) == 0) break;
-        const index_t columns = (count + step - 1) / step * step;
-        multiply(d, rows, columns, product<A>{q, w, 1, kt + j0, kt_row, o.width}, p, p_row);
+        blocks.score(n, j0, count);
         for (index_t i = 0; i < n; ++i) {
           const index_t seen = visible(o.causal, i0 + i, o.queries, o.keys, j0, count);
           const A before = top[i];
-          const A sum = softmax_row(p + i * p_row, columns, seen, o.scale, top[i]);
+          const A sum = blocks.softmax(i, count, seen, top[i]);
           if (j0 > 0 && top[i] != before) {
             const A shrink = std::exp(before - top[i]);
             total[i] *= shrink;
@@ -125,7 +113,7 @@ struct attentions {
           }
           total[i] += sum;
         }
-        multiply(d, rows, w, product<A>{p, p_row, 1, v + j0 * w, w, count}, sums, w, A(j0 > 0));
+        blocks.add_values(n, j0, count);
       }
       for (index_t i = 0; i < n; ++i) {
         const auto divisor = hn::Set(d, total[i] > 0 ? total[i] : A(1));
@@ -217,9 +205,61 @@ struct attentions {
   }
 };
 
+/// What the forward does to a block of queries and keys, in products of accum. Keys and values are
+/// widened and padded once per head.
+template <class T>
+struct attention_blocks : attentions<T> {
+  using base = attentions<T>;
+  using typename base::A;
+  using typename base::D;
+  const attention_head<T>& o;
+  index_t w, kt_row, p_row;
+  A *kt, *v, *q, *p;  // (w, kt_row), (keys, w), (query_block, w), (query_block, p_row)
+  A* sums;            // (query_block, w): of values
+
+  static index_t scratch(index_t keys, index_t width) {
+    const index_t w = base::padded(width);
+    return (base::padded(keys) + base::skewed(keys)) * w +
+           base::query_block * (2 * w + base::scores_row(keys, base::key_block));
+  }
+  attention_blocks(const attention_head<T>& head, A* at)
+      : o(head),
+        w(base::padded(o.width)),
+        kt_row(base::skewed(o.keys)),
+        p_row(base::scores_row(o.keys, base::key_block)) {
+    const index_t s = base::padded(o.keys);
+    bump<A> b{at};
+    kt = b.take(kt_row * w), v = b.take(s * w);
+    q = b.take(base::query_block * w), sums = b.take(base::query_block * w);
+    p = b.take(base::query_block * p_row);
+    base::pack(o.k, o.k_row, o.keys, o.width, v);
+    transpose(v, w, s, w, kt, kt_row);
+    base::pack(o.v, o.v_row, o.keys, o.width, v);
+  }
+  static index_t rows(index_t n) { return (n + tile_rows - 1) / tile_rows * tile_rows; }
+  static index_t columns(index_t count) {
+    const index_t step = lanes(D());
+    return (count + step - 1) / step * step;
+  }
+  void take_queries(index_t i0, index_t n) {
+    pack_rows(D(), o.q + i0 * o.q_row, o.q_row, n, o.width, q, w, rows(n));
+    std::fill_n(sums, rows(n) * w, A(0));
+  }
+  void score(index_t n, index_t j0, index_t count) {
+    multiply(D(), rows(n), columns(count), product<A>{q, w, 1, kt + j0, kt_row, o.width}, p, p_row);
+  }
+  A softmax(index_t i, index_t count, index_t seen, A& top) {
+    return base::softmax_row(p + i * p_row, columns(count), seen, o.scale, top);
+  }
+  void add_values(index_t n, index_t j0, index_t count) {
+    multiply(D(), rows(n), w, product<A>{p, p_row, 1, v + j0 * w, w, count}, sums, w, A(j0 > 0));
+  }
+};
+
 template <class T>
 attention_entries<T> kernels_for(wanted<attention_entries<T>>) {
-  return {&attentions<T>::forward_scratch, &attentions<T>::forward};
+  using Blocks = attention_blocks<T>;
+  return {&Blocks::scratch, &Blocks::template forward<Blocks>};
 }
 template <class T>
 attention_backward_entries<T> kernels_for(wanted<attention_backward_entries<T>>) {

@@ -18,6 +18,7 @@
 #include "mlmamba/backend/cpu/simd/tile-inl.hpp"
 #include "mlmamba/backend/cpu/simd/amx_pairs-inl.hpp"
 #include "mlmamba/backend/cpu/simd/attention-inl.hpp"
+#include "mlmamba/backend/cpu/simd/attention_amx-inl.hpp"
 #include "mlmamba/backend/cpu/simd/cross_entropy-inl.hpp"
 //
 #include "mlmamba/backend/cpu/simd/causal_conv1d-inl.hpp"
