@@ -5,11 +5,9 @@
 //
 // x, B and C are tiles as they are, so C B^T has the error of its sums only. What is computed is a
 // factor too:
-//   - x that enters the state, which goes on being float: as two bf16 (amx_pairs-inl.hpp), the
-//   error
-//     is 2^-16;
+//   - x that enters the state, which goes on being float: as two bf16 (amx_pairs-inl.hpp), to 2^-16
 //   - weights of x, and the state that C meets: rounded to bf16. They give nothing but y, which is
-//     rounded as well.
+//     rounded as well
 // Terms that are tokens lie in pairs of i and i + 16.
 
 #if MLMAMBA_SIMD_AMX
