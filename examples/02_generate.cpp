@@ -31,7 +31,7 @@ int talk(const checkpoint& files, const std::string& first, const std::string& s
   std::cout << "\n-- the state has read " << state.position << " tokens; two copies go on\n";
 
   const auto kept = state;
-  for (const std::uint64_t seed : {1, 2}) {
+  for (const std::uint64_t seed : {1u, 2u}) {
     auto fork = kept;  // what was read is not read again
     const generate_options drawn{.max_new_tokens = 20, .temperature = 1, .seed = seed};
     std::cout << second << generate_after(ctx, model, words, fork, {.text = second}, drawn).rest()

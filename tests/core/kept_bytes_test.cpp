@@ -22,8 +22,8 @@ TEST_SUITE("kept_bytes") {
   TEST_CASE("arrays of all sizes are aligned, zero, and nobody else's") {
     std::vector<kept_bytes> arrays;
     // Below what shares a block; several blocks' worth of what does; above it.
-    for (std::size_t n : {0, 1, 65535, 65536, 65537, 9000001, 9000001, 9000001, 9000001, 20000000})
-      arrays.emplace_back(n);
+    for (const int n : {0, 1, 65535, 65536, 65537, 9000001, 9000001, 9000001, 9000001, 20000000})
+      arrays.emplace_back(std::size_t(n));
     for (std::size_t i = 0; i < arrays.size(); ++i) {
       CHECK(reinterpret_cast<std::uintptr_t>(arrays[i].data()) % 64 == 0);
       CHECK(all(arrays[i], 0));

@@ -266,7 +266,7 @@ TEST_SUITE("evaluate_scores_test") {
   TEST_CASE("boxes: half of the union, a quarter for OCID-Ref") {
     dataset s;
     s.id = "refcoco-full";
-    s.judged = metric::box;
+    s.judged = metric::overlap;
     s.groups = {"RefCOCO", "RefCOCO+"};
     for (const char* g : {"RefCOCO", "RefCOCO", "RefCOCO+"}) {
       question q;

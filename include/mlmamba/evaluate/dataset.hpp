@@ -23,7 +23,7 @@
 namespace mlmamba::evaluate {
 
 /// How answers are judged; see scores.hpp.
-enum class metric : std::uint8_t { vqa, vizwiz, text_vqa, gqa, choice, box, garment };
+enum class metric : std::uint8_t { vqa, vizwiz, text_vqa, gqa, choice, overlap, garment };
 
 struct question {
   std::string id;
@@ -32,7 +32,7 @@ struct question {
   std::string group, kind;           ///< of which part of the set, for scores of parts; may be ""
   std::vector<std::string> answers;  ///< of the annotators, or the one that is right
   int right = -1;                    ///< number of the right one of the set's choices
-  evaluate::box where{};             ///< the right box
+  box where{};                       ///< the right box
 };
 
 struct dataset {

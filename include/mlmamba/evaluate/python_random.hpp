@@ -44,7 +44,7 @@ class python_random {
   }
   /// Uniform in [0, end), end > 0: drawn anew until it fits.
   std::uint32_t below(std::uint32_t end) {
-    const int width = std::bit_width(end);
+    const int width = int(std::bit_width(end));
     std::uint32_t x = end;
     while (x >= end) x = bits() >> (32 - width);
     return x;

@@ -35,7 +35,7 @@ inline box numbers_of_box(const json& list, const std::string& key, const std::s
 ///
 /// Boxes are rounded to two decimals, as the original rounds them.
 inline void read_refcoco(const std::filesystem::path& folder, dataset& set) {
-  set.judged = metric::box;
+  set.judged = metric::overlap;
   set.groups = {"RefCOCO", "RefCOCO+", "RefCOCOg"};
   struct part {
     const char *group, *below, *refs;
@@ -90,7 +90,7 @@ inline void read_refcoco(const std::filesystem::path& folder, dataset& set) {
 
 /// OCID-Ref, validation: val_expressions.json, OCID-dataset/*. All pictures are 640 x 480.
 inline void read_ocid_ref(const std::filesystem::path& folder, dataset& set) {
-  set.judged = metric::box;
+  set.judged = metric::overlap;
   set.groups = {"minimum", "medium", "maximum"};
   detail::for_each_member(folder / "val_expressions.json", [&](const std::string& id, const json& r,
                                                                const std::string& who) {

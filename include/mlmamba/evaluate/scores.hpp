@@ -67,7 +67,7 @@ inline double score_of(metric judged, const question& q, const answer& a) {
       return gqa_prediction(a.text) == q.answers.at(0);
     case metric::choice:
       return best_choice(a) == q.right;
-    case metric::box: {
+    case metric::overlap: {
       const auto b = parse_box(a.text);
       return b ? intersection_over_union(*b, q.where) : 0;
     }
@@ -149,13 +149,13 @@ inline report score(const dataset& set, std::span<const answer> answers) {
     const question& q = set.questions[i];
     const double s = detail::score_of(set.judged, q, answers[i]);
     out.score.push_back(s);
-    const double counted = set.judged == metric::box ? double(s >= enough) : s;
+    const double counted = set.judged == metric::overlap ? double(s >= enough) : s;
     all.add("accuracy", counted);
     groups.add(q.group, counted);
     const bool of_group = set.judged == metric::garment && !q.kind.empty();  // kinds of its own
     kinds.add(of_group ? q.group + ": " + q.kind : q.kind, counted);
     if (set.judged == metric::gqa) forms.add(q.group == "query" ? "open" : "binary", counted);
-    invalid += set.judged == metric::box && !parse_box(answers[i].text);
+    invalid += set.judged == metric::overlap && !parse_box(answers[i].text);
   }
   if (answers.empty()) return out;
   const std::size_t n = answers.size();
@@ -168,7 +168,7 @@ inline report score(const dataset& set, std::span<const answer> answers) {
   }
   out.measures.push_back({"accuracy", n, mean});
   if (set.judged == metric::choice) detail::add_curves(set, answers, "", out.measures);
-  if (set.judged == metric::box)
+  if (set.judged == metric::overlap)
     out.measures.push_back({"no box in the answer", n, double(invalid) / double(n)});
   forms.to(out.measures, "accuracy ");
   for (const std::string& g : groups.names()) {
@@ -231,7 +231,7 @@ inline nlohmann::ordered_json to_json(const dataset& set, std::span<const answer
       e["answer"] = answers[i].text;
     else
       e["probabilities"] = answers[i].probabilities;
-    if (set.judged == metric::box)
+    if (set.judged == metric::overlap)
       e["truth"] = q.where;
     else
       e["truth"] = q.answers;

@@ -28,15 +28,15 @@ struct fused {
   Second second;
   std::string first_name, second_name;
 
-  explicit fused(First a, Second b, std::string first_name = "dino_featurizer",
-                 std::string second_name = "siglip_featurizer")
+  explicit fused(First a, Second b, std::string name_a = "dino_featurizer",
+                 std::string name_b = "siglip_featurizer")
       : first(std::move(a)),
         second(std::move(b)),
-        first_name(std::move(first_name)),
-        second_name(std::move(second_name)) {
+        first_name(std::move(name_a)),
+        second_name(std::move(name_b)) {
     if (first.grid() != second.grid())
-      fail<shape_error>("fused: the grids of ", this->first_name, " and ", this->second_name,
-                        " have ", first.grid(), " and ", second.grid(),
+      fail<shape_error>("fused: the grids of ", first_name, " and ", second_name, " have ",
+                        first.grid(), " and ", second.grid(),
                         " patches a side; wanted are equal ones");
   }
   static void fields(auto& self, auto&& f) {

@@ -25,8 +25,8 @@ struct attention {
   linear<E> qkv, proj;
   index_t heads;
 
-  explicit attention(index_t d_model, index_t heads, bool qkv_bias = true)
-      : qkv(d_model, 3 * d_model, qkv_bias), proj(d_model, d_model), heads(heads) {
+  explicit attention(index_t d_model, index_t n_heads, bool qkv_bias = true)
+      : qkv(d_model, 3 * d_model, qkv_bias), proj(d_model, d_model), heads(n_heads) {
     if (heads < 1 || d_model % heads != 0)
       fail<shape_error>("attention: ", heads, " heads and width ", d_model,
                         "; wanted is a number of heads that divides the width");

@@ -20,8 +20,8 @@ struct conv1d_weights {
   double init = 0;                            // bound; 0: 1 / sqrt(W)
 
   conv1d_weights() = default;
-  explicit conv1d_weights(index_t channels, index_t width, bool with_bias, double init = 0)
-      : weight({channels, 1, width}), init(init) {
+  explicit conv1d_weights(index_t channels, index_t width, bool with_bias, double bound = 0)
+      : weight({channels, 1, width}), init(bound) {
     if (with_bias) bias = parameter<E, 1>({channels});
   }
   static void fields(auto& self, auto&& f) { f("weight", self.weight), f("bias", self.bias); }

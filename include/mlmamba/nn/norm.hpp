@@ -37,7 +37,7 @@ struct rms_norm {
   parameter<E, 1> weight;  // (D)
   double epsilon;
 
-  explicit rms_norm(index_t d, double epsilon = 1e-5) : weight({d}), epsilon(epsilon) {}
+  explicit rms_norm(index_t d, double eps = 1e-5) : weight({d}), epsilon(eps) {}
   static void fields(auto& self, auto&& f) { f("weight", self.weight); }
   static void initialise(auto& self, random_stream) {
     fill(self.weight, [] { return 1.0; });
@@ -90,8 +90,7 @@ struct layer_norm {
   parameter<E, 1> weight, bias;  // (D)
   double epsilon;
 
-  explicit layer_norm(index_t d, double epsilon = 1e-5)
-      : weight({d}), bias({d}), epsilon(epsilon) {}
+  explicit layer_norm(index_t d, double eps = 1e-5) : weight({d}), bias({d}), epsilon(eps) {}
   static void fields(auto& self, auto&& f) { f("weight", self.weight), f("bias", self.bias); }
   static void initialise(auto& self, random_stream) {
     fill(self.weight, [] { return 1.0; });

@@ -148,18 +148,18 @@ struct ssd_backward : ssd_inputs<E> {
 
   void check() const {
     this->check_inputs(name);
-    const auto& x = this->x;
-    check::size(name, "dy", dy, x.shape());
+    const auto& like = this->x;
+    check::size(name, "dy", dy, like.shape());
     check::size_if_given(name, "dfinal_states", dfinal_states, this->state_shape());
-    check::size(name, "dx", dx, x.shape());
+    check::size(name, "dx", dx, like.shape());
     check::size(name, "ddt", ddt, this->dt.shape());
-    check::size_if_given(name, "dA", dA, shape<1>{{x.size[2]}});
+    check::size_if_given(name, "dA", dA, shape<1>{{like.size[2]}});
     check::size(name, "dB", dB, this->B.shape());
     check::size(name, "dC", dC, this->B.shape());
-    check::size_if_given(name, "dD", dD, shape<2>{{x.size[2], x.size[3]}});
+    check::size_if_given(name, "dD", dD, shape<2>{{like.size[2], like.size[3]}});
     check::that(bool(dz) == bool(this->z), name, "one of z and dz is missing; give both or none");
-    check::size_if_given(name, "dz", dz, x.shape());
-    check::size_if_given(name, "ddt_bias", ddt_bias, shape<1>{{x.size[2]}});
+    check::size_if_given(name, "dz", dz, like.shape());
+    check::size_if_given(name, "ddt_bias", ddt_bias, shape<1>{{like.size[2]}});
     check::size_if_given(name, "dinitial_states", dinitial_states, this->state_shape());
     check::unit_stride(name, "dy", dy);
     check::unit_stride(name, "dfinal_states", dfinal_states);

@@ -158,12 +158,12 @@ class llava_records {
   }
 
  private:
-  struct record {
+  struct place {
     std::size_t text, length;  // where its picture's path and its turns begin
     std::uint32_t words;
   };
 
-  const record& at(std::uint64_t i) const { return records_.at(static_cast<std::size_t>(i)); }
+  const place& at(std::uint64_t i) const { return records_.at(static_cast<std::size_t>(i)); }
   void add(std::string_view text) {
     texts_.append(text);
     lengths_.push_back(static_cast<std::uint32_t>(text.size()));
@@ -172,7 +172,7 @@ class llava_records {
   std::uint64_t hash_ = 0;
   std::string texts_;
   std::vector<std::uint32_t> lengths_;
-  std::vector<record> records_;
+  std::vector<place> records_;
 };
 
 }  // namespace detail

@@ -246,15 +246,15 @@ class saved_run {
 
   void remove_old(index_t step, const std::string& newest) const {
     std::vector<std::pair<index_t, std::string>> all = found();
-    std::error_code ignored;
+    std::error_code unused;
     // Another name of the same update: of an earlier try, whose loss was not known or another.
     std::erase_if(all, [&](const auto& c) {
       const bool replaced = c.first == step && c.second != newest;
-      if (replaced) std::filesystem::remove_all(folder_ / c.second, ignored);
+      if (replaced) std::filesystem::remove_all(folder_ / c.second, unused);
       return replaced;
     });
     for (std::size_t i = 0; i + std::size_t(keep_) < all.size(); ++i)
-      std::filesystem::remove_all(folder_ / all[i].second, ignored);
+      std::filesystem::remove_all(folder_ / all[i].second, unused);
   }
 
   std::filesystem::path folder_;

@@ -143,8 +143,8 @@ class trainer {
     const auto since = [](clock::time_point t) {
       return std::chrono::duration<double>(clock::now() - t).count();
     };
-    std::error_code ignored;
-    if (!options_.folder.empty()) std::filesystem::create_directories(options_.folder, ignored);
+    std::error_code unused;
+    if (!options_.folder.empty()) std::filesystem::create_directories(options_.folder, unused);
     metrics_file metrics;
     if (!options_.folder.empty())
       metrics = metrics_file(options_.folder / "metrics.jsonl", state_.updates);

@@ -90,7 +90,7 @@ struct position_generator {
   index_t rows = 0, cols = 0;
 
   position_generator() = default;
-  position_generator(index_t d, index_t rows, index_t cols) : rows(rows), cols(cols) {
+  position_generator(index_t d, index_t n_rows, index_t n_cols) : rows(n_rows), cols(n_cols) {
     conv.weight = decltype(conv.weight)({d, 1, 3, 3});
     conv.bias = decltype(conv.bias)({d});
   }

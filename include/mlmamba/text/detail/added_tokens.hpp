@@ -101,11 +101,11 @@ class token_matcher {
 
   std::pair<std::int32_t, std::size_t> longest(std::string_view text, std::size_t from) const {
     std::pair<std::int32_t, std::size_t> best{-1, 0};
-    std::size_t node = 0;
+    std::size_t at = 0;
     for (std::size_t i = from; i < text.size(); ++i) {
-      node = nodes_[node].child(text[i]);
-      if (node == 0) break;
-      if (nodes_[node].token >= 0) best = {nodes_[node].token, i + 1 - from};
+      at = nodes_[at].child(text[i]);
+      if (at == 0) break;
+      if (nodes_[at].token >= 0) best = {nodes_[at].token, i + 1 - from};
     }
     return best;
   }

@@ -121,7 +121,7 @@ struct conv_ops {
   static constexpr index_t tokens = 8;  // of a step through time: their rows fit the first cache
   static constexpr index_t most = tokens + conv_widest - 1;
   static constexpr index_t step = 2 * index_t(hn::MaxLanes(D()));
-  static constexpr index_t ahead = 4 * step;  // what is fetched is needed after so many pairs
+  static constexpr index_t fetched = 4 * step;  // what is fetched is needed after so many pairs
 
   /// What a task keeps from step to step, in the order of the lanes.
   struct sums {
@@ -161,8 +161,8 @@ struct conv_ops {
     auto dbias = load_pair(d, kept.dbias + i);
     // What is fetched: the same rows further on, then the next ones. Whole rows ahead would not
     // stay in the first cache until they are needed.
-    const bool inside = i + ahead < t.channels;
-    const index_t later = inside ? 0 : tokens, at = inside ? i + ahead : i + ahead - t.channels;
+    const bool inside = i + fetched < t.channels;
+    const index_t later = inside ? 0 : tokens, at = inside ? i + fetched : i + fetched - t.channels;
     const bool more = from >= old && to + later <= t.length;
     for (index_t k = 0; k < n; ++k) {
       const index_t s = from + k;

@@ -69,11 +69,11 @@ struct gemm_path {
   index_t packed_bytes(index_t m, index_t k, index_t h) const {
     return (m + h - 1) / h * h * units(k) * unit_bytes;
   }
-  index_t packed_w_bytes(index_t columns) const {
-    return (columns + width - 1) / width * width * block * unit_bytes;
+  index_t packed_w_bytes(index_t n) const {
+    return (n + width - 1) / width * width * block * unit_bytes;
   }
-  index_t sums_bytes(index_t rows, index_t h, index_t columns) const {
-    return (rows + h - 1) / h * h * ((columns + width - 1) / width * width) * sum_bytes;
+  index_t sums_bytes(index_t m, index_t h, index_t n) const {
+    return (m + h - 1) / h * h * ((n + width - 1) / width * width) * sum_bytes;
   }
 };
 

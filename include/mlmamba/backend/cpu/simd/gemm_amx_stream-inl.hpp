@@ -115,9 +115,13 @@ HWY_NOINLINE void few_packed(const gemm_job& job, index_t n, std::uintptr_t end,
   const auto* x = static_cast<const float*>(job.packed);
   T low, high;
   low.load(c, width), high.load(c + tile_rows, width);
-  const auto blocks = [&](const operand& w, index_t count) HWY_ATTR {
+  // Whole blocks, then what is left of k. No lambda: with clang it has none of the tiles'
+  // attributes.
+  for (const bool last : {false, true}) {
+    const index_t from = last ? whole * terms : 0, some = last ? left : whole * terms;
+    const operand w = packed_tiles(job, n, from, some, spare);
     const auto* at = reinterpret_cast<const std::uint32_t*>(w.at);
-    for (; count > 0; --count) {
+    for (index_t count = blocks_of(some); count > 0; --count) {
       low.begin_block(), high.begin_block();
       for (index_t j = 0; j < tile_rows; ++j, at += 2 * tile_rows, x += 2 * T::each) {
         fetch_packed_ahead<true>(at, end);
@@ -126,9 +130,7 @@ HWY_NOINLINE void few_packed(const gemm_job& job, index_t n, std::uintptr_t end,
       }
       low.end_block(), high.end_block();
     }
-  };
-  blocks(packed_tiles(job, n, 0, whole * terms, spare), whole);
-  if (left > 0) blocks(packed_tiles(job, n, whole * terms, left, spare), 1);
+  }
   low.store(c, width), high.store(c + tile_rows, width);
 }
 

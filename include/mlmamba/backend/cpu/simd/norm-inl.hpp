@@ -117,7 +117,6 @@ struct norms {
 
   template <bool centred>
   static void backward(const norm_backward_rows<T, X>& o) {
-    const D d;
     const index_t n = o.width, padded = norm_padded(n);
     const A* weight = beside(o.weight, n, o.buffer);
     const auto zeroed = [&](A* sums, index_t buffer) {
