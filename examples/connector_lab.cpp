@@ -241,7 +241,7 @@ int main(int argc, char** argv) {
                "Train the language model too; else it is frozen like the towers");
   app.add_option("--steps", s.steps, "Updates of each connector")->check(at_least_1);
   app.add_option("--batch", s.batch, "Conversations per update")->check(at_least_1);
-  app.add_option("--learning-rate", s.learning_rate, "Peak")->check(CLI::NonNegativeNumber);
+  app.add_option("--learning-rate", s.learning_rate, "Peak")->check(CLI::Range(0.0, 1e9));
   app.add_option("--seeds", s.seeds, "Runs of each connector, with other weights and data")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

@@ -27,6 +27,7 @@
 #include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/models/published/tower_files.hpp"
 #include "mlmamba/train/progress.hpp"
+#include "program.hpp"
 #include "weight_settings.hpp"
 
 using namespace mlmamba;
@@ -156,7 +157,7 @@ int main(int argc, char** argv) {
   app.add_option("--results", s.results, "Folder to write into; made if missing")
       ->capture_default_str();
   app.add_option("--limit", s.limit, "Only so many questions; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, examples::most))
       ->capture_default_str();
   app.add_option("--batch", s.answers.batch, "Questions at once")->capture_default_str();
   app.add_option("--max-new-tokens", s.answers.max_new_tokens)->capture_default_str();
@@ -168,7 +169,7 @@ int main(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : 2;
   }
   try {
-    return score_model(s);
+    return examples::written(score_model(s));
   } catch (const std::exception& e) {
     std::cerr << e.what() << '\n';
     return 2;

@@ -16,6 +16,7 @@
 
 #include "mlmamba/train/garment.hpp"
 #include "mlmamba/train/garment/write.hpp"
+#include "program.hpp"
 
 namespace garment = mlmamba::train::garment;
 
@@ -67,7 +68,7 @@ int main(int argc, char** argv) {
       "Writes a Garment VQA data set: pictures of 1 to 9 garments on a 3x3 grid, and questions "
       "with\n"
       "one right answer. OUT gets SPLIT.json (LLaVA format), SPLIT.recipe.json and SPLIT/*/*.png.\n"
-      "Exit code: 0 done, 1 could not write, 2 bad option or bad source."};
+      "Exit code: 0 done, 2 bad option or input, or it can't be written."};
   app.add_option("--out", out, "Folder to write into; made if missing");
   app.add_option("--split", split, "Which photos")
       ->check(CLI::IsMember({"train", "test"}))
@@ -76,6 +77,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{100000000}))
       ->capture_default_str();
   app.add_option("--seed", seed, "Scene i depends on seed, split and i only")
+      ->check(mlmamba::examples::seed_problem)
       ->capture_default_str();
   app.add_option("--turns", want.turns, "Questions per picture")->capture_default_str();
   app.add_option("--size", want.size, "Side of a picture in pixels; a multiple of 3")
@@ -110,17 +112,12 @@ int main(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : 2;
   }
 
-  garment::source photos;
   try {
     want.check();
+    garment::source photos;
     if (!out.empty())
       photos = garment::load_source(split == "test" ? garment::split::test : garment::split::train,
                                     source);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "garment_data: %s\n", e.what());
-    return 2;
-  }
-  try {
     if (!corpus.empty()) mlmamba::write_file(corpus, garment::corpus());
     if (out.empty()) return 0;
     progress_bar bar(scenes);
@@ -133,9 +130,9 @@ int main(int argc, char** argv) {
       std::printf("  %-10s %10llu\n", garment::question_type_names[t],
                   static_cast<unsigned long long>(sum.questions[t]));
     std::printf("  presence: %llu yes\n", static_cast<unsigned long long>(sum.yes));
+    return mlmamba::examples::written();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "garment_data: %s\n", e.what());
-    return 1;
+    return 2;
   }
-  return 0;
 }

@@ -23,6 +23,7 @@
 #include "loaded_model.hpp"
 #include "mlmamba/io/fetch.hpp"
 #include "mlmamba/io/image.hpp"
+#include "program.hpp"
 #include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/models/published/towers.hpp"
 #include "mlmamba/text/prompt.hpp"
@@ -153,7 +154,7 @@ int main(int argc, char** argv) {
   app.add_option("--min-p,--min_p", s.sampling.min_p)->capture_default_str();
   app.add_option("--repetition-penalty,--repetition_penalty", s.sampling.repetition_penalty)
       ->capture_default_str();
-  app.add_option("--seed", s.sampling.seed)->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--seed", s.sampling.seed)->check(examples::seed_problem)->capture_default_str();
   app.add_option("--hf_token", s.token_from,
                  "Where the token for downloads is: a file, or the name of a variable");
   add_options(app, s.held);
@@ -177,7 +178,9 @@ int main(int argc, char** argv) {
 #endif
     if (s.device != built_for)
       fail<error>("generate: --device ", s.device, "; this program was built for ", built_for);
-    return run_program(checkpoint(resolve(s.model, s.token_from), s.vision), s);
+    if (app.count("--image") > 0 && s.image.empty())
+      fail<error>("generate: --image is empty; a JPEG or PNG picture is wanted");
+    return examples::written(run_program(checkpoint(resolve(s.model, s.token_from), s.vision), s));
   } catch (const std::exception& e) {
     std::cerr << e.what() << '\n';
     return 2;

@@ -19,6 +19,7 @@
 #include "mlmamba/models/connectors/any.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
 #include "mlmamba/nn/mamba1.hpp"
+#include "program.hpp"
 
 using namespace mlmamba;
 namespace fs = std::filesystem;
@@ -174,7 +175,7 @@ int main(int argc, char** argv) {
       }
     }
     problems += compare(arrays, config, path);
-    return problems ? 1 : 0;
+    return examples::written(problems ? 1 : 0);
   } catch (const std::exception& e) {
     std::cerr << "inspect_checkpoint: " << e.what() << '\n';
     return 2;

@@ -14,6 +14,7 @@
 
 #include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/models/registry.hpp"
+#include "program.hpp"
 
 using namespace mlmamba;
 
@@ -106,9 +107,9 @@ int main(int argc, char** argv) {
     } else {
       describe_one(id);
     }
+    return examples::written();
   } catch (const std::exception& e) {
     std::cerr << "models: " << e.what() << '\n';
     return 2;
   }
-  return 0;
 }

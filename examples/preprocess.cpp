@@ -24,6 +24,7 @@
 #include "mlmamba/data_prep/to_jpeg.hpp"
 #include "mlmamba/io/fetch_files.hpp"
 #include "mlmamba/io/hub.hpp"
+#include "program.hpp"
 
 using namespace mlmamba;
 using namespace mlmamba::data_prep;
@@ -124,12 +125,12 @@ int main(int argc, char** argv) {
   try {
     if (show) {
       list();
-      return 0;
+      return examples::written();
     }
     const recipe& wanted = recipe_of(id);
     const hub_options hub = hub_options::from_environment(token);
     how.hub = hub.endpoint, how.token = hub.token, how.offline = offline || hub.offline;
-    return prepare_all(wanted, root, fetcher(how), check);
+    return examples::written(prepare_all(wanted, root, fetcher(how), check));
   } catch (const pictures_missing& e) {
     std::cerr << "preprocess: " << e.what() << '\n';
     return 1;

@@ -18,6 +18,7 @@
 #include "mlmamba/evaluate/fidelity.hpp"
 #include "mlmamba/io/image.hpp"
 #include "mlmamba/text/generate.hpp"
+#include "program.hpp"
 
 using namespace mlmamba;
 namespace fs = std::filesystem;
@@ -42,6 +43,18 @@ Model load(const checkpoint& files, const settings& s, const weight_formats& for
   Model model = published<Model>::make(files.config(), files.who());
   load_parameters(model, {files.who(), {}}, o);
   return model;
+}
+
+/// A name that is misspelled would keep nothing, in silence.
+template <class Model>
+void check_kept(const Model& model, const weight_formats& formats) {
+  for (const std::string& k : formats.keep) {
+    bool any = false;
+    nn::for_each_parameter(model, [&](const std::string& path, const auto&) {
+      any = any || path.find(k) != path.npos;
+    });
+    if (!any) fail<error>("--keep ", k, ": in no name of the model's; a part of one is wanted");
+  }
 }
 
 template <class Model>
@@ -130,12 +143,14 @@ int main(int argc, char** argv) {
                  "One more folder in which vision towers are looked for; may be repeated")
       ->allow_extra_args(false);
   app.add_option("--steps", s.steps, "Tokens to compare with the model as it is; 0: no report")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, examples::most))
       ->capture_default_str();
   app.add_option("--image", s.image, "Compare after this picture");
   app.add_option("--prompt", s.prompt, "and this text; then the model goes on by itself")
       ->capture_default_str();
-  app.add_option("--seed", s.seed, "Of what it samples")->capture_default_str();
+  app.add_option("--seed", s.seed, "Of what it samples")
+      ->check(examples::seed_problem)
+      ->capture_default_str();
   app.add_flag("--random", s.random, "Random weights by the seed; MODEL needs config.json only");
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
   try {
@@ -148,19 +163,20 @@ int main(int argc, char** argv) {
     if (fs::equivalent(s.in, s.out, none))
       fail<error>(s.out, ": the same folder as MODEL; another one is wanted");
     const weight_formats formats{{weight_scheme_of(s.weights), s.group}, s.keep};
-    if (const char* p = problem_with(formats.format)) fail<error>(p);
+    if (const char* p = problem_with(formats.format)) fail<error>("--group ", s.group, ": ", p);
     const checkpoint files(s.in, s.vision);
     const beginning begin =
         s.steps > 0 ? beginning_of(files, s) : beginning{};  // or nothing is written
     examples::with_chosen_model<cpu_packed>(files.config(), files.who(),
                                             [&]<class Model>(std::type_identity<Model>) {
                                               const Model model = load<Model>(files, s, formats);
+                                              check_kept(model, formats);
                                               if (s.out != "-") write(model, files, s, formats);
                                               if (s.steps > 0) report(files, model, s, begin);
                                             });
+    return examples::written();
   } catch (const std::exception& e) {
     std::cerr << "quantize: " << e.what() << '\n';
     return 2;
   }
-  return 0;
 }

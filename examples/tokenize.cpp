@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "mlmamba/text/tokenizer.hpp"
+#include "program.hpp"
 
 using namespace mlmamba;
 
@@ -68,9 +69,7 @@ int main(int argc, char** argv) {
       out += '\n';
     }
     std::cout.write(out.data(), std::streamsize(out.size()));
-    std::cout.flush();
-    if (!std::cout) fail<error>("standard output can't be written");
-    return 0;
+    return examples::written();
   } catch (const std::exception& e) {
     std::cerr << "tokenize: " << e.what() << '\n';
     return 2;

@@ -15,6 +15,7 @@
 #include "mlmamba/train/parts.hpp"
 #include "mlmamba/train/preset_recipe.hpp"
 #include "mlmamba/train/stage_recipe.hpp"
+#include "program.hpp"
 
 namespace train_program {
 
@@ -188,16 +189,17 @@ inline void add_options(CLI::App& app, settings& s) {
   app.add_option("--test", s.test, "Questions held out: the same kinds");
   app.add_option("--test-images", s.test_images, "Folder of their pictures");
   app.add_option("--test-scenes", s.test_scenes, "How many pictures are tested")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--steps", s.steps, "Updates")->check(CLI::PositiveNumber);
-  app.add_option("--batch", s.batch, "Conversations per update")->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, mlmamba::examples::most));
+  app.add_option("--steps", s.steps, "Updates")->check(CLI::Range(1, mlmamba::examples::most));
+  app.add_option("--batch", s.batch, "Conversations per update")
+      ->check(CLI::Range(1, mlmamba::examples::most));
   app.add_option("--micro-batch", s.micro_batch, "Conversations at once")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--learning-rate", s.learning_rate, "Peak")->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(1, mlmamba::examples::most));
+  app.add_option("--learning-rate", s.learning_rate, "Peak")->check(CLI::Range(0.0, 1e9));
   app.add_option("--seed", s.seed, "Of the weights and of the order of data")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62));
   app.add_option("--minutes", s.minutes, "Stop with a checkpoint before this time is over")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0.0, 1e9));
 #if defined(__CUDACC__)
   app.add_option("--device", s.device, "Number of the GPU")->capture_default_str();
 #else
@@ -211,7 +213,7 @@ inline void add_options(CLI::App& app, settings& s) {
       ->capture_default_str();
   app.add_option("--commit", s.commit, "Of the sources: noted in the model and its metrics");
   app.add_option("--profile", s.profile, "Print a table of all ops over this many updates")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, mlmamba::examples::most));
   app.add_flag("--resume", s.resume, "Go on from the newest checkpoint in OUT, if there is one");
   app.add_flag("--evaluate", s.evaluate, "Don't train: test and write what the checkpoint has");
   app.add_flag("--no-controls", s.no_controls, "Test with the right pictures only");

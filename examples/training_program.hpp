@@ -18,6 +18,7 @@
 #include "mlmamba/backend/cpu.hpp"
 #endif
 #include "mlmamba/backend/traced.hpp"
+#include "program.hpp"
 
 namespace mlmamba::examples {
 
@@ -47,7 +48,7 @@ int run_training(const char* program, CLI::App& app, int argc, char** argv, Run&
   std::signal(SIGINT, [](int) { interrupted = true; });
   std::signal(SIGTERM, [](int) { interrupted = true; });
   try {
-    return run();
+    return written(run());
   } catch (const error& e) {
     std::fprintf(stderr, "%s: %s\n", program, e.what());
     return 2;

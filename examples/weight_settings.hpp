@@ -42,6 +42,8 @@ inline void add_options(CLI::App& app, weight_settings& s) {
 }
 
 inline weight_options options_of(const weight_settings& s) {
+  if (const char* p = problem_with({weight_scheme::int8, s.group}))
+    fail<error>("--group ", s.group, ": ", p);
   return {weight_choice_of(s.weights), s.group, s.prepare, s.state == "bf16"};
 }
 

@@ -27,6 +27,18 @@ refused() {
     bad=1
   fi
 }
+# lost PROGRAM ARGUMENTS...: exits with 2 and says so, since what it prints can't be written
+lost() {
+  local output code
+  [ -x "$programs/$1" ] || return 0
+  output=$("$programs/$1" "${@:2}" 2>&1 > /dev/full < /dev/null)
+  code=$?
+  done=$((done + 1))
+  if [ $code != 2 ] || ! grep -q "standard output can't be written" <<< "$output"; then
+    printf 'bad_input: %s > /dev/full\n  exit code %s, output: %s\n' "$*" $code "${output:0:600}"
+    bad=1
+  fi
+}
 # answered PROGRAM ARGUMENTS...: exits with 0
 answered() {
   local program=$1 arguments="${*:2}"
@@ -45,6 +57,7 @@ nothing_left() {
   bad=1
 }
 mkdir "$work/outputs"
+touch "$work/file"
 picture=$source/examples/pictures/1.png out=$work/outputs
 
 # --- help: of every program, with its exit codes
@@ -58,6 +71,7 @@ done
 
 # --- options
 refused "no-such-folder" generate --model "$work/no-such-folder" --prompt hello
+refused "file: a file without config.json" generate --model "$work/file" --prompt hello
 refused "cuda" generate --device cuda --prompt hello
 refused "or --prepare" generate --state bf16 --prompt hello
 refused "or --prepare" generate --state bf16 --weights bf16 --prompt hello
@@ -68,6 +82,14 @@ refused "max_new_tokens" generate --prompt hello --max-new-tokens -1
 refused "seed" generate --prompt hello --seed x
 refused "seed" generate --prompt hello --seed -1
 refused "threads" generate --prompt hello --threads -1
+refused "seed" generate --prompt hello --seed 99999999999999999999
+refused "--group -1" generate --prompt hello --weights int8 --group -1
+refused "--image is empty" generate --image "" --prompt hello
+for arguments in "generate --prompt hello" "inspect_checkpoint $model" "models" "quantize $model - --steps 1" \
+  "garment_data --out $work/data --scenes 2" "preprocess --list"; do
+  # shellcheck disable=SC2086
+  [ -w /dev/full ] && lost $arguments
+done
 
 # --- pictures
 refused "no-such.png" generate --image "$work/no-such.png" --prompt hello
@@ -125,6 +147,7 @@ refused "PATH is required" inspect_checkpoint
 refused "no-such" inspect_checkpoint "$work/no-such"
 refused "text.png" inspect_checkpoint "$work/text.png"
 refused "no-such" inspect_checkpoint "$model" --model no-such
+refused '"": can' inspect_checkpoint ""
 refused "posix.system" inspect_checkpoint "$source/tests/io/torch/command.pt"
 
 # --- conversions
@@ -197,6 +220,12 @@ changed_recipe 's/mamba2_scan_connector/nonsense/'
 refused "nonsense" train --config "$work/changed.json" --out "$out/run"
 changed_recipe 's/"log_every": 1000/"log_every": -1/'
 refused "log_every" train --config "$work/changed.json" --out "$out/run"
+refused "seed" garment_data --out "$out/data" --seed -1
+refused "file" garment_data --out "$work/file" --scenes 2
+refused "seed" quantize "$model" - --seed -1
+refused "not in range" quantize "$model" - --steps 99999999999999999999
+refused "--group 7" quantize "$model" - --group 7
+refused "no-such" quantize "$model" "$out/q" --keep no-such
 refused "no-such" garment_data --source "$work/no-such" --out "$out/data"
 refused "97" garment_data --size 97 --out "$out/data"
 refused "nothing to do" garment_data

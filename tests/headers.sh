@@ -25,7 +25,7 @@ while read -r header; do
     */curl_client.hpp) echo '#include <curl/curl.h>' | "$compiler" -fsyntax-only -x c++ - 2> /dev/null || continue ;;
   esac
   if ! printf '#include "%s"\n' "$header" |
-    "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wconversion -DMLMAMBA_CPU_COMPILED -I "$include" "$@" -x c++ -; then
+    "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wshadow -Wconversion -Werror -DMLMAMBA_CPU_COMPILED -I "$include" "$@" -x c++ -; then
     echo "headers: $header does not compile alone"
     bad=1
   fi

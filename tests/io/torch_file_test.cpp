@@ -231,7 +231,7 @@ TEST_SUITE("torch_file_test") {
     CHECK(says(changed(directory + 42, many), "where its entry should be"));
     const std::string plain = with_pickle("}.");  // without the zip64 records of PyTorch
     CHECK(refusal(plain) == "nothing was thrown");
-    for (const std::size_t back : {10, 6}) {  // size of the directory, and where it begins
+    for (const std::size_t back : {10u, 6u}) {  // size of the directory, and where it begins
       std::string bad = plain;
       bad.replace(bad.size() - back, 4, many);
       CHECK(says(refusal(bad), "ends after"));

@@ -88,7 +88,7 @@ answer of_language() {
 TEST_CASE_TEMPLATE("greedy: pictures and text, as the reference in double", E,
                    MLMAMBA_TEST_ENGINES) {
   if constexpr (std::is_same_v<typename E::value, float>) {
-    for (std::uint64_t seed : {1, 2, 3}) {
+    for (std::uint64_t seed : {1u, 2u, 3u}) {
       verify::ml_mamba_case<E> c(batch, 4, 2);
       verify::ml_mamba_case<exact> x(batch, 4, 2);
       verify::randomise(c, x, seed);

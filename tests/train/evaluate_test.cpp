@@ -130,7 +130,7 @@ TEST_SUITE("evaluate_test") {
     CHECK(other[0].given == alone(m, words, some().get(order[0]), "at the top"));
   }
   TEST_CASE("strangers: a permutation without fixed points and partners") {
-    for (const std::uint64_t n : {1, 2, 3, 4, 5, 8, 51, 200}) {
+    for (const std::uint64_t n : {1u, 2u, 3u, 4u, 5u, 8u, 51u, 200u}) {
       const auto p = train::detail::strangers(n, 3);
       CHECK(std::set<std::uint64_t>(p.begin(), p.end()).size() == n);
       for (std::uint64_t i = 0; i < n; ++i) {

@@ -52,7 +52,8 @@ std::map<std::string, std::string> compared(const values& a, const values& b) {
   REQUIRE(a.size() == b.size());
   for (const auto& [path, v] : a) {
     // what training from scratch begins with as ones or zeros may be equal by chance
-    const bool constant = std::all_of(v.begin(), v.end(), [&](float x) { return x == v[0]; });
+    const bool constant =
+        std::all_of(v.begin(), v.end(), [first = v[0]](float x) { return x == first; });
     const std::string now = v == b.at(path) ? "same" : "other";
     std::string& said = out[part_of_path(path)];
     if (now == "same" && constant) continue;

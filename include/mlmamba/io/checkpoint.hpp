@@ -138,7 +138,11 @@ class checkpoint {
     const auto beside = std::filesystem::absolute(path).lexically_normal().parent_path();
     const bool inner = beside.filename() == "checkpoints" &&
                        !std::filesystem::exists(beside / "config.json", none);
-    return inner ? beside.parent_path() : beside;
+    const auto folder = inner ? beside.parent_path() : beside;
+    if (!std::filesystem::exists(folder / "config.json", none))
+      fail<io_error>(path.string(), ": a file without config.json beside it; a model's folder, or ",
+                     "its file of arrays, is wanted");
+    return folder;
   }
 
   std::filesystem::path folder_, weights_;

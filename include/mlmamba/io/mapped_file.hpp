@@ -72,7 +72,8 @@ class mapped_file {
   [[noreturn]] static void stop(const std::filesystem::path& path, const char* what, int code,
                                 int file = -1) {
     if (file >= 0) ::close(file);
-    fail<io_error>(path.string(), ": can't ", what, " it (", std::strerror(code), ")");
+    fail<io_error>(path.empty() ? "\"\"" : path.string(), ": can't ", what, " it (",
+                   std::strerror(code), ")");
   }
 
   const std::byte* data_ = nullptr;
