@@ -15,14 +15,21 @@ flags=(-std=c++20 -I "$source/include")
 case $way in
   find_package)
     cmake --install "$build" --prefix "$work/prefix" > /dev/null
-    cmake -S "$here/find_package" -B "$work/b" -DCMAKE_PREFIX_PATH="$work/prefix" \
-      -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=Release > /dev/null
+    options=(-DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=Release)
+    # where Highway's headers are not found, what is wanted is said
+    if said=$(cmake -S "$here/find_package" -B "$work/none" "${options[@]}" \
+      -DCMAKE_IGNORE_PATH="$highway" 2>&1) ||
+      ! grep -q "Wanted is the package libhwy-dev" <<< "$said"; then
+      echo "package: without hwy/highway.h, CMake says: $said"
+      exit 1
+    fi
+    cmake -S "$here/find_package" -B "$work/b" "${options[@]}" -DMLMAMBA_HIGHWAY_INCLUDE_DIR="$highway" > /dev/null
     cmake --build "$work/b"
     "$work/b/app" && "$work/b/app_compiled"
     ;;
   add_subdirectory)
     cmake -S "$here/add_subdirectory" -B "$work/b" -DMLMAMBA_SOURCE="$source" \
-      -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=Release > /dev/null
+      -DMLMAMBA_HIGHWAY_INCLUDE_DIR="$highway" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=Release > /dev/null
     cmake --build "$work/b" --target app
     "$work/b/app"
     ;;
