@@ -77,16 +77,17 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
   if (there && !s.resume && !s.evaluate)
     mlmamba::fail(out.string(), " has a run; --resume or another --out is wanted");
   const auto words_file = out / "tokenizer.json";
-  std::string words_text;
+  std::string words_text, words_from = words_file.string();
   if (there && std::filesystem::exists(words_file)) {
     words_text = mlmamba::mapped_file(words_file).text();
+  } else if (r.tokenizer_file.empty()) {
+    words_text = train::vocabulary_of(r, source);
   } else {
-    words_text = r.tokenizer_file.empty()
-                     ? train::vocabulary_of(r, source)
-                     : std::string(mlmamba::mapped_file(r.tokenizer_file).text());
+    words_from = r.tokenizer_file;
+    words_text = mlmamba::mapped_file(words_from).text();
   }
-  const auto words = mlmamba::tokenizer::parse(words_text, words_file.string());
-  if (!words.eos()) mlmamba::fail("the tokenizer has no <|endoftext|>; it is needed");
+  const auto words = mlmamba::tokenizer::parse(words_text, words_from);
+  if (!words.eos()) mlmamba::fail(words_from, ": there is no <|endoftext|>; it is needed");
 
   const std::string who = name_of_recipe(s);
   const auto parts = train::parts_from(train::detail::part_of(r.whole, "parts"), who + ": parts");
@@ -95,7 +96,7 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
     r.model["llm"]["vocab_size"] = words.size();
   Model model = mlmamba::published<Model>::make(r.model, who);
   if (words.size() > model.llm_backbone.config.padded_vocabulary())
-    mlmamba::fail(words_file.string(), ": ", words.size(), " tokens; the language model has ",
+    mlmamba::fail(words_from, ": ", words.size(), " tokens; the language model has ",
                   model.llm_backbone.config.padded_vocabulary());
   train::load_parts(model, parts, r.model, r.seed, who);
   model.llm_backbone.recompute = r.recompute;

@@ -201,6 +201,7 @@ refused "$work/no-such" train --config "$recipe" --data "garment:$work/no-such" 
 refused "--config" train --out "$out/run"
 steps=4
 . "$source/tests/tiny_recipe.sh" # $work/recipe.json
+refused "text.png: not valid JSON" train --config "$work/recipe.json" --out "$out/run" --tokenizer "$work/text.png"
 changed_recipe() { sed "$1" "$work/recipe.json" > "$work/changed.json"; }
 for option in steps batch micro-batch test-scenes; do
   refused "--$option" train --config "$work/recipe.json" --out "$out/run" --$option -3

@@ -176,6 +176,16 @@ TEST_SUITE("llava_test") {
     CHECK(message("[ ]").find("empty list") != std::string::npos);
     CHECK(message("").find("not a list") != std::string::npos);
     CHECK(message(" [" + good + "] \n") == "nothing was thrown");
+    CHECK(message("\xEF\xBB\xBF[" + good + "]") == "nothing was thrown");
+
+    // a picture, when it is asked for
+    test::spill(folder / "chat.json",
+                "[" + good + "," + record_of(R"("image": "no.png", )", "Q", "A") + "]");
+    const data_source s = read_llava(folder / "chat.json", folder / ".");
+    const std::string m = test::message_of<io_error>([&] { (void)s.get(1); });
+    CAPTURE(m);
+    CHECK(m.find("chat.json: record 1: ") != std::string::npos);
+    CHECK(m.find("no.png: can't open it") != std::string::npos);
   }
   TEST_CASE("in order: micro-batches are the sampler's, pictures first, padding 0 and -100") {
     const test::temporary_folder folder;

@@ -78,7 +78,7 @@ namespace detail {
 /// at, the rest is f's to check. Errors: io_error naming the record.
 template <class F>
 void for_each_record(std::string_view text, const std::string& who, F&& f) {
-  std::size_t at = 0;
+  std::size_t at = text.starts_with("\xEF\xBB\xBF") ? 3 : 0;  // Windows marks UTF-8 so
   std::uint64_t number = 0;
   const auto next = [&] {
     while (at < text.size() && std::string_view(" \t\n\r").find(text[at]) != std::string_view::npos)
@@ -193,10 +193,15 @@ inline data_source read_llava(const std::filesystem::path& file,
   data_source out;
   out.name = file.filename().string() + ":" + std::to_string(records->size()) + digest;
   out.size = records->size();
-  out.get = [records, images](std::uint64_t i) {
+  out.get = [records, images, who = file.string()](std::uint64_t i) {
     example e{records->turns(i), std::nullopt};
     const std::string_view picture = records->picture(i);
-    if (!picture.empty()) e.picture = read_image(images / picture);
+    if (picture.empty()) return e;
+    try {
+      e.picture = read_image(images / picture);
+    } catch (const io_error& error) {
+      fail<io_error>(who, ": record ", i, ": ", error.what());
+    }
     return e;
   };
   out.turns = [records](std::uint64_t i) { return records->turns(i); };
