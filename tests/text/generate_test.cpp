@@ -301,4 +301,19 @@ TEST_SUITE("generate_test") {
     auto latin = generate(ctx(), model(), words(), "\xff\xfe", {.max_new_tokens = 2});
     CHECK_NOTHROW(latin.rest());
   }
+  TEST_CASE("what is refused leaves the state as it was") {
+    auto state = model().make_state(1);
+    (void)generate_after(ctx(), model(), words(), state, {.text = "top"}, {.max_new_tokens = 2})
+        .rest();
+    const auto kept = state;
+    const auto refused = [&](const char* text, const generate_options& o) {
+      CHECK_THROWS_AS(generate_after(ctx(), model(), words(), state, {.text = text}, o), error);
+      CHECK(equal(state, kept));
+    };
+    refused("", {});
+    refused("left", {.temperature = -1});
+    refused("left", {.top_p = 2});
+    refused("left", {.forced = {-1}});
+    refused("left", {.prefill_tokens = 0});
+  }
 }

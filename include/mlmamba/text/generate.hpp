@@ -62,6 +62,13 @@ struct generate_options {
       fail<error>("generate: vocabulary is ", vocabulary, "; 0 (all) or more is wanted");
     if (prefill_tokens < 1)
       fail<error>("generate: prefill_tokens is ", prefill_tokens, "; 1 or more is wanted");
+    sampling_for(1, 1).check();
+  }
+  void check_forced(const tokenizer& words, index_t logits) const {
+    for (const std::int32_t id : forced)
+      if (!words.contains(id) || id >= logits)
+        fail<error>("generate: the forced tokens have ", id, "; one of 0 to ",
+                    std::min<index_t>(words.size(), logits) - 1, " is wanted");
   }
   /// New tokens after a prompt of so many.
   index_t most_after(std::size_t prompt) const {
@@ -112,10 +119,7 @@ class generation {
         seen_(std::move(ids)),
         prompt_tokens_(seen_.size()) {
     if (o.stop_at_end_of_text && words_.eos()) options_.stop.push_back(*words_.eos());
-    for (const std::int32_t id : o.forced)
-      if (!words_.contains(id) || id >= model.vocabulary())
-        fail<error>("generate: the forced tokens have ", id, "; one of 0 to ",
-                    std::min<index_t>(words_.size(), model.vocabulary()) - 1, " is wanted");
+    o.check_forced(words_, model.vocabulary());
     most_ = o.most_after(prompt_tokens_);
     done_ = most_ == 0;
   }
@@ -264,13 +268,16 @@ generation<Model> generate(context_of<typename Model::engine_type>& ctx, const M
 }
 
 /// The same after what `state` (one row) has read before: the next turn of a chat costs its own
-/// tokens only. When the text has ended, the state has read it whole.
+/// tokens only. When the text has ended, the state has read it whole. Where options or prompt are
+/// refused it is as it was.
 template <text_model Model>
 generation<Model> generate_after(context_of<typename Model::engine_type>& ctx, const Model& model,
                                  const tokenizer& words, typename Model::state& state,
                                  const prompt& p, const generate_options& o = {}) {
   o.check();
+  o.check_forced(words, model.vocabulary());
   std::vector<std::int32_t> ids = words.encode(p.text);
+  detail::check_ids(model, ids, 1);
   detail::read_pictures(ctx, model, p.pixels, 1, state);
   auto logits = detail::read_ids(ctx, model, ids, 1, o.prefill_tokens, state);
   return {ctx, model, words, {}, &state, std::move(logits), std::move(ids), o};

@@ -106,19 +106,26 @@ void read_pictures(context_of<typename Model::engine_type>& ctx, const Model& mo
   }
 }
 
-/// Has the state read equally long rows of ids; the logits after the last. Errors: error for ids
-/// that the model has no embedding for, shape_error if there are none.
+/// Can the model read these rows of ids? Errors: error for ids that it has no embedding for,
+/// shape_error if there are none.
+template <text_model Model>
+void check_ids(const Model& model, std::span<const std::int32_t> ids, index_t rows) {
+  for (const std::int32_t id : ids)
+    if (id < 0 || id >= model.vocabulary())
+      fail<error>("generate: the prompt has token ", id, "; the model knows 0 to ",
+                  model.vocabulary() - 1, " (is this its tokenizer?)");
+  if (rows == 0 || index_t(ids.size()) < rows)
+    fail<shape_error>("generate: the prompt is empty; at least one token is wanted");
+}
+
+/// Has the state read equally long rows of ids; the logits after the last. Errors: of check_ids.
 template <text_model Model>
 std::vector<float> read_ids(context_of<typename Model::engine_type>& ctx, const Model& model,
                             std::span<const std::int32_t> ids, index_t rows, index_t part,
                             typename Model::state& state) {
   using E = typename Model::engine_type;
-  for (const std::int32_t id : ids)
-    if (id < 0 || id >= model.vocabulary())
-      fail<error>("generate: the prompt has token ", id, "; the model knows 0 to ",
-                  model.vocabulary() - 1, " (is this its tokenizer?)");
-  const index_t length = rows > 0 ? index_t(ids.size()) / rows : 0;
-  if (length == 0) fail<shape_error>("generate: the prompt is empty; at least one token is wanted");
+  check_ids(model, ids, rows);
+  const index_t length = index_t(ids.size()) / rows;
   std::vector<float> logits;
   std::vector<std::int32_t> some;
   for (index_t at = 0; at < length; at += part) {
