@@ -64,7 +64,8 @@ void check_answers(const Model& model, const safetensors_file& answers) {
   context<backend::cpu> ctx;
   auto frame = ctx.scratch.make_frame();
   tensor<std::int32_t, 2> ids({1, answers.at("in.input_ids").shape[1]});
-  read_values(answers.at("in.input_ids"), std::span<std::int32_t>(ids.data(), std::size_t(ids.count())));
+  read_values(answers.at("in.input_ids"),
+              std::span<std::int32_t>(ids.data(), std::size_t(ids.count())));
   std::vector<tensor<float, 4>> held;
   for (const char* name : {"in.pixels.dino", "in.pixels.siglip"})
     if (const auto* e = answers.find(name)) held.push_back(pixels_or_ids<4>(*e));
