@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <iostream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "chosen_model.hpp"
@@ -49,7 +50,8 @@ Model load(const checkpoint& files, const settings& s, const weight_formats& for
 template <class Model>
 void check_kept(const Model& model, const weight_formats& formats) {
   for (const std::string& k : formats.keep) {
-    bool any = false;
+    // The head of tied embeddings is no parameter, and yet is held in a format of its own.
+    bool any = std::string_view("llm_backbone.lm_head.weight").find(k) != std::string_view::npos;
     nn::for_each_parameter(model, [&](const std::string& path, const auto&) {
       any = any || path.find(k) != path.npos;
     });
