@@ -47,7 +47,11 @@ struct reduce {
       const auto v = load(d, x + i);
       most = hn::IfThenElse(hn::Lt(most, v), v, most);
     }
-    A largest = hn::GetLane(hn::MaxOfLanes(d, most));
+    // Not MaxOfLanes: in Highway 1.0.3's emulated vectors it is above -infinity (clang's baseline).
+    HWY_ALIGN A each[hn::MaxLanes(D())];
+    hn::Store(most, d, each);
+    A largest = each[0];
+    for (index_t l = 1; l < step; ++l) largest = each[l] > largest ? each[l] : largest;
     for (; i < n; ++i)
       if (A(x[i]) > largest) largest = A(x[i]);
     const auto wanted = hn::Set(d, largest);
