@@ -19,10 +19,10 @@ template <class D>
 inline constexpr bool is_double = std::is_same_v<hn::TFromD<D>, double>;
 
 /// max(least, x) and min(most, x); NaN stays NaN. Of x86's instructions the second operand is the
-/// result if one is NaN, of others' (and Highway's scalar functions) the one that is a number.
+/// result if one is NaN, of others' (and what Highway emulates) the one that is a number.
 template <class V>
 HWY_INLINE V at_least(V least, V x) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
   return hn::Max(least, x);
 #else
   return hn::IfThenElse(hn::Gt(least, x), least, x);
@@ -30,7 +30,7 @@ HWY_INLINE V at_least(V least, V x) {
 }
 template <class V>
 HWY_INLINE V at_most(V most, V x) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
   return hn::Min(most, x);
 #else
   return hn::IfThenElse(hn::Gt(x, most), most, x);
