@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// The ops of Mamba on a GPU at the sizes of Mamba-2 2.7B: each is compared with the same op in
-// float on the same GPU (which the tests hold to the reference in double), then timed.
+// The ops of Mamba on a GPU at the sizes of Mamba-2 2.7B, and the attention of vision towers when
+// it is trained: each is compared with the same op in float on the same GPU (which the tests hold
+// to the reference in double), then timed.
 //
 //   benchmark_cuda_ops [--json FILE] [WORD...]      only rows that contain a WORD
 #include "measure.cuh"
@@ -297,6 +298,53 @@ void conv_steps(gpu& ctx, report& out, index_t B) {
   }
 }
 
+/// A vision tower's attention: T tokens, 16 heads of d; q, k, v are slices of one projection.
+void attention_backward(gpu& ctx, report& out, const char* tower, index_t T, index_t d) {
+  constexpr index_t B = 8, H = 16;
+  const std::string name = "attention_backward, " + std::string(tower) + ", B 8 T " +
+                           std::to_string(T) + " H 16 d " + std::to_string(d);
+  if (!is_wanted(name)) return;
+  auto qkv = randomly(tensor_of<E, 3>({B, T, 3 * H * d}), 1);
+  auto dy = randomly(tensor_of<E, 4>({B, T, H, d}), 2);
+  tensor_of<E, 4> y(dy.shape());
+  tensor_of<E, 3> dqkv(qkv.shape());
+  floats<3> log_sum_exp({B, H, T});
+  const float scale = 1 / std::sqrt(float(d));
+  const auto part = [&](auto& all, index_t which) {
+    return all.view().slice(2, which * H * d, H * d).split(2, d);
+  };
+  const auto of = [&](auto engine, auto& qkv, auto& y, auto& dy, auto& dqkv) {
+    return ops::attention_backward<decltype(engine)>{.q = part(qkv, 0),
+                                                     .k = part(qkv, 1),
+                                                     .v = part(qkv, 2),
+                                                     .y = y,
+                                                     .log_sum_exp = log_sum_exp,
+                                                     .dy = dy,
+                                                     .dq = part(dqkv, 0),
+                                                     .dk = part(dqkv, 1),
+                                                     .dv = part(dqkv, 2),
+                                                     .scale = scale};
+  };
+  run(ctx, ops::attention<E>{.q = part(qkv, 0),
+                             .k = part(qkv, 1),
+                             .v = part(qkv, 2),
+                             .y = y,
+                             .log_sum_exp = log_sum_exp,
+                             .scale = scale});
+  const auto op = of(E{}, qkv, y, dy, dqkv);
+  run(ctx, op);
+  double error;
+  {
+    auto qkvf = widened(qkv);
+    auto yf = widened(y), dyf = widened(dy);
+    floats<3> dqkvf(qkv.shape());
+    run(ctx, of(cuda_f32{}, qkvf, yf, dyf, dqkvf));
+    ctx.synchronize();
+    error = relative_error(dqkv, dqkvf);
+  }
+  out.add({name, seconds(ctx, [&] { run(ctx, op); }), op.bytes(), op.flops(), error, 8e-3});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -315,6 +363,8 @@ int main(int argc, char** argv) try {
   }
   for (bool backward : {false, true}) causal_conv1d(ctx, out, backward);
   gated_norm(ctx, out);
+  attention_backward(ctx, out, "DINOv2 L/14", 730, 64);
+  attention_backward(ctx, out, "SigLIP SO400M", 729, 72);
   for (index_t batch : {1, 64, 256}) {
     ssd_steps<float>(ctx, out, batch);
     ssd_steps<bf16>(ctx, out, batch);

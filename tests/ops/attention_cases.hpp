@@ -13,6 +13,7 @@ struct attention_options {
   index_t batch = 2, queries = 5, keys = 5, heads = 2, width = 3;
   bool causal = false;
   bool fused = false;  ///< q, k, v are slices of one projection (keys = queries)
+  index_t spare = 0;   ///< columns of that projection behind them, which are nobody's
 };
 
 template <engine E>
@@ -21,7 +22,7 @@ struct attention_case {
   using backward_op = ops::attention_backward<E>;
   attention_options o;
   tensor_of<E, 4> q, dq, k, dk, v, dv;  // empty if fused
-  tensor_of<E, 3> qkv, dqkv;            // (B, T, 3 H d) if fused
+  tensor_of<E, 3> qkv, dqkv;            // (B, T, 3 H d + spare) if fused
   tensor_of<E, 4> y, dy;
   tensor<typename E::accum, 3, typename E::memory> log_sum_exp;
 
@@ -31,7 +32,7 @@ struct attention_case {
         dy(y.shape()),
         log_sum_exp({o.batch, o.heads, o.queries}) {
     if (o.fused) {
-      qkv = tensor_of<E, 3>({o.batch, o.queries, 3 * o.heads * o.width});
+      qkv = tensor_of<E, 3>({o.batch, o.queries, 3 * o.heads * o.width + o.spare});
       dqkv = tensor_of<E, 3>(qkv.shape());
     } else {
       q = tensor_of<E, 4>(y.shape()), dq = tensor_of<E, 4>(y.shape());

@@ -38,7 +38,14 @@ std::vector<attention_options> large_cases() {
           {.batch = 1, .queries = 140, .keys = 140, .heads = 2, .width = 104, .fused = true},
           {.batch = 1, .queries = 17, .keys = 270, .heads = 2, .width = 40},
           {.batch = 1, .queries = 50, .keys = 33, .heads = 1, .width = 80, .causal = true},
-          {.batch = 1, .queries = 64, .keys = 128, .heads = 1, .width = 128}};
+          {.batch = 1, .queries = 64, .keys = 128, .heads = 1, .width = 128},
+          {.batch = 1, .queries = 129, .keys = 63, .heads = 2, .width = 72, .causal = true},
+          {.batch = 2, .queries = 63, .keys = 193, .heads = 1, .width = 80, .causal = true},
+          {.batch = 1, .queries = 200, .keys = 130, .heads = 2, .width = 128, .causal = true},
+          {.batch = 1, .queries = 200, .keys = 70, .heads = 2, .width = 24, .causal = true},
+          // rows that begin at odd elements, or at whole vectors
+          {.batch = 2, .queries = 70, .keys = 70, .width = 64, .fused = true, .spare = 1},
+          {.batch = 2, .queries = 70, .keys = 70, .width = 72, .fused = true, .spare = 8}};
 }
 
 }  // namespace
@@ -114,6 +121,34 @@ TEST_SUITE("attention_test") {
     const auto got = to_host(c.log_sum_exp.view());
     for (index_t i = 0; i < got.count(); ++i)  // values are exact in both: an error of accum only
       CHECK(double(got.data()[i]) == doctest::Approx(x.log_sum_exp.data()[i]).epsilon(2e-6));
+  }
+
+  TEST_CASE_TEMPLATE("the same bits again", E, MLMAMBA_TEST_ENGINES) {
+    context_of<E> ctx;
+    for (index_t width : {64, 72, 128})
+      CHECK(verify::same_bits<verify::attention_case, E>(ctx, ctx, 4,
+                                                         attention_options{.batch = 1,
+                                                                           .queries = 200,
+                                                                           .keys = 140,
+                                                                           .heads = 1,
+                                                                           .width = width,
+                                                                           .causal = true}));
+  }
+
+  TEST_CASE_TEMPLATE("large scores have gradients", E, MLMAMBA_TEST_ENGINES) {
+    // With all scores of a query far below zero, what it sees of no key must not overflow.
+    context_of<E> ctx;
+    const attention_options o{.batch = 1, .queries = 70, .keys = 2, .heads = 1, .width = 64};
+    verify::attention_case<E> c(o), same(o);
+    verify::randomise(c, same, 5, 12);
+    verify::run_case(c, ctx);
+    const auto log_sums = to_host(c.log_sum_exp.view());
+    double least = 0;
+    for (index_t i = 0; i < log_sums.count(); ++i)
+      least = std::min(least, double(log_sums.data()[i]));
+    CHECK(least < -100);
+    for (const verify::array& a : verify::results(c))
+      for (double v : a.values) CHECK(std::isfinite(v));
   }
 
   TEST_CASE_TEMPLATE("a picture is the same alone", E, MLMAMBA_TEST_ENGINES) {

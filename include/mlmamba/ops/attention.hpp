@@ -54,6 +54,9 @@ struct attention {
 ///
 ///   dv[j] = sum_i p[i,j] dy[i];   ds[i,j] = p[i,j] (dy[i] . v[j] - delta[i])
 ///   dq[i] = scale sum_j ds[i,j] k[j];   dk[j] = scale sum_i ds[i,j] q[i]
+///
+/// Numerics  p, ds and sums in accum; on a GPU p and ds of bf16 or f16 values are rounded likewise
+///           before they weigh rows (f16: ds beyond 65504 are infinite). Each sum in one order
 template <engine E>
 struct attention_backward {
   static constexpr const char* name = "attention_backward";

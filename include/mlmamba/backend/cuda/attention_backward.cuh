@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// Backward of softmax attention on a GPU: one warp per query for dq, one per key for dk and dv.
+// Backward of softmax attention on a GPU: tiles on tensor cores in bf16 and f16; else one warp per
+// query for dq, one per key for dk and dv.
 #pragma once
 
 #include "mlmamba/backend/cuda/attention.cuh"
+#include "mlmamba/backend/cuda/attention_backward_tiles.cuh"
+#include "mlmamba/backend/cuda/attention_backward_warpgroups.cuh"
 
 namespace mlmamba::backend {
 
@@ -184,6 +187,19 @@ void launch_attention_backward(context<cuda>& ctx, const attention_backward_plan
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::attention_backward<E>& op) {
+  if constexpr (is_16_bit<typename E::value>) {
+    if (kernels::fits_attention_tiles(op)) {
+      using plan_t = kernels::attention_backward_tiles_plan<E>;
+      auto frame = ctx.scratch.make_frame();
+      const index_t most = plan_t::most_rows, padded = (op.q.size[1] + most - 1) / most * most;
+      const auto numbers =
+          ctx.scratch.template make<float>(shape<2>{{2, op.q.size[0] * op.q.size[2] * padded}});
+      const plan_t plan{op, padded, numbers.data, numbers.data + numbers.stride[0]};
+      if (!kernels::attention_backward_by_warpgroups(ctx, plan))
+        kernels::attention_backward_by_tiles(ctx, plan);
+      return;
+    }
+  }
   const index_t width = op.q.size[3];
   if (width > 256)
     fail<shape_error>("attention_backward: the head size is ", width,

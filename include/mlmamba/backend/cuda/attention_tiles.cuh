@@ -195,17 +195,18 @@ __global__ void __launch_bounds__(128) attention_tiles_kernel(const ops::attenti
     }
 }
 
-/// Can rows be read as pieces of 16 bytes, and are heads narrow enough for tiles?
+/// Can rows of v (B, T, H, d) be read as pieces of 16 bytes, 8 elements?
+template <class T>
+bool is_rows_of_pieces(const view<T, 4, memory::device>& v) {
+  bool yes = reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0 && v.size[3] % 8 == 0;
+  for (int a = 0; a < 3; ++a) yes = yes && (v.size[a] <= 1 || v.stride[a] % 8 == 0);
+  return yes;
+}
+/// Are they, and are heads narrow enough for tiles?
 template <class E>
 bool fits_attention_tiles(const ops::attention<E>& op) {
-  const auto aligned = [](const auto& v) {
-    bool ok = reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0;
-    for (int a = 0; a < 3; ++a) ok = ok && (v.size[a] <= 1 || v.stride[a] % 8 == 0);
-    return ok;
-  };
-  const index_t width = op.q.size[3];
-  return width % 8 == 0 && width <= 128 && aligned(op.q) && aligned(op.k) && aligned(op.v) &&
-         aligned(op.y);
+  return op.q.size[3] <= 128 && is_rows_of_pieces(op.q) && is_rows_of_pieces(op.k) &&
+         is_rows_of_pieces(op.v) && is_rows_of_pieces(op.y);
 }
 
 /// For operands that fit.

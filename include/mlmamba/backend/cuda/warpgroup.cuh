@@ -55,12 +55,11 @@ __device__ unsigned stored_at(const V* tile, int row) {
 }
 
 /// Describes an operand. Depth along a row: `at` is at the first of 16 columns. Depth along the
-/// rows ("transposed"): at the first of 16 rows; wider than 64 goes on in the next tile. `further`:
-/// that many elements behind `at`, a constant.
-template <class V>
+/// rows ("transposed"): at the first of 16 rows; wider than 64 goes on `Next` elements further, in
+/// the next tile. `further`: that many elements behind `at`, a constant.
+template <int Next = operand_tile, class V>
 __device__ std::uint64_t operand_at(const V* at, int further = 0) {
-  constexpr unsigned next_tile = operand_tile * sizeof(V) / 16, next_rows = 1024 / 16,
-                     swizzled_by_128 = 1;
+  constexpr unsigned next_tile = Next * sizeof(V) / 16, next_rows = 1024 / 16, swizzled_by_128 = 1;
   const unsigned low = (shared_address(at) >> 4 | next_tile << 16) + unsigned(further / 8);
   return std::uint64_t(next_rows | swizzled_by_128 << 30) << 32 | low;
 }
