@@ -25,17 +25,17 @@ namespace mlmamba::ops {
 ///           value per head as a view with stride 0 over p; initial_states, final_states
 ///           (B, H, P, N); seq_idx (B, L)
 /// Layout    x, z, y: unit stride over p. B, C, states: unit stride over n
-/// Numerics  dt', cumulative sums, exponentials and states in accum (initial_states and
-/// final_states
-///           are stored as the engine's state; their gradients are in accum); decays are exp of
+/// Numerics  dt', cumulative sums, exponentials and states in accum (initial and final states are
+///           stored as the engine's state; their gradients are in accum); decays are exp of
 ///           differences that are never positive, or products of two such; softplus is the identity
 ///           above 20; dt_max may be infinite. On the CPU numbers below the smallest normal one
-///           (1.2e-38 in float) count as zero, in states too. On matrix units (GPUs, bf16 or f16;
-///           processors with AMX, bf16) states and decayed scores are rounded to values as operands
-///           of y, sums are not (in f16 beyond 65504 they are infinite, below 6e-5 they have fewer
-///           bits); an infinity or NaN also reaches earlier tokens of its 64. On GPUs where the
-///           sequence is split depends on batch and heads; with AMX what enters a state has an
-///           error of 2^-16, and is NaN if it were infinite
+///           (1.2e-38 in float) count as zero, in states too. Where chunks are products (CPU, and
+///           GPUs in bf16 and f16) an infinity or NaN also reaches earlier tokens of its chunk. On
+///           matrix units (GPUs, bf16 or f16; processors with AMX, bf16) states and decayed scores
+///           are rounded to values as operands of y, sums are not (in f16 beyond 65504 they are
+///           infinite, below 6e-5 they have fewer bits). On GPUs where the sequence is split
+///           depends on batch and heads; with AMX what enters a state has an error of 2^-16, and is
+///           NaN if it were infinite
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros
 /// Errors    shape_error; H not a multiple of G; dt_min > dt_max; chunk_size < 0
 /// Left out  complex A; B or C that are constant over time; cu_seqlens (seq_idx says as much)
