@@ -6,7 +6,7 @@
 #pragma once
 
 #include "mlmamba/backend/cuda/column_sums.cuh"
-#include "mlmamba/backend/cuda/row_norm_backward.cuh"
+#include "mlmamba/backend/cuda/row_norm_backward_rules.cuh"
 #include "mlmamba/ops/norm.hpp"
 
 namespace mlmamba::backend {
@@ -173,9 +173,7 @@ void execute(context<cuda>& ctx, const ops::layer_norm_backward<E, X>& op) {
 template <class E>
 void execute(context<cuda>& ctx, const ops::gated_rms_norm_backward<E>& op) {
   if (op.x.size[1] == 0) return;
-  if (kernels::launch_row_norm_backward(ctx, kernels::gated_rms_norm_backward_rule<E>{op},
-                                        op.x.size[0], op.x.size[1] / op.group(), op.group()))
-    return;
+  if (kernels::launch_gated_rms_norm_backward(ctx, op)) return;
   if (op.dweight) kernels::add_column_sums(ctx, kernels::gated_rms_norm_term<E>{op, op.group()});
   kernels::launch_rows(ctx, kernels::gated_rms_norm_backward_kernel<E>,
                        op.x.size[0] * (op.x.size[1] / op.group()), op.group(), op);

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "mlmamba/backend/cuda/column_sums.cuh"
+#include "mlmamba/backend/cuda/mma.cuh"
 #include "mlmamba/backend/cuda/row_norm.cuh"
 #include "mlmamba/ops/norm.hpp"
 
@@ -35,11 +36,11 @@ struct row_norm_backward_plan {
 };
 
 template <class Per, class Threads, class Rule>
-__global__ void __launch_bounds__(Threads::value, Threads::value <= block_threads ? 2 : 1)
+__global__ void __launch_bounds__(Threads::value, Threads::value <= block_threads ? 3 : 1)
     row_norm_backward_kernel(const row_norm_backward_plan<Rule> plan) {
   using A = typename Rule::accum;
   constexpr int per = Per::value, count = row_norm_count, most_warps = Threads::value / warp_size;
-  __shared__ A shared[2][Rule::row_sums][most_warps];
+  __shared__ __align__(16) A shared[2][Rule::row_sums][most_warps];
   index_t part = blockIdx.x;
   const index_t group = take_index(part, plan.groups), from = group * plan.width;
   const index_t begin = part * plan.span;
@@ -53,6 +54,9 @@ __global__ void __launch_bounds__(Threads::value, Threads::value <= block_thread
       if (place(k) < plan.width) plan.rule.read(next[k], t, from + place(k));
   };
   read(begin);
+  for (int i = int(threadIdx.x); i < 2 * Rule::row_sums * most_warps; i += int(blockDim.x))
+    (&shared[0][0][0])[i] = 0;  // warps that are not there
+  __syncthreads();
   for (index_t t = begin; t < end; ++t) {
 #pragma unroll
     for (int k = 0; k < per; ++k) now[k] = next[k];
@@ -71,7 +75,8 @@ __global__ void __launch_bounds__(Threads::value, Threads::value <= block_thread
 #pragma unroll
     for (int r = 0; r < Rule::row_sums; ++r) {
       sums[r] = 0;
-      for (int w = 0; w < int(blockDim.x) / warp_size; ++w) sums[r] += shared[t & 1][r][w];
+#pragma unroll
+      for (int w = 0; w < most_warps; ++w) sums[r] += shared[t & 1][r][w];
       sums[r] /= A(plan.width);
     }
 #pragma unroll
@@ -93,155 +98,47 @@ __device__ void read_weights(A (&to)[row_norm_count], const view<const A, 1, mem
                              index_t d) {
 #pragma unroll
   for (A& w : to) w = A(1);
-  if (from) read_piece(to, &from(d));
+  if (from) read_piece(to, from.data + d);
 }
+/// Four elements as they lie in memory: of 16 bits, two to a register, where an array of them would
+/// take four.
 template <class T>
-__device__ auto piece_at(const T& x) {
-  using V = std::remove_const_t<T>;
-  return *reinterpret_cast<const piece<V, row_norm_count>*>(&x);
+struct packed_row {
+  static constexpr int words = row_norm_count * int(sizeof(T)) / 4;
+  struct alignas(words * 4) block {
+    unsigned at[words];
+  } bits;
+
+  /// Elements d to d + 3 of row t. The stride over d is known to be 1, which spares a product.
+  template <class U>
+  __device__ void read(const view<U, 2, memory::device>& x, index_t t, index_t d) {
+    static_assert(std::is_same_v<std::remove_const_t<U>, T>);
+    bits = *reinterpret_cast<const block*>(x.data + t * x.stride[0] + d);
+  }
+  __device__ float operator[](int i) const {
+    if constexpr (is_16_bit<T>) {
+      return i % 2 ? high_of<T>(bits.at[i / 2]) : low_of<T>(bits.at[i / 2]);
+    } else {
+      static_assert(std::is_same_v<T, float>);
+      return __uint_as_float(bits.at[i]);
+    }
+  }
+};
+template <class T>
+__device__ void write_row(const view<T, 2, memory::device>& y, index_t t, index_t d,
+                          const float (&from)[row_norm_count]) {
+  using packed = packed_row<T>;
+  packed p;
+#pragma unroll
+  for (int i = 0; i < packed::words; ++i) {
+    if constexpr (is_16_bit<T>) {
+      p.bits.at[i] = pack<T>(from[2 * i], from[2 * i + 1]);
+    } else {
+      p.bits.at[i] = __float_as_uint(from[i]);
+    }
+  }
+  *reinterpret_cast<typename packed::block*>(y.data + t * y.stride[0] + d) = p.bits;
 }
-
-/// RMSNorm, and LayerNorm: the one that has means.
-template <class E, class X, class Op>
-struct row_norm_backward_rule {
-  static constexpr bool centred = requires(const Op& o) { o.mean; };
-  static constexpr const char* name = Op::name;
-  static constexpr int row_sums = centred ? 2 : 1, count = row_norm_count;
-  static constexpr int outputs = row_sums;  // dweight, dbias
-  using accum = typename E::accum;
-  using A = accum;
-  Op op;
-
-  struct part {
-    piece<X, count> x, dx;
-    piece<typename E::value, count> dy;
-  };
-  struct row_type {
-    A rstd, center;
-  };
-  bool fits() const {
-    return in_pieces(op.x, count) && in_pieces(op.dy, count) && in_pieces(op.dx, count) &&
-           in_pieces(op.weight, count);
-  }
-  bool wants_columns() const {
-    if constexpr (centred) {
-      return op.dweight || op.dbias;
-    } else {
-      return bool(op.dweight);
-    }
-  }
-  __device__ accum* target(int k, index_t d) const {
-    if constexpr (centred)
-      if (k == 1) return op.dbias ? &op.dbias(d) : nullptr;
-    return op.dweight ? &op.dweight(d) : nullptr;
-  }
-
-  __device__ row_type row(index_t t, index_t) const {
-    if constexpr (centred) {
-      return {op.rstd(t), op.mean(t)};
-    } else {
-      return {op.rstd(t), A(0)};
-    }
-  }
-  __device__ void read(part& p, index_t t, index_t d) const {
-    p.x = piece_at(op.x(t, d)), p.dy = piece_at(op.dy(t, d));
-    if (op.accumulate) p.dx = piece_at(op.dx(t, d));
-  }
-  __device__ A normed(const part& p, const row_type& r, int i) const {  // xhat
-    return (A(p.x.at[i]) - r.center) * r.rstd;
-  }
-  __device__ void sum(const part& p, const row_type& r, index_t d, A (&sums)[row_sums],
-                      A (&columns)[outputs][count]) const {
-    A weight[count];
-    read_weights(weight, op.weight, d);
-#pragma unroll
-    for (int i = 0; i < count; ++i) {
-      const A dy = A(p.dy.at[i]), q = dy * normed(p, r, i);
-      sums[0] = multiply_add(q, weight[i], sums[0]);
-      columns[0][i] += q;
-      if constexpr (centred) sums[1] = multiply_add(dy, weight[i], sums[1]), columns[1][i] += dy;
-    }
-  }
-  __device__ void write(const part& p, const row_type& r, const A (&means)[row_sums], index_t t,
-                        index_t d) const {
-    A weight[count], dx[count];
-    read_weights(weight, op.weight, d);
-#pragma unroll
-    for (int i = 0; i < count; ++i) {
-      dx[i] = A(p.dy.at[i]) * weight[i] - normed(p, r, i) * means[0];
-      if constexpr (centred) dx[i] -= means[1];
-      dx[i] *= r.rstd;
-      if (op.accumulate) dx[i] += A(p.dx.at[i]);
-    }
-    write_piece(&op.dx(t, d), dx);
-  }
-};
-
-template <class E>
-struct gated_rms_norm_backward_rule {
-  static constexpr const char* name = ops::gated_rms_norm_backward<E>::name;
-  static constexpr int row_sums = 1, outputs = 1, count = row_norm_count;
-  using accum = typename E::accum;
-  using A = accum;
-  using V = typename E::value;
-  ops::gated_rms_norm_backward<E> op;
-
-  struct part {
-    piece<V, count> x, z, dy;
-    A sigmoid[count];
-  };
-  struct row_type {
-    A rstd;
-  };
-  bool fits() const {
-    return in_pieces(op.x, count) && in_pieces(op.z, count) && in_pieces(op.dy, count) &&
-           in_pieces(op.dx, count) && in_pieces(op.dz, count) && in_pieces(op.weight, count);
-  }
-  bool wants_columns() const { return bool(op.dweight); }
-  __device__ accum* target(int, index_t d) const { return &op.dweight(d); }
-
-  __device__ row_type row(index_t t, index_t group) const { return {op.rstd(t, group)}; }
-  __device__ void read(part& p, index_t t, index_t d) const {
-    p.x = piece_at(op.x(t, d)), p.dy = piece_at(op.dy(t, d));
-    if (op.z) p.z = piece_at(op.z(t, d));
-  }
-  __device__ A gate(const part& p, int i) const {
-    return op.z ? A(p.z.at[i]) * p.sigmoid[i] : A(1);
-  }
-  __device__ void sum(part& p, const row_type& r, index_t d, A (&sums)[row_sums],
-                      A (&columns)[outputs][count]) const {
-    A weight[count];
-    read_weights(weight, op.weight, d);
-#pragma unroll
-    for (int i = 0; i < count; ++i) {
-      if (op.z) p.sigmoid[i] = sigmoid_as<V>(A(p.z.at[i]));
-      // g uhat holds the gate once, in whichever of the two it is
-      const A q = A(p.dy.at[i]) * (A(p.x.at[i]) * gate(p, i) * r.rstd);
-      sums[0] = multiply_add(q, weight[i], sums[0]);
-      columns[0][i] += q;
-    }
-  }
-  __device__ void write(const part& p, const row_type& r, const A (&means)[row_sums], index_t t,
-                        index_t d) const {
-    A weight[count], dx[count], dz[count];
-    read_weights(weight, op.weight, d);
-#pragma unroll
-    for (int i = 0; i < count; ++i) {
-      const A x = A(p.x.at[i]), dyw = A(p.dy.at[i]) * weight[i], own = gate(p, i);
-      const A slope = op.z ? p.sigmoid[i] * (A(1) + A(p.z.at[i]) * (A(1) - p.sigmoid[i])) : A(0);
-      if (op.norm_before_gate) {
-        dx[i] = (dyw * own - x * r.rstd * means[0]) * r.rstd;
-        dz[i] = dyw * (x * r.rstd) * slope;
-      } else {
-        const A du = (dyw - x * own * r.rstd * means[0]) * r.rstd;
-        dx[i] = du * own;
-        dz[i] = du * x * slope;
-      }
-    }
-    write_piece(&op.dx(t, d), dx);
-    if (op.z) write_piece(&op.dz(t, d), dz);
-  }
-};
 
 /// Launches it if operands are aligned and rows (of `width`, in so many groups) not too wide; says
 /// whether.
