@@ -267,11 +267,35 @@ struct ssd_tiles : ssd_chunks<T> {
   }
 };
 
+/// The chunked forward of whole sequences: by tiles from 16 tokens on. Fewer take no longer in
+/// float, and keep its precision; sizes padded for tiles are padded for vectors, too.
+template <class T>
+struct ssd_of_length {
+  using A = float;
+  using few = ssd_ops<T>;
+  using many = ssd_ops<T, ssd_tiles<T>>;
+  static bool is_short(const ssd_plan& p) { return p.length < tile_rows; }
+
+  static index_t scratch(const ssd_plan& p, index_t heads) {
+    return is_short(p) ? few::forward_scratch(p, heads) : many::forward_scratch(p, heads);
+  }
+  static index_t share_scratch(const ssd_plan& p) {
+    return is_short(p) ? few::share_scratch(p) : many::share_scratch(p);
+  }
+  static void share(const ssd_plan& p, index_t c, strided<const T> B, strided<const T> C, A* shared,
+                    A* at) {
+    is_short(p) ? few::share(p, c, B, C, shared, at) : many::share(p, c, B, C, shared, at);
+  }
+  static void forward(const ssd_forward_task<T>* tasks, index_t heads) {
+    is_short(tasks->plan) ? few::forward(tasks, heads) : many::forward(tasks, heads);
+  }
+};
+
 template <class T>
 requires std::is_same_v<T, bf16> ssd_entries<T> kernels_for(wanted<ssd_entries<T>>) {
-  using F = ssd_ops<T, ssd_tiles<T>>;
-  return {F::unit(), 64,          &F::forward_scratch, &F::share_scratch,
-          &F::share, &F::forward, &F::sequential};
+  using F = ssd_of_length<T>;
+  return {ssd_tiles<T>::unit(),   64, &F::scratch, &F::share_scratch, &F::share, &F::forward,
+          &ssd_ops<T>::sequential};
 }
 
 }  // namespace amx
