@@ -4,6 +4,10 @@
 // SSD forward on Hopper's tensor cores (N <= 128), the mathematics of ssd_tiles.cuh, by warps with
 // different work: the chain from state to state is short, and what y takes beside it (decays,
 // gate, writing) is hidden by two groups that write every other chunk.
+//
+// Every thread tells barriers itself what it is done with. One for its warp, after __syncwarp,
+// would do, and be no faster; compute-sanitizer's racecheck doesn't see that and has hundreds of
+// reports.
 #pragma once
 
 #include "mlmamba/backend/cuda/ssd_role_parts.cuh"
@@ -24,15 +28,15 @@ __device__ void ssd_role_state(const ssd_role_plan<E>& all, const ssd_role_place
   const ssd_state_place<E> where{plan, at.b, at.h, at.p0, at.columns, at.states, quarter};
   float S[16][4];
   clear_state(S);
-  // The chunk of turn u is added; after that, it is done with by so many of four (y's, too).
+  // The chunk of turn u is added; after that, it is done with: by y's warps, too, if `arrivals`
+  // is 2.
   const auto add = [&](int u, unsigned arrivals) {
     const int later = u % memory::later;
     wait_for_copies(s.filled[later], u / memory::later & 1);
     const float decay = add_chunk(S, s.tokens[later], s.x[later], s.B[u % memory::turns], quarter);
     wait_products<0>();
     take_products(S);
-    __syncwarp();  // all lanes have read what the next copy writes over
-    if (lane_index() == 0) arrive(s.done[u % memory::turns], arrivals);
+    arrive(s.done[u % memory::turns], arrivals);
     return decay;
   };
   const int first = at.template ends<Work>(plan) ? at.chunks : 0;  // turn of the first chunk for y
@@ -84,8 +88,9 @@ __device__ void ssd_role_y(const ssd_role_plan<E>& all, const ssd_role_place<E>&
     V* const ys = s.z[later];
     // A barrier tells turns apart by their parity: no wait for one before the ends are done with.
     if (first > 0 && c < 2) wait_for_copies(s.entered[c % 2], 0);
-    if (lane == 0 && c >= ssd_writers) {
-      wait_until_read();
+    if (c >= ssd_writers) {
+      if (lane == 0) wait_until_read();
+      __syncwarp();
       arrive(s.written[(u - ssd_writers) % memory::later]);
     }
     wait_for_copies(s.filled[later], u / memory::later & 1);
@@ -127,8 +132,7 @@ __device__ void ssd_role_y(const ssd_role_plan<E>& all, const ssd_role_place<E>&
       const float carry[2] = {tokens.carry[t], tokens.carry[t + 8]};
       wait_products<0>();
       take_products(y);
-      __syncwarp();
-      if (lane == 0) arrive(s.multiplied[c % 2]), arrive(s.done[near]);
+      arrive(s.multiplied[c % 2]), arrive(s.done[near]);
 #pragma unroll
       for (int j = 0; j < 8; ++j)
 #pragma unroll
@@ -204,11 +208,11 @@ __global__ void __launch_bounds__(ssd_role_threads, 1)
   if (threadIdx.x == 0) {
 #pragma unroll
     for (int i = 0; i < memory::later; ++i)
-      open_barrier(s.filled[i]), open_barrier(s.written[i], 4);
+      open_barrier(s.filled[i]), open_barrier(s.written[i], 128);
 #pragma unroll
-    for (int i = 0; i < memory::turns; ++i) open_barrier(s.done[i], 8);
+    for (int i = 0; i < memory::turns; ++i) open_barrier(s.done[i], 256);
 #pragma unroll
-    for (int i = 0; i < 2; ++i) open_barrier(s.entered[i], 128), open_barrier(s.multiplied[i], 4);
+    for (int i = 0; i < 2; ++i) open_barrier(s.entered[i], 128), open_barrier(s.multiplied[i], 128);
     barriers_are_open();
   }
   const ssd_plan<E>& plan = all.plan;
