@@ -18,6 +18,7 @@
 #include "connector_lab_measure.hpp"
 #include "connector_lab_recipe.hpp"
 #include "connector_lab_report.hpp"
+#include "mlmamba/io/output_folder.hpp"
 #include "mlmamba/text/tokenizer.hpp"
 #include "mlmamba/train/evaluate.hpp"
 #include "mlmamba/train/prefetch.hpp"
@@ -63,11 +64,17 @@ struct common {
 };
 
 /// Towers, language model and words: of a folder, or random.
-common common_of(const lab::settings& s) {
+common common_of(const lab::settings& s, const CLI::App& app) {
   train::recipe r = lab::recipe_of(s);
+  using mlmamba::examples::no_use_of;
+  if (r.data.is_garment()) no_use_of(app, {"--images"}, "on garments; a list as --data is wanted");
+  if (r.test.is_garment())
+    no_use_of(app, {"--test-images"}, "on garments; a list as --test is wanted");
   const bool trained = !s.towers.empty();
   train::data_source source = train::source_of(r);
-  (void)source.get(0), (void)train::test_of(r).get(0);  // the folders of their pictures are right
+  const train::vqa_set questions = train::test_of(r);
+  (void)source.get(0), (void)questions.get(0);  // the folders of their pictures are right
+  train::check_pictures(source), train::check_pictures(questions);
   std::optional<mlmamba::checkpoint> files;
   if (trained) files.emplace(s.towers);
   const std::string who = trained ? files->who() : "connector_lab";
@@ -163,9 +170,9 @@ std::string caption_of(const json& about) {
          "; on " + about["where"].get<std::string>();
 }
 
-int run(const lab::settings& s) {
+int run(const lab::settings& s, const CLI::App& app) {
   const auto chosen = lab::chosen_of(s.connectors);
-  common c = common_of(s);
+  common c = common_of(s, app);
 #if defined(__CUDACC__)
   context_of<E> ctx;
   const std::string where = "a GPU";
@@ -182,9 +189,8 @@ int run(const lab::settings& s) {
     results.back().parameters = nn::parameter_count(made.back());
   }
   const std::filesystem::path folder = s.out;
-  std::error_code code;
-  std::filesystem::create_directories(folder, code);
-  if (code) mlmamba::fail<mlmamba::io_error>(s.out, ": can't create it (", code.message(), ")");
+  mlmamba::output_folder into(folder);
+  for (const char* name : {"lab.json", "lab.svg"}) mlmamba::check_writable(folder / name);
   const json about = about_of(s, c, where);
   std::fprintf(stderr, "%s\n", caption_of(about).c_str());
 
@@ -213,6 +219,7 @@ int run(const lab::settings& s) {
   for (lab::result& x : results) x.all = train::score_answers(x.answers);
   lab::measure(ctx, c.model, made, c.rule(), s.timings, results);
   lab::write(results, blind ? &*blind : nullptr, about, caption_of(about), folder);
+  into.keep();
   lab::print(results, blind ? &*blind : nullptr);
   std::fprintf(stderr, "connector_lab: wrote lab.svg and lab.json in %s\n", s.out.c_str());
   return 0;
@@ -257,5 +264,5 @@ int main(int argc, char** argv) {
   app.add_option("--prefetch", s.prefetch, "Threads that make batches; never changes a result")
       ->check(CLI::Range(0, 64))
       ->capture_default_str();
-  return run_training("connector_lab", app, argc, argv, [&] { return run(s); });
+  return run_training("connector_lab", app, argc, argv, [&] { return run(s, app); });
 }

@@ -14,9 +14,11 @@
 #include <string>
 #include <vector>
 
+#include "mlmamba/io/output_folder.hpp"
 #include "mlmamba/io/weight_convert.hpp"
 #include "mlmamba/models/published/original_layout.hpp"
 #include "mlmamba/models/published/tower_files.hpp"
+#include "program.hpp"
 
 using namespace mlmamba;
 namespace fs = std::filesystem;
@@ -41,11 +43,10 @@ void write_original(const settings& s, const fs::path& to) {
   const checkpoint files(s.in, s.vision);
   weights all = original_layout(files.arrays(), files.who());
   if (!s.type.empty()) convert_floats(all.arrays, type_of(s.type));
-  std::error_code code;
-  fs::create_directories(to / "checkpoints", code);
-  if (code) fail<io_error>(to.string(), ": can't create it (", code.message(), ")");
-  write_weights(to / "checkpoints" / "latest-checkpoint.pt", std::move(all));
+  output_folder made(to), inner(to / "checkpoints");
+  write_weights(inner.path() / "latest-checkpoint.pt", std::move(all));
   write_file(to / "config.json", original_config(files.config()).dump(2) + "\n");
+  made.keep(), inner.keep();
 }
 
 /// A folder that `checkpoint` reads: config.json last, so that one that has it is complete.
@@ -58,15 +59,14 @@ void write_folder(const settings& s, const fs::path& to) {
   if (!s.type.empty()) convert_floats(all.arrays, type_of(s.type));
   const auto words =
       files.folder() / json_get_or<std::string>(config, "tokenizer", "tokenizer.json", files.who());
-  std::error_code code;
-  fs::create_directories(to, code);
-  if (code) fail<io_error>(to.string(), ": can't create it (", code.message(), ")");
+  output_folder made(to);
   write_weights(to / "model.safetensors", std::move(all));
-  if (fs::exists(words, code)) {
+  if (std::error_code none; fs::exists(words, none)) {
     config.erase("tokenizer");
     write_file(to / "tokenizer.json", mapped_file(words).bytes());
   }
   write_file(to / "config.json", config.dump(2) + "\n");
+  made.keep();
 }
 
 }  // namespace
@@ -92,12 +92,9 @@ int main(int argc, char** argv) {
   app.add_option("--vision", s.vision,
                  "One more folder in which vision towers of a model are looked for: timm's files;\n"
                  "may be repeated")
+      ->check(examples::folder_problem)
       ->allow_extra_args(false);  // IN and OUT may follow
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+  if (const auto code = examples::parse(app, argc, argv)) return *code;
   try {
     if (!detail::holds_weights(s.out)) {
       if (fs::path(s.out).has_extension() && !fs::is_directory(s.out))
@@ -105,10 +102,13 @@ int main(int argc, char** argv) {
       std::error_code none;
       if (fs::equivalent(s.in, s.out, none))
         fail<error>(s.out, ": the same folder as IN; another one is wanted");
+      if (s.layout == "original")
+        examples::no_use_of(app, {"--vision"}, "with --layout original, which has no towers");
       s.layout == "original" ? write_original(s, s.out) : write_folder(s, s.out);
       return 0;
     }
     if (s.layout == "original") fail<error>(s.out, ": --layout is of a folder; one is wanted");
+    examples::no_use_of(app, {"--vision"}, "on a file OUT; a folder is wanted");
     weights all = read_weights(s.in);
     if (!s.type.empty()) convert_floats(all.arrays, type_of(s.type));
     write_weights(s.out, std::move(all));

@@ -16,7 +16,6 @@
 #include <iostream>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "loaded_model.hpp"
@@ -24,6 +23,7 @@
 #include "mlmamba/evaluate/datasets.hpp"
 #include "mlmamba/evaluate/results_file.hpp"
 #include "mlmamba/evaluate/scores.hpp"
+#include "mlmamba/io/output_folder.hpp"
 #include "mlmamba/models/published/resolve.hpp"
 #include "mlmamba/models/published/tower_files.hpp"
 #include "mlmamba/train/progress.hpp"
@@ -45,12 +45,14 @@ struct settings {
 
 /// Has the model answer what is not answered yet.
 void ask(const checkpoint& files, const evaluate::dataset& set,
-         const std::vector<std::size_t>& open, const settings& s, evaluate::results_file& results) {
+         const std::vector<std::size_t>& open, const settings& s, evaluate::results_file& results,
+         output_folder& folder) {
   const auto model = examples::load_model(files, options_of(s.held), s.threads);
   index_t answered = index_t(set.questions.size() - open.size());
   train::progress bar("question", index_t(set.questions.size()), answered);
   model->answer(set, open, s.answers, [&](std::size_t i, evaluate::answer a) {
     results.add(set.questions[i].id, std::move(a));
+    folder.keep();
     bar(++answered, set.id);
   });
 }
@@ -71,7 +73,7 @@ std::string digest_of(const checkpoint& files) {
   return std::to_string(hash(all));
 }
 
-int score_model(const settings& s) {
+int score_model(const settings& s, const CLI::App& app) {
   namespace fs = std::filesystem;
   s.answers.check();
   const std::string name = evaluate::find_dataset(s.dataset).name;
@@ -82,6 +84,7 @@ int score_model(const settings& s) {
     data = train::garment::default_folder;
   }
   const checkpoint files(resolve(s.model), s.vision);
+  check_options(app, s.held, files);
   evaluate::dataset set = evaluate::read_dataset(name, data);
   const std::string digest = evaluate::digest_of(set);  // of all, so that --limit may grow
   if (s.limit > 0 && s.limit < set.questions.size()) set.questions.resize(s.limit);
@@ -90,9 +93,7 @@ int score_model(const settings& s) {
   const std::string model_name =
       model.has_filename() ? model.filename().string() : model.parent_path().filename().string();
   const fs::path folder = fs::path(s.results) / name / model_name;
-  std::error_code code;
-  fs::create_directories(folder, code);
-  if (code) fail<io_error>(folder.string(), ": can't be made a folder (", code.message(), ")");
+  output_folder made(folder);
   json run{{"dataset", name},
            {"digest", digest},
            {"max_new_tokens", s.answers.max_new_tokens},
@@ -107,7 +108,8 @@ int score_model(const settings& s) {
   if (open.size() < set.questions.size())
     std::cerr << set.questions.size() - open.size() << " of " << set.questions.size()
               << " questions are answered already\n";
-  if (!open.empty()) ask(files, set, open, s, results);
+  if (!open.empty()) ask(files, set, open, s, results, made);
+  made.keep();
 
   std::vector<evaluate::answer> answers;
   for (const evaluate::question& q : set.questions) answers.push_back(*results.find(q.id));
@@ -149,7 +151,8 @@ int main(int argc, char** argv) {
          "Folder with config.json, weights and tokenizer.json; or an id or repository of the hub")
       ->capture_default_str();
   app.add_option("--vision", s.vision,
-                 "More folders in which vision towers of the model are looked for: timm's files");
+                 "More folders in which vision towers of the model are looked for: timm's files")
+      ->check(examples::folder_problem);
   app.add_option("--dataset", s.dataset, "One of " + names + "; -full may be left out")->required();
   app.add_option("--data", s.data,
                  "Folder with the data set's official files (their names: "
@@ -162,14 +165,12 @@ int main(int argc, char** argv) {
   app.add_option("--batch", s.answers.batch, "Questions at once")->capture_default_str();
   app.add_option("--max-new-tokens", s.answers.max_new_tokens)->capture_default_str();
   add_options(app, s.held);
+#if !defined(__CUDACC__)
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
+#endif
+  if (const auto code = examples::parse(app, argc, argv)) return *code;
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-  try {
-    return examples::written(score_model(s));
+    return examples::written(score_model(s, app));
   } catch (const std::exception& e) {
     std::cerr << e.what() << '\n';
     return 2;

@@ -104,15 +104,14 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app.add_option("--corpus", corpus, "Write all texts, one per line, into this file");
+  if (const auto code = mlmamba::examples::parse(app, argc, argv)) return *code;
   try {
-    app.parse(argc, argv);
     if (out.empty() && corpus.empty())
-      throw CLI::ValidationError("nothing to do: --out FOLDER or --corpus FILE is wanted");
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-
-  try {
+      mlmamba::fail("nothing to do: --out FOLDER or --corpus FILE is wanted");
+    if (out.empty())
+      for (const CLI::Option* o : app.get_options())
+        if (const std::string name = o->get_name(); name != "--corpus")
+          mlmamba::examples::no_use_of(app, {name.c_str()}, "without --out; a folder is wanted");
     want.check();
     garment::source photos;
     if (!out.empty())

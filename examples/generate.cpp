@@ -131,7 +131,8 @@ int main(int argc, char** argv) {
                  "repository of the hub, which is downloaded once")
       ->capture_default_str();
   app.add_option("--vision", s.vision,
-                 "More folders in which vision towers of the model are looked for: timm's files");
+                 "More folders in which vision towers of the model are looked for: timm's files")
+      ->check(examples::folder_problem);
   app.add_option("--image", s.image, "JPEG or PNG: a file, or its http or https address");
   app.add_option("--prompt", s.prompt, "The question; none: a chat on standard input");
   app.add_flag("--raw", s.raw, "Give the prompt as it is, without the model's chat template");
@@ -159,14 +160,12 @@ int main(int argc, char** argv) {
                  "Where the token for downloads is: a file, or the name of a variable");
   add_options(app, s.held);
   app.add_flag("--timing", s.timing, "Say on standard error what took how long");
+#if !defined(__CUDACC__)
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
+#endif
   app.add_option("--device", s.device, "cpu, or cuda where the program was built for it")
       ->capture_default_str();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+  if (const auto code = examples::parse(app, argc, argv, {"--prompt"})) return *code;
   s.chat = app.count("--prompt") == 0;
   if (s.sample && app.count("--temperature") == 0) s.sampling.temperature = 1;
   if (!s.sample && app.count("--do_sample") > 0) s.sampling.temperature = 0;
@@ -178,9 +177,16 @@ int main(int argc, char** argv) {
 #endif
     if (s.device != built_for)
       fail<error>("generate: --device ", s.device, "; this program was built for ", built_for);
-    if (app.count("--image") > 0 && s.image.empty())
-      fail<error>("generate: --image is empty; a JPEG or PNG picture is wanted");
-    return examples::written(run_program(checkpoint(resolve(s.model, s.token_from), s.vision), s));
+    if (s.sampling.temperature == 0 && app.count("--do_sample") == 0)
+      examples::no_use_of(app, {"--top-k", "--top-p", "--min-p"},
+                          "at --temperature 0; a temperature, or --do_sample, is wanted");
+    if (app.count("--hf_token") > 0)
+      (void)find_hub_token(s.token_from);  // also if it is not needed
+    const checkpoint files(resolve(s.model, s.token_from), s.vision);
+    check_options(app, s.held, files);
+    if (!has_towers(files.config()))
+      examples::no_use_of(app, {"--vision"}, "on a model that can't see; none is wanted");
+    return examples::written(run_program(files, s));
   } catch (const std::exception& e) {
     std::cerr << e.what() << '\n';
     return 2;

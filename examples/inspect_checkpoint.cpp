@@ -136,16 +136,14 @@ int main(int argc, char** argv) {
   app.add_option("--vision", vision,
                  "One more folder in which vision towers of a model are looked for: timm's files;\n"
                  "may be repeated")
+      ->check(examples::folder_problem)
       ->allow_extra_args(false);  // PATH may follow
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+  if (const auto code = examples::parse(app, argc, argv)) return *code;
   try {
     std::error_code none;
     const bool folder = fs::is_directory(path, none);
     if (id.empty() && !folder) {
+      examples::no_use_of(app, {"--vision"}, "on a file; a model's folder, or --model, is wanted");
       list(read_weights(path).arrays);
       return 0;
     }
@@ -160,6 +158,8 @@ int main(int argc, char** argv) {
       if (folder)
         places.insert(places.begin(), {fs::path(path) / "vision", fs::path(path) / "timm"});
     }
+    if (!has_towers(config))
+      examples::no_use_of(app, {"--vision"}, "on a model that can't see; none is wanted");
     list(arrays);
     std::size_t problems = 0;
     const json& part = detail::model_part(config);

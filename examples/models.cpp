@@ -91,12 +91,9 @@ int main(int argc, char** argv) {
                "With --fetch: what a model is made of before its training, without a connector")
       ->needs("--fetch");
   app.add_option("--hf_token", token,
-                 "File with the hub's token, or variable; else HF_TOKEN, .hf_token, the login's");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+                 "File with the hub's token, or variable; else HF_TOKEN, .hf_token, the login's")
+      ->needs("--fetch");
+  if (const auto code = examples::parse(app, argc, argv)) return *code;
   try {
     if (app.count("--fetch") > 0) {
       hub files(hub_options::from_environment(token));

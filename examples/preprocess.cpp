@@ -117,13 +117,16 @@ int main(int argc, char** argv) {
   app.add_option("--hf_token", token,
                  "File with the hub's token, or variable; else HF_TOKEN, .hf_token, the login's");
   app.add_flag("--list", show, "Says what can be prepared, and what of");
+  if (const auto code = examples::parse(app, argc, argv)) return *code;
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-  try {
+    if (offline)
+      examples::no_use_of(app, {"--mirror", "--retries", "--hf_token"},
+                          "with --offline; one of them is wanted");
     if (show) {
+      examples::no_use_of(app,
+                          {"--dataset_id", "--root_dir", "--mirror", "--offline", "--check",
+                           "--retries", "--hf_token"},
+                          "with --list; one of them is wanted");
       list();
       return examples::written();
     }

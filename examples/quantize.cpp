@@ -143,6 +143,7 @@ int main(int argc, char** argv) {
       ->allow_extra_args(false);  // MODEL and OUT may follow
   app.add_option("--vision", s.vision,
                  "One more folder in which vision towers are looked for; may be repeated")
+      ->check(examples::folder_problem)
       ->allow_extra_args(false);
   app.add_option("--steps", s.steps, "Tokens to compare with the model as it is; 0: no report")
       ->check(CLI::Range(0, examples::most))
@@ -155,15 +156,20 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--random", s.random, "Random weights by the seed; MODEL needs config.json only");
   app.add_option("--threads", s.threads, "0: all of the machine")->capture_default_str();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+  if (const auto code = examples::parse(app, argc, argv, {"--prompt"})) return *code;
   try {
     std::error_code none;
     if (fs::equivalent(s.in, s.out, none))
       fail<error>(s.out, ": the same folder as MODEL; another one is wanted");
+    if (s.weights == "f32" || s.weights == "bf16")
+      examples::no_use_of(app, {"--group"},
+                          "with --weights " + s.weights + "; int8 or int4 is wanted");
+    if (s.random) examples::no_use_of(app, {"--prompt"}, "with --random, which has no words");
+    if (s.steps == 0) {
+      if (s.out == "-") fail<error>("nothing to do: OUT is - and --steps 0; one of them is wanted");
+      examples::no_use_of(app, {"--image", "--prompt"}, "with --steps 0; a report is wanted");
+      if (!s.random) examples::no_use_of(app, {"--seed"}, "with --steps 0; a report is wanted");
+    }
     const weight_formats formats{{weight_scheme_of(s.weights), s.group}, s.keep};
     if (const char* p = problem_with(formats.format)) fail<error>("--group ", s.group, ": ", p);
     const checkpoint files(s.in, s.vision);

@@ -50,11 +50,7 @@ int main(int argc, char** argv) {
   app.add_option("--tokenizer", file, "tokenizer.json, or a folder with one")->required();
   app.add_flag("--decode", decode,
                "The reverse: ids on standard input, the bytes of their tokens as they are");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+  if (const auto code = examples::parse(app, argc, argv)) return *code;
   try {
     const tokenizer words = tokenizer::open(file);
     const std::string text{std::istreambuf_iterator<char>(std::cin), {}};

@@ -20,6 +20,7 @@
 #include <string>
 #include <thread>
 
+#include "mlmamba/io/output_folder.hpp"
 #include "mlmamba/models/connectors/any.hpp"
 #include "mlmamba/models/published/ml_mamba.hpp"
 #include "mlmamba/text/tokenizer.hpp"
@@ -125,16 +126,17 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
   if (!there && s.evaluate && !parts.any())
     mlmamba::fail(out.string(), ": no checkpoint; a run, or weights to begin with, are wanted");
   if (!t.finished()) (void)source.get(0);
+  if (!t.finished() && !s.evaluate) train::check_pictures(source);
   if (!r.test.source.empty())
-    if (const train::vqa_set set = train::test_of(r); set.scenes > 0) (void)set.get(0);
+    if (const train::vqa_set set = train::test_of(r); set.scenes > 0) {
+      (void)set.get(0);
+      train::check_pictures(set);
+    }
 
   // All makes sense: from here on files are written.
-  std::error_code code, ignored;
-  std::filesystem::create_directories(out, code);
-  if (!std::filesystem::is_directory(out, ignored))
-    mlmamba::fail("--out ", out.string(), " can't be made a folder (",
-                  code ? code.message() : "a file is there", ")");
+  mlmamba::output_folder made(out);
   mlmamba::write_file(words_file, words_text);
+  made.keep();
 
   std::fprintf(stderr, "%s, %lld updates of %lld, %s\n", source.name.c_str(),
                static_cast<long long>(r.training.rate.steps), static_cast<long long>(r.batch),
@@ -243,7 +245,8 @@ int run(const settings& s, train::recipe r, const json& recipe, train::data_sour
   return 0;
 }
 
-int choose(settings s) {
+int choose(settings s, const CLI::App& app) {
+  check_options(app, s);
   json j = recipe_json(s);
   const std::string who = name_of_recipe(s);
   train::data_source source;
@@ -261,6 +264,7 @@ int choose(settings s) {
   }
   if (s.out.empty()) mlmamba::fail("no --out; the folder of the run is wanted");
   const train::recipe r = train::recipe_from(j, who);
+  check_options(app, r);
   const auto towers = mlmamba::towers_from(r.model, who).size();
 #if defined(MLMAMBA_TRAIN_ONE)  // one composition alone compiles in less time
   using scan = mlmamba::scan_connector<E>;
@@ -284,5 +288,5 @@ int main(int argc, char** argv) {
       "OUT also gets metrics.jsonl, tokenizer.json and checkpoints; with --stage RUN.jsonl too.\n"
       "Exit code: 0 finished, 1 failed, 2 bad option or input, 3 stopped before the end."};
   add_options(app, s);
-  return run_training("train", app, argc, argv, [&] { return choose(s); });
+  return run_training("train", app, argc, argv, [&] { return choose(s, app); });
 }

@@ -119,6 +119,27 @@ inline void complete_from_parts(json& j, const settings& s) {
     take(beside(parts.language));
 }
 
+/// Errors    error if an option has no effect with the others, or without one
+inline void check_options(const CLI::App& app, const settings& s) {
+  using mlmamba::examples::no_use_of;
+  if (s.stage.empty())
+    no_use_of(app, {"--run_root_dir", "--run_id"}, "without a --stage; one is wanted");
+  if (s.dataset.empty()) no_use_of(app, {"--root"}, "without a --dataset; one is wanted");
+  if (s.evaluate)
+    no_use_of(app, {"--minutes", "--profile"}, "with --evaluate, which trains nothing");
+  if (!s.token_from.empty()) (void)mlmamba::find_hub_token(s.token_from);  // also if not needed
+}
+/// The same, of what the recipe decides.
+inline void check_options(const CLI::App& app, const train::recipe& r) {
+  using mlmamba::examples::no_use_of;
+  if (r.data.is_garment()) no_use_of(app, {"--images"}, "on garments; a list as --data is wanted");
+  if (r.test.source.empty())
+    no_use_of(app, {"--test-images", "--test-scenes", "--no-controls"},
+              "without a test; --test is wanted");
+  if (r.test.is_garment())
+    no_use_of(app, {"--test-images"}, "on garments; a list as --test is wanted");
+}
+
 /// The recipe; flags win over the file.
 inline json recipe_json(const settings& s) {
   json j = recipe_begin(s);
@@ -178,7 +199,8 @@ inline void add_options(CLI::App& app, settings& s) {
                  "tokenizer");
   app.add_option("--language", s.language,
                  "Or with this language model: a folder, or an id or repository of the hub");
-  app.add_option("--vision", s.vision, "and timm's files of the towers, in these folders");
+  app.add_option("--vision", s.vision, "and timm's files of the towers, in these folders")
+      ->check(mlmamba::examples::folder_problem);
   app.add_option("--connector", s.connector,
                  "and an aligned connector: a file of weights. Else fine-tuning takes that of the "
                  "aligned run beside its own if arch_specifier doesn't begin with no-align, and "

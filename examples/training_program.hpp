@@ -40,11 +40,7 @@ inline std::atomic<bool> interrupted{false};  ///< by SIGINT or SIGTERM
 /// input, 1 for other failures.
 template <class Run>
 int run_training(const char* program, CLI::App& app, int argc, char** argv, Run&& run) {
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+  if (const auto code = parse(app, argc, argv)) return *code;
   std::signal(SIGINT, [](int) { interrupted = true; });
   std::signal(SIGTERM, [](int) { interrupted = true; });
   try {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "loaded_model.hpp"
+#include "program.hpp"
 
 namespace mlmamba::examples {
 
@@ -39,6 +40,18 @@ inline void add_options(CLI::App& app, weight_settings& s) {
                  "--prepare, on a GPU with --weights bf16: half as much to read and write")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
+}
+
+/// Errors    error if one of them has no effect with the others
+inline void check_options(const CLI::App& app, const weight_settings& s, const checkpoint& files) {
+  const bool integers = s.weights == "int8" || s.weights == "int4";
+  const bool quantised = s.weights == "auto" && json_has(files.config(), "quantisation");
+  if (integers || quantised)
+    no_use_of(app, {"--prepare"},
+              quantised ? "on " + files.who() + ", which is quantised; without it is wanted"
+                        : "with --weights " + s.weights + "; f32, bf16 or auto is wanted");
+  if (!integers)
+    no_use_of(app, {"--group"}, "with --weights " + s.weights + "; int8 or int4 is wanted");
 }
 
 inline weight_options options_of(const weight_settings& s) {

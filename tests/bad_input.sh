@@ -13,11 +13,14 @@ trap 'rm -rf "$work"' EXIT
 bad=0 done=0
 
 # refused WORDS PROGRAM ARGUMENTS...: exits with 2, says WORDS, in one line (CLI11 adds a hint)
+# limit=N refused ...: on a disk that is full after N KiB of a file
+limit=
 refused() {
   local words=$1 program=$2 arguments="${*:3}" output code
   shift 2
   [ -x "$programs/$program" ] || return 0
-  output=$(timeout 60 "$programs/$program" "$@" 2>&1 < /dev/null)
+  output=$([ -z "$limit" ] || { trap '' XFSZ && ulimit -f "$limit"; }
+    timeout 60 "$programs/$program" "$@" 2>&1 < /dev/null)
   code=$?
   done=$((done + 1))
   if [ $code != 2 ] || ! grep -qF -- "$words" <<< "$output" ||
@@ -85,6 +88,75 @@ refused "threads" generate --prompt hello --threads -1
 refused "seed" generate --prompt hello --seed 99999999999999999999
 refused "--group -1" generate --prompt hello --weights int8 --group -1
 refused "--image is empty" generate --image "" --prompt hello
+# empty values, which would be 0 or as if they were not given
+for option in threads group max-new-tokens max-length temperature do_sample top-k top-p min-p repetition-penalty \
+  model hf_token device; do
+  refused "--$option is empty" generate --prompt hello --$option ""
+done
+refused "--threads" generate --prompt hello --threads=
+for option in threads group batch max-new-tokens model data results; do
+  refused "--$option is empty" evaluate --dataset garment --$option ""
+done
+for option in threads group keep; do refused "--$option is empty" quantize "$model" "$out/q" --$option ""; done
+refused "--out is empty" train --config "$source/examples/garment_recipe.json" --out ""
+refused "--config is empty" train --config "" --out "$out/run"
+for option in threads data images from language connector tokenizer hf_token test run_id; do
+  refused "--$option is empty" train --config "$source/examples/garment_recipe.json" --out "$out/run" --$option ""
+done
+refused "--out is empty" connector_lab --towers "$model" --out ""
+refused "--towers is empty" connector_lab --towers "" --out "$out/lab"
+for option in threads connectors config data; do
+  refused "--$option is empty" connector_lab --towers "$model" --out "$out/lab" --$option ""
+done
+for option in turns size noise source corpus; do
+  refused "--$option is empty" garment_data --out "$out/data" --$option ""
+done
+for option in describe fetch; do refused "--$option is empty" models --$option ""; done
+for option in dataset_id root_dir mirror; do refused "--$option is empty" preprocess --$option "" --offline; done
+refused "--dtype is empty" convert "$model" "$out/a.pt" --dtype ""
+refused "--model is empty" inspect_checkpoint "$model" --model ""
+refused "--tokenizer is empty" tokenize --tokenizer ""
+# folders that are not there
+for place in "$work/no-such" "$work/file" ""; do
+  refused "\"$place\" is no folder" generate --prompt hello --vision "$place"
+  refused "\"$place\" is no folder" evaluate --dataset garment --vision "$place"
+  refused "\"$place\" is no folder" convert "$model" "$out/m" --vision "$place"
+  refused "\"$place\" is no folder" quantize "$model" "$out/m" --vision "$place"
+  refused "\"$place\" is no folder" inspect_checkpoint "$model" --vision "$place"
+  refused "\"$place\" is no folder" train --config "$source/examples/garment_recipe.json" --out "$out/run" --vision "$place"
+done
+# options that would have no effect
+refused "neither a file with a token" generate --prompt hello --hf_token "$work/no-such"
+refused "neither a file with a token" train --config "$source/examples/garment_recipe.json" --out "$out/run" --hf_token "$work/no-such"
+refused "--hf_token requires --fetch" models --hf_token HOME
+refused "--group has no effect with --weights auto" generate --prompt hello --group 32
+refused "--group has no effect with --weights bf16" evaluate --dataset garment --weights bf16 --group 32
+refused "--prepare has no effect with --weights int4" generate --prompt hello --weights int4 --prepare
+refused "--top-k has no effect at --temperature 0" generate --prompt hello --top_k 5
+refused "--min-p has no effect at --temperature 0" generate --prompt hello --min-p 0.1 --temperature 0
+refused "--vision has no effect on a model that can't see" generate --prompt hello --vision "$work" \
+  --model "$source/tests/golden/published/falcon"
+refused "--vision has no effect on a model that can't see" inspect_checkpoint --vision "$work" \
+  "$source/tests/golden/published/falcon"
+refused "--vision has no effect on a file" inspect_checkpoint --vision "$work" "$model/model.safetensors"
+refused "--vision has no effect on a file OUT" convert "$model" "$out/a.pt" --vision "$work"
+refused "--vision has no effect with --layout original" convert "$model" "$out/a" --layout original --vision "$work"
+refused "--group has no effect with --weights f32" quantize "$model" "$out/q" --weights f32 --group 32
+refused "--image has no effect with --steps 0" quantize "$model" "$out/q" --steps 0 --image "$picture"
+refused "--prompt has no effect with --random" quantize "$model" "$out/q" --random --prompt hello
+refused "--seed has no effect with --steps 0" quantize "$model" "$out/q" --steps 0 --seed 3
+refused "nothing to do" quantize "$model" - --steps 0
+refused "--scenes has no effect without --out" garment_data --corpus "$out/corpus" --scenes 3
+refused "--root_dir has no effect with --list" preprocess --list --root_dir "$work"
+refused "--mirror has no effect with --offline" preprocess --root_dir "$out/data" --offline --mirror http://127.0.0.1:1
+train_garment() { refused "$1" train --config "$source/examples/garment_recipe.json" "${@:2}"; }
+train_garment "--run_id has no effect without a --stage" --out "$out/run" --run_id mine
+train_garment "--root has no effect without a --dataset" --out "$out/run" --root "$work"
+train_garment "--run_root_dir has no effect without a --stage" --out "$out/run" --run_root_dir "$work"
+train_garment "--profile has no effect with --evaluate" --out "$out/run" --evaluate --profile 3
+train_garment "--images has no effect on garments" --out "$out/run" --images "$work"
+train_garment "--test-images has no effect on garments" --out "$out/run" --test-images "$work"
+refused "--images has no effect on garments" connector_lab --towers "$model" --out "$out/lab" --images "$work"
 for arguments in "generate --prompt hello" "inspect_checkpoint $model" "models" "quantize $model - --steps 1" \
   "garment_data --out $work/data --scenes 2" "preprocess --list"; do
   # shellcheck disable=SC2086
@@ -170,6 +242,17 @@ refused "tokenizer.json" generate --model "$source/tests/golden/published/state_
 refused "a prompt without picture" generate --model "$source/tests/golden/published/falcon" --image "$picture" --prompt hello
 head -c 3000 "$source/tests/golden/published/state_spaces/pytorch_model.bin" > "$work/cut.bin"
 refused "truncated" inspect_checkpoint "$work/cut.bin"
+# a disk that is full: folders that were not there are not there, those that were stay
+mkdir "$work/there"
+for to in "$out/m" "$out/a/b/m" "$work/there"; do
+  limit=8 refused "can't write it" convert "$model" "$to"
+  limit=8 refused "can't write it" convert "$model" "$to" --layout original
+  limit=8 refused "can't write it" quantize "$model" "$to" --steps 0
+done
+limit=0 refused "can't write it" evaluate --dataset garment --limit 1 --results "$out/results"
+limit=4 refused "could not be written whole" garment_data --out "$out/data" --scenes 2 --size 288
+[ -d "$work/there" ] && [ -z "$(ls -A "$work/there")" ] || { echo "bad_input: $work/there is not as it was"; bad=1; }
+refused "can't be made a folder" convert "$model" "$work/file/below"
 refused "arguments" 03_describe_image
 refused "text.png" 03_describe_image "$work/text.png"
 refused "no-such" 02_generate "$work/no-such"
@@ -235,6 +318,9 @@ refused "no-such" connector_lab --towers "$work/no-such" --out "$out/lab"
 refused "no test" connector_lab --config "$work/recipe.json" --out "$out/lab"
 refused "no-such" connector_lab --towers "$model" --out "$out/lab" --data "$work/chat.json" --images "$work/no-such" \
   --test "$work/chat.json" --test-images "$source/examples/pictures"
+refused "--test-scenes has no effect without a test" train --config "$work/recipe.json" --out "$out/run" --test-scenes 3
+refused "--no-controls has no effect without a test" train --config "$work/recipe.json" --out "$out/run" --no-controls
+limit=0 refused "can't write it" train --config "$work/recipe.json" --out "$out/run"
 refused "schedule" connector_lab --config "$work/recipe.json" --out "$out/lab" --learning-rate nan
 refused "schedule" train --config "$work/recipe.json" --out "$out/run" --learning-rate nan
 nothing_left

@@ -37,11 +37,24 @@ grep -qE 'src=|href=|<script' page.html && bad "page.html is not self-contained"
 wrong() { # wrong WORDS ARGUMENT...: exit code 2, and one line with these words
   local words=$1 rc=0
   shift
-  "$lab" "$@" > screen 2> line || rc=$?
+  timeout 60 "$lab" "$@" > screen 2> line || rc=$?
   [ $rc = 2 ] && [ "$(wc -l < line)" = 1 ] && grep -qF -- "$words" line || bad "$* gives $rc: $(cat line)"
 }
 wrong 'wanted are 5 or 6' --shape 1,2
 wrong 'is not an option' --speed 1
+# Before anything is measured, and without harm to what is there.
+wrong "no-such/x.json: can't create it" --out no-such/x.json
+wrong 'it is a folder' --out .
+echo kept > kept.json
+wrong 'no algorithm matches' --only nothing-like-it --out kept.json
+[ "$(cat kept.json)" = kept ] || bad "kept.json is $(cat kept.json)"
+[ -z "$(find . -name '*.tmp*')" ] || bad "files are left over: $(ls)"
+wrong '--out wants a value' --out ''
+wrong '--threads wants a value' --threads ''
+wrong '--seconds wants a value' --seconds ''
+wrong 'inf is no time' --seconds inf
+wrong 'list extra: nothing after list is wanted' list extra
+wrong '--threads has no effect on report' report ours.json --threads 2
 echo '{"results": [{"name": "x", "shape": "y"}]}' > no_time.json
 echo '{"results": [{"name": "x", "shape": "y", "seconds": 0}]}' > zero.json
 wrong 'there is no "seconds"' report no_time.json

@@ -42,4 +42,10 @@ tiny_recipe 2 wavelet
 refused 'connector "wavelet" is not known; one of mamba2_scan_connector' --out "$work/none"
 tiny_recipe 1 linear
 refused "has a run" --out "$work/linear1"
-echo "train_recipes: $trained models trained, 5 refused"
+# A picture that is missing is found before the first update, whichever record has it.
+tac "$work/chat.json" | sed '0,/"2.png"/s//"gone.png"/' | tac > "$work/gone.json"
+refused "gone.json: record 57: $pictures/gone.png: No such file" --out "$work/none" --data "$work/gone.json"
+refused "gone.json: record 57: $pictures/gone.png: No such file" --out "$work/none" --test "$work/gone.json" \
+  --test-images "$pictures"
+[ ! -e "$work/none" ] || fail "a refused run left $(ls -R "$work/none")"
+echo "train_recipes: $trained models trained, 7 refused"

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "mlmamba/cuda.cuh"
+#include "mlmamba/io/output_folder.hpp"
 
 namespace bench {
 
@@ -35,6 +36,9 @@ struct options {
       if (std::strcmp(argv[i], "--json") == 0) {
         if (++i == argc) fail<error>("--json: nothing after it; wanted is a file");
         json = argv[i];
+        check_writable(json);  // not after minutes
+      } else if (std::strncmp(argv[i], "--", 2) == 0) {
+        fail<error>(argv[i], " is no option; --json FILE, --help or a WORD is wanted");
       } else {
         words.emplace_back(argv[i]);
       }

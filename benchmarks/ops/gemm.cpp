@@ -66,8 +66,8 @@ class onednn {
 #endif
 
 /// The last rows and columns of a product against the reference: all of it would take minutes.
-template <class E>
-verify::difference check_corner(context_of<E>& ctx, const ops::gemm<E>& op) {
+template <class E, class W>
+verify::difference check_corner(context_of<E>& ctx, const ops::gemm<E, typename E::value, W>& op) {
   run(ctx, op);
   using V = typename E::value;
   const index_t m = std::min<index_t>(op.y.size[0], 3), n = std::min<index_t>(op.y.size[1], 40);
@@ -78,7 +78,7 @@ verify::difference check_corner(context_of<E>& ctx, const ops::gemm<E>& op) {
   using B = backend::reference;
   constexpr int r = 2;
   run(plain, ops::copy<B, double, V, r>{.x = op.x.slice(0, m0, m), .y = x});
-  run(plain, ops::copy<B, double, V, r>{.x = op.w.slice(0, n0, n), .y = w});
+  run(plain, ops::copy<B, double, W, r>{.x = op.w.slice(0, n0, n), .y = w});
   run(plain, ops::copy<B, V, V, r>{.x = op.y.slice(0, m0, m).slice(1, n0, n), .y = got});
   run(plain, ops::gemm<exact>{.x = x, .w = w, .y = want});
   return verify::compare_arrays({{"y", verify::detail::read(got)}},
@@ -96,7 +96,7 @@ void gemm(benchmark::State& state) {
   bench::fill_normal(x, 1);
   bench::fill_normal(w, 2);
   const ops::gemm<E> op{.x = x, .w = w, .y = y};
-  const auto& check = bench::once(state, 4, [&] { return check_corner<E>(ctx, op); });
+  const auto& check = bench::once(state, 4, [&] { return check_corner<E, V>(ctx, op); });
   // Reading w is the least that a product with few rows can do.
   bench::read_probe probe;
   auto read = [&] { probe(ctx, reinterpret_cast<const std::byte*>(w.data()), index_t(w.bytes())); };
@@ -127,6 +127,28 @@ void gemm(benchmark::State& state) {
               bench::against("oneDNN packed", packed));
 }
 
+/// Float x bf16 weights as stored, as programs have them with `--weights bf16`. `of float`: the
+/// time with w in float over ours. The same arguments.
+void gemm_f32_by_bf16(benchmark::State& state) {
+  using E = cpu_f32;
+  const index_t m = state.range(0), n = state.range(1), k = state.range(2);
+  context_of<E> ctx(cpu_options{int(state.range(3))});
+  tensor<float, 2> x({m, k}), wide({n, k}), y({m, n});
+  tensor<bf16, 2> w({n, k});
+  bench::fill_normal(x, 1);
+  bench::fill_normal(w, 2);
+  bench::fill_normal(wide, 2);
+  const ops::gemm<E, float, bf16> op{.x = x, .w = w, .y = y};
+  const auto& check = bench::once(state, 4, [&] { return check_corner<E, bf16>(ctx, op); });
+  bench::read_probe probe;
+  bench::time(
+      state, ctx, op, check,
+      bench::against(
+          "read",
+          [&] { probe(ctx, reinterpret_cast<const std::byte*>(w.data()), index_t(w.bytes())); }),
+      bench::against("float", [&] { run(ctx, ops::gemm<E>{.x = x, .w = wide, .y = y}); }));
+}
+
 void shapes(benchmark::internal::Benchmark* b) {
   b->ArgNames({"M", "N", "K", "threads"})->Unit(benchmark::kMillisecond)->UseManualTime();
   for (int threads : {1, 2}) {
@@ -140,6 +162,7 @@ void shapes(benchmark::internal::Benchmark* b) {
 
 BENCHMARK_TEMPLATE(gemm, cpu_f32)->Apply(shapes);
 BENCHMARK_TEMPLATE(gemm, cpu_bf16)->Apply(shapes);
+BENCHMARK(gemm_f32_by_bf16)->Apply(shapes);
 
 }  // namespace
 

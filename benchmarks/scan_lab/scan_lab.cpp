@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "mlmamba/io/output_folder.hpp"
 #include "scan_lab/measure.hpp"
 #include "scan_lab/report.hpp"
 
@@ -28,7 +29,7 @@ constexpr const char* help = R"(scan_lab: time and error of scan algorithms, for
 --rounds, --seconds  turns of all algorithms (5), and least time of a measurement (0.05)
 Without shapes: a layer of 130 million parameters at 512 and 2048 tokens, 1 and all threads, both
 dtypes. Results go to FILE.json (scan_lab.json) and, short, to the screen. `report` draws them, and
-files of others, as one page: see benchmarks/README.md.
+files of others, as one page: see benchmarks/scan_lab/README.md.
 Exit code: 0 done, 2 bad option or file.
 )";
 
@@ -84,7 +85,7 @@ struct arguments {
   std::vector<int> threads;
   std::vector<std::string> dtypes, files;
   lab::options options;
-  std::string out;
+  std::string out, given;  // given: an option of measurements, if there is one
 };
 
 arguments parse(int argc, char** argv, int first) {
@@ -95,8 +96,9 @@ arguments parse(int argc, char** argv, int first) {
       a.files.push_back(key);
       continue;
     }
-    if (i + 1 == argc) wrong(key + " wants a value");
+    if (i + 1 == argc || !*argv[i + 1]) wrong(key + " wants a value");
     const std::string value = argv[++i];
+    if (key != "--out") a.given = key;
     if (key == "--shape") {
       const auto v = numbers(value, 5, 6);
       a.ssd.push_back({v[0], v[1], v[2], v[3], v[4], v[5]});
@@ -113,7 +115,8 @@ arguments parse(int argc, char** argv, int first) {
     } else if (key == "--seconds") {
       char* end = nullptr;
       a.options.seconds = std::strtod(value.c_str(), &end);
-      if (*end || !(a.options.seconds >= 0)) wrong("--seconds " + value + " is no time");
+      if (*end || !(a.options.seconds >= 0 && a.options.seconds < 1e6))
+        wrong("--seconds " + value + " is no time");
     } else if (key == "--only") {
       try {
         a.options.only = std::regex(value);
@@ -144,8 +147,22 @@ void measure_all(const arguments& a, const std::vector<lab::sizes>& shapes, json
       }
 }
 
+/// Is there anything to measure?
+template <class Kind>
+bool any_of(const arguments& a, const std::vector<lab::sizes>& shapes) {
+  if (shapes.empty()) return false;
+  for (const auto& one : lab::algorithms<Kind>())
+    for (const std::string& dtype : a.dtypes)
+      if ((dtype == "f32" ? bool(one.f32) : bool(one.bf16)) &&
+          std::regex_search(std::string(lab::family<Kind>::name) + '/' + one.name, a.options.only))
+        return true;
+  return false;
+}
+
 int run_lab(arguments a) {
   if (!a.files.empty()) wrong("\"" + a.files[0] + "\" is not a command");
+  if (a.out.empty()) a.out = "scan_lab.json";
+  check_writable(a.out);  // not after minutes
   if (a.ssd.empty() && a.scan.empty())
     for (const index_t length : {512, 2048}) {
       a.ssd.push_back({1, length, 24, 64, 128, 1});
@@ -156,6 +173,10 @@ int run_lab(arguments a) {
     a.threads = {1};
     if (const int all = int(std::thread::hardware_concurrency()); all > 1) a.threads.push_back(all);
   }
+  if (!any_of<lab::kind::ssd>(a, a.ssd) && !any_of<lab::kind::ssd_backward>(a, a.ssd) &&
+      !any_of<lab::kind::selective_scan>(a, a.scan) &&
+      !any_of<lab::kind::selective_scan_backward>(a, a.scan))
+    wrong("no algorithm matches --only");
   json file;
   file["scan_lab"] = 1;  // the version of this format
   file["level"] = backend::simd::to_string(backend::simd::current_cpu_level());
@@ -168,9 +189,8 @@ int run_lab(arguments a) {
   measure_all<lab::kind::ssd_backward>(a, a.ssd, rows);
   measure_all<lab::kind::selective_scan>(a, a.scan, rows);
   measure_all<lab::kind::selective_scan_backward>(a, a.scan, rows);
-  if (rows.empty()) wrong("no algorithm matches --only");
   file["results"] = std::move(rows);
-  write_file(a.out.empty() ? "scan_lab.json" : a.out, file.dump(1) + "\n");
+  write_file(a.out, file.dump(1) + "\n");
   return 0;
 }
 
@@ -183,12 +203,14 @@ int main(int argc, char** argv) try {
     return 0;
   }
   if (command == "list") {
+    if (argc > 2) wrong("list " + std::string(argv[2]) + ": nothing after list is wanted");
     list<lab::kind::ssd>(), list<lab::kind::ssd_backward>();
     list<lab::kind::selective_scan>(), list<lab::kind::selective_scan_backward>();
     return 0;
   }
   if (command == "report") {
     const arguments a = parse(argc, argv, 2);
+    if (!a.given.empty()) wrong(a.given + " has no effect on report; wanted are files and --out");
     if (a.files.empty()) wrong("report wants files of results");
     const std::string to = a.out.empty() ? "scan_lab.html" : a.out;
     std::cout << lab::report(a.files, to) << " results in " << to << '\n';

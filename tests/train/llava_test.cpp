@@ -225,6 +225,21 @@ TEST_SUITE("llava_test") {
     CHECK(sorted.parts[0].cut < 0);
     CHECK(sorted.labelled() == b.labelled());
   }
+  TEST_CASE("missing pictures are found without reading one") {
+    test::temporary_folder folder;
+    test::spill(folder / "chat.json", five());
+    const data_source s = read_llava(folder / "chat.json", folder / ".");
+    const std::string missing = test::message_of<io_error>([&] { check_pictures(s); });
+    CHECK(missing == (folder / "chat.json").string() +
+                         ": record 0: " + (folder / "./p.png").string() +
+                         ": No such file or directory; a picture is wanted");
+    std::filesystem::create_directory(folder / "p.png");
+    CHECK_THROWS_AS(check_pictures(s), io_error);
+    std::filesystem::remove(folder / "p.png");
+    test::spill(folder / "p.png", "not looked into");
+    check_pictures(s);
+    check_pictures(data_source{});  // in no files
+  }
   TEST_CASE("the original's data sets") {
     CHECK(llava_set_of("llava-v15").finetune("data").annotations ==
           "data/download/llava-v1.5-instruct/llava_v1_5_mix665k.json");

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "mlmamba/io/json.hpp"
+#include "mlmamba/io/output_folder.hpp"
 #include "mlmamba/io/parameters.hpp"
 #include "mlmamba/io/weight_files.hpp"
 #include "mlmamba/io/write_file.hpp"
@@ -152,19 +153,19 @@ class checkpoint {
 
 /// Writes a model as a folder that `checkpoint` reads: model.safetensors first, config.json last,
 /// each in one step, so that a folder with a config.json is complete. `more` are further members of
-/// config.json; `tokenizer_json` is the text of tokenizer.json, if there is one.
+/// config.json; `tokenizer_json` is the text of tokenizer.json, if there is one. If it fails, a
+/// folder that was not there is not there.
 template <class Model>
 void save_model(const Model& model, const std::filesystem::path& folder,
                 const std::map<std::string, std::string>& metadata = {},
                 const json& more = json::object(), std::string_view tokenizer_json = {}) {
-  std::error_code code;
-  std::filesystem::create_directories(folder, code);
-  if (code) fail<io_error>(folder.string(), ": can't create it (", code.message(), ")");
+  output_folder to(folder);
   json config = published<Model>::config(model);
   for (const auto& [key, value] : more.items()) config[key] = value;
   save_parameters(model, folder / "model.safetensors", metadata);
   if (!tokenizer_json.empty()) write_file(folder / "tokenizer.json", tokenizer_json);
   write_file(folder / "config.json", config.dump(2) + "\n");
+  to.keep();
 }
 
 }  // namespace mlmamba

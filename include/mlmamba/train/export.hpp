@@ -9,10 +9,10 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "mlmamba/io/checkpoint.hpp"
+#include "mlmamba/io/output_folder.hpp"
 #include "mlmamba/train/optimizer.hpp"
 
 namespace mlmamba::train {
@@ -44,16 +44,14 @@ void round_as_stored(Model& model, stored how) {
 }
 
 /// Writes model.safetensors, tokenizer.json and, last, config.json: published<Model>::config with
-/// the members of `more`.
+/// the members of `more`. If it fails, a folder that was not there is not there.
 ///
 /// Numerics  bf16: matrices are rounded to nearest even
 template <class Model>
 void export_model(const Model& model, const std::filesystem::path& folder, stored how,
                   const json& more, std::string_view tokenizer_json,
                   const std::map<std::string, std::string>& metadata = {}) {
-  std::error_code code;
-  std::filesystem::create_directories(folder, code);
-  if (code) fail<io_error>(folder.string(), ": can't create it (", code.message(), ")");
+  output_folder to(folder);
   std::vector<safetensors_entry> entries;
   nn::for_each_parameter(model, [&](const std::string& path, const auto& p) {
     using P = std::remove_cvref_t<decltype(p)>;
@@ -79,6 +77,7 @@ void export_model(const Model& model, const std::filesystem::path& folder, store
   write_safetensors(folder / "model.safetensors", entries, metadata);
   if (!tokenizer_json.empty()) write_file(folder / "tokenizer.json", tokenizer_json);
   write_file(folder / "config.json", config.dump(2) + "\n");
+  to.keep();
 }
 
 }  // namespace mlmamba::train

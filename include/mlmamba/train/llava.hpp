@@ -207,6 +207,11 @@ inline data_source read_llava(const std::filesystem::path& file,
   out.turns = [records](std::uint64_t i) { return records->turns(i); };
   out.has_picture = [records](std::uint64_t i) { return !records->picture(i).empty(); };
   out.words = [records](std::uint64_t i) { return records->words(i); };
+  out.picture = [records, images, who = file.string()](std::uint64_t i) -> picture_file {
+    const std::string_view picture = records->picture(i);
+    if (picture.empty()) return {};
+    return {images / picture, who + ": record " + std::to_string(i)};
+  };
   return out;
 }
 

@@ -5,14 +5,26 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
+#include <cstdio>
+#include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
+#include "mlmamba/io/progress.hpp"
 #include "mlmamba/train/conversation.hpp"
 
 namespace mlmamba::train {
+
+/// Where the picture of an example or a question is.
+struct picture_file {
+  std::filesystem::path path{};  ///< "": it has none
+  std::string whose{};           ///< for messages: "chat.json: record 3"
+};
 
 /// Examples by number. The functions are called from several threads at once, and what they return
 /// depends on the number only.
@@ -24,7 +36,31 @@ struct data_source {
       turns;                                          ///< without the picture; optional
   std::function<bool(std::uint64_t)> has_picture;     ///< without reading it; empty: all have one
   std::function<std::uint64_t(std::uint64_t)> words;  ///< length in words; empty: all alike
+  std::function<picture_file(std::uint64_t)> picture{};  ///< where it is; empty: in no file
 };
+
+/// Are the picture files of 0 .. count - 1 there? They are looked for, not into; if that takes
+/// longer than some seconds, it is shown.
+///
+/// Errors    io_error naming the record and the file
+inline void check_pictures(const std::function<picture_file(std::uint64_t)>& picture,
+                           std::uint64_t count, std::FILE* to = stderr) {
+  if (!picture) return;
+  const auto begin = std::chrono::steady_clock::now();
+  std::optional<progress> shown;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const picture_file p = picture(i);
+    std::error_code code;
+    if (!p.path.empty() && !std::filesystem::is_regular_file(p.path, code))
+      fail<io_error>(p.whose, ": ", p.path.string(), ": ",
+                     code ? code.message() : std::string("no file"), "; a picture is wanted");
+    if (!shown && i % 1000 == 0 &&
+        std::chrono::steady_clock::now() - begin > std::chrono::seconds(3))
+      shown.emplace("looking for picture", index_t(count), index_t(i), 100000, to);
+    if (shown) (*shown)(index_t(i + 1), "");
+  }
+}
+inline void check_pictures(const data_source& s) { check_pictures(s.picture, s.size); }
 
 /// Words of a conversation, "<image>" included, as lengths are counted for grouping: what white
 /// space separates, as Python's str.split has it (the ideographic space too).

@@ -34,7 +34,9 @@ struct vqa_set {
   std::string name;
   std::uint64_t scenes = 0;
   std::function<vqa_scene(std::uint64_t)> get;
+  std::function<picture_file(std::uint64_t)> picture{};  ///< as of data_source
 };
+inline void check_pictures(const vqa_set& s) { check_pictures(s.picture, s.scenes); }
 
 /// The first `scenes` garment scenes of these photos.
 inline vqa_set garment_questions(garment::source photos, std::uint64_t seed, std::uint64_t scenes,
@@ -65,7 +67,8 @@ inline vqa_set read_questions(const std::filesystem::path& file,
                               const std::filesystem::path& images) {
   struct record {
     std::string picture;
-    std::vector<vqa_question> questions;
+    std::size_t first = 0;  // number of its first record in the file
+    std::vector<vqa_question> questions{};
   };
   const std::string who = file.string();
   auto scenes = std::make_shared<std::vector<record>>();
@@ -77,7 +80,7 @@ inline vqa_set read_questions(const std::filesystem::path& file,
     const auto turns = read_turns(list[i], here);
     const std::string picture = checked_picture(list[i], here);
     if (scenes->empty() || picture.empty() || scenes->back().picture != picture)
-      scenes->push_back({picture, {}});
+      scenes->push_back({picture, i});
     for (std::size_t t = 0; t + 1 < turns.size(); t += 2)
       scenes->back().questions.push_back(
           {json_get_or<std::string>(list[i], "type", "question", here),
@@ -92,6 +95,11 @@ inline vqa_set read_questions(const std::filesystem::path& file,
     if (!r.picture.empty()) v.picture = read_image(images / r.picture);
     v.questions = r.questions;
     return v;
+  };
+  out.picture = [scenes, images, who](std::uint64_t i) -> picture_file {
+    const record& r = scenes->at(static_cast<std::size_t>(i));
+    if (r.picture.empty()) return {};
+    return {images / r.picture, who + ": record " + std::to_string(r.first)};
   };
   return out;
 }

@@ -23,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "mlmamba/io/output_folder.hpp"
 #include "mlmamba/io/write_file.hpp"
 #include "mlmamba/train/garment/scene.hpp"
 
@@ -126,12 +127,13 @@ struct written {
 /// `progress(done)` is called under a lock, from any thread, after each block of scenes.
 ///
 /// Errors    error for options out of range; io_error if something can't be written. SPLIT.json is
-///           then absent, or still the old one.
+///           then absent, or still the old one, and folders that were not there are not there.
 inline written write_scenes(const source& photos, const std::filesystem::path& folder,
                             std::uint64_t count, std::uint64_t seed, const options& want,
                             int threads, const std::function<void(std::uint64_t)>& progress) {
   want.check();
   if (threads < 1) fail<error>("garment: threads is ", threads, "; at least 1 is wanted");
+  output_folder made(folder), pictures(folder / name_of(photos.which));
   for (std::uint64_t first = 0; first < count; first += 1000) {
     std::error_code code;
     const auto below = folder / picture_path(photos.which, first);
@@ -232,6 +234,7 @@ inline written write_scenes(const source& photos, const std::filesystem::path& f
   write_file(folder / (name + ".recipe.json"), recipe + "}\n");
   json.append("\n]\n");
   json.commit();
+  made.keep(), pictures.keep();
   return sum;
 }
 
