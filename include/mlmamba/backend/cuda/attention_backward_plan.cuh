@@ -60,4 +60,19 @@ bool fits_attention_tiles(const ops::attention_backward<E>& op) {
   return op.q.size[3] <= 128 && fit(op.q, op.k, op.v, op.y, op.dy, op.dq, op.dk, op.dv);
 }
 
+/// A pass whose blocks have T::rows keys (or queries) of a head.
+template <class T, class E>
+void launch_attention_backward(context<cuda>& ctx, void (*kernel)(attention_backward_tiles_plan<E>),
+                               const attention_backward_tiles_plan<E>& plan) {
+  const auto& op = plan.op;
+  const index_t length = (T::by_key ? op.k : op.q).size[1];
+  const unsigned blocks =
+      blocks_for(op.q.size[0] * op.q.size[2] * ((length + T::rows - 1) / T::rows), 1);
+  if (blocks == 0) return;
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes),
+             op.name);
+  kernel<<<blocks, T::threads, T::bytes, ctx.stream>>>(plan);
+  launched(op.name);
+}
+
 }  // namespace mlmamba::backend::kernels

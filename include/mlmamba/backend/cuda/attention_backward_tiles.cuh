@@ -250,27 +250,14 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
   if constexpr (by_key) write(op.dv, sum_g, 1.0f);
 }
 
-template <class T, class E>
-void launch_attention_backward_tiles(context<cuda>& ctx,
-                                     const attention_backward_tiles_plan<E>& plan) {
-  const auto& op = plan.op;
-  const index_t length = (T::by_key ? op.k : op.q).size[1];
-  const unsigned blocks =
-      blocks_for(op.q.size[0] * op.q.size[2] * ((length + T::rows - 1) / T::rows), 1);
-  if (blocks == 0) return;
-  const auto kernel = attention_backward_tiles_kernel<T, E>;
-  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes),
-             op.name);
-  kernel<<<blocks, T::threads, T::bytes, ctx.stream>>>(plan);
-  launched(op.name);
-}
-
 /// For operands that fit.
 template <class E>
 void attention_backward_by_tiles(context<cuda>& ctx, const attention_backward_tiles_plan<E>& plan) {
   const auto launch = [&](auto query, auto key) {
-    launch_attention_backward_tiles<decltype(query)>(ctx, plan);
-    launch_attention_backward_tiles<decltype(key)>(ctx, plan);
+    launch_attention_backward<decltype(query)>(
+        ctx, attention_backward_tiles_kernel<decltype(query), E>, plan);
+    launch_attention_backward<decltype(key)>(ctx, attention_backward_tiles_kernel<decltype(key), E>,
+                                             plan);
   };
   const index_t width = plan.op.q.size[3];
   if (width <= 32) {

@@ -197,21 +197,6 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
 #endif
 }
 
-template <class T, class E>
-void launch_attention_backward_warpgroups(context<cuda>& ctx,
-                                          const attention_backward_tiles_plan<E>& plan) {
-  const auto& op = plan.op;
-  const index_t length = (T::by_key ? op.k : op.q).size[1];
-  const unsigned blocks =
-      blocks_for(op.q.size[0] * op.q.size[2] * ((length + T::rows - 1) / T::rows), 1);
-  if (blocks == 0) return;
-  const auto kernel = attention_backward_warpgroups_kernel<T, E>;
-  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes),
-             op.name);
-  kernel<<<blocks, T::threads, T::bytes, ctx.stream>>>(plan);
-  launched(op.name);
-}
-
 /// For operands that fit_attention_tiles. False: not for it, and nothing was enqueued.
 template <class E>
 bool attention_backward_by_warpgroups(context<cuda>& ctx,
@@ -221,8 +206,10 @@ bool attention_backward_by_warpgroups(context<cuda>& ctx,
   if (width < 40 || plan.op.q.size[1] > most || plan.op.k.size[1] > most || !has_warpgroups())
     return false;
   const auto launch = [&](auto query, auto key) {
-    launch_attention_backward_warpgroups<decltype(query)>(ctx, plan);
-    launch_attention_backward_warpgroups<decltype(key)>(ctx, plan);
+    launch_attention_backward<decltype(query)>(
+        ctx, attention_backward_warpgroups_kernel<decltype(query), E>, plan);
+    launch_attention_backward<decltype(key)>(
+        ctx, attention_backward_warpgroups_kernel<decltype(key), E>, plan);
   };
   if (width <= 64) {
     launch(attention_backward_group<64, false, 1, 4, 2>{},

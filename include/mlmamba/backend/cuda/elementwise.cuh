@@ -160,17 +160,17 @@ void execute(context<cuda>& ctx, const ops::copy<B, To, From, R>& op) {
 }
 template <class E, class T, class U>
 void execute(context<cuda>& ctx, const ops::add<E, T, U>& op) {
-  if (kernels::add_in_pieces(ctx, op)) return;
+  if (kernels::in_row_pieces<E>(ctx, op, op.y, op.a, op.b)) return;
   kernels::launch_elements(ctx, kernels::add_kernel<E, T, U>, op.y.count(), op);
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::activate<E>& op) {
-  if (kernels::activate_in_pieces(ctx, op)) return;
+  if (kernels::in_row_pieces<E>(ctx, op, op.y, op.x)) return;
   kernels::launch_elements(ctx, kernels::activate_kernel<E>, op.y.count(), op);
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::activate_backward<E>& op) {
-  if (kernels::activate_backward_in_pieces(ctx, op)) return;
+  if (kernels::in_row_pieces<E>(ctx, op, op.dx, op.x, op.dy)) return;
   kernels::launch_elements(ctx, kernels::activate_backward_kernel<E>, op.dx.count(), op);
 }
 template <class E>
@@ -179,18 +179,18 @@ void execute(context<cuda>& ctx, const ops::gated<E>& op) {
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::gated_backward<E>& op) {
-  if (kernels::gated_backward_in_pieces(ctx, op)) return;
+  if (kernels::in_row_pieces<E>(ctx, op, op.dgate, op.dup, op.gate, op.up, op.dy)) return;
   kernels::launch_elements(ctx, kernels::gated_backward_kernel<E>, op.dgate.count(), op);
 }
 template <class E, class Y>
 void execute(context<cuda>& ctx, const ops::channel_scale<E, Y>& op) {
-  if (kernels::channel_scale_in_pieces(ctx, op)) return;
+  if (kernels::in_row_pieces<E>(ctx, op, op.y, op.x, op.gamma, op.residual)) return;
   kernels::launch_elements(ctx, kernels::channel_scale_kernel<E, Y>, op.y.count(), op);
 }
 template <class E>
 void execute(context<cuda>& ctx, const ops::channel_scale_backward<E>& op) {
   if (op.dgamma) kernels::add_column_sums(ctx, kernels::channel_scale_term<E>{op});
-  if (kernels::channel_scale_backward_in_pieces(ctx, op)) return;
+  if (kernels::in_row_pieces<E>(ctx, op, op.dx, op.dy, op.gamma)) return;
   kernels::launch_elements(ctx, kernels::channel_scale_backward_kernel<E>, op.dx.count(), op);
 }
 template <class E>

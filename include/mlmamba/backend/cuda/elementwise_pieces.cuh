@@ -37,148 +37,85 @@ bool copy_in_pieces(context<cuda>& ctx, const ops::copy<B, To, From, R>& op) {
   return true;
 }
 
+/// An op of elements of rows; compute_piece computes the four from (t, d) on.
+template <class Op>
+struct row_pieces {
+  static constexpr const char* name = Op::name;
+  Op op;
+  index_t count, columns;
+};
 template <class E, class T, class U>
-__global__ void add_pieces_kernel(const ops::add<E, T, U> op) {
-  using A = typename E::accum;
-  constexpr int count = 4;
-  index_t t = thread_index() * count;
-  if (t >= op.y.count()) return;
-  const index_t d = take_index(t, op.y.size[1]);
-  A a[count], b[count];
+__device__ void compute_piece(const ops::add<E, T, U>& op, index_t t, index_t d) {
+  float a[4], b[4];
   read_piece(a, &op.a(t, d)), read_piece(b, &op.b(t, d));
 #pragma unroll
-  for (int i = 0; i < count; ++i) a[i] = (a[i] + b[i]) * A(op.scale);
+  for (int i = 0; i < 4; ++i) a[i] = (a[i] + b[i]) * float(op.scale);
   write_piece(&op.y(t, d), a);
 }
-
-/// False: operands are not aligned, and nothing was enqueued.
-template <class E, class T, class U>
-bool add_in_pieces(context<cuda>& ctx, const ops::add<E, T, U>& op) {
-  if constexpr (!std::is_same_v<typename E::accum, float>) {
-    return false;
-  } else {
-    if (!in_pieces(op.a, 4) || !in_pieces(op.b, 4) || !in_pieces(op.y, 4)) return false;
-    launch_elements(ctx, add_pieces_kernel<E, T, U>, op.y.count() / 4, op);
-    return true;
-  }
-}
-
 template <class E, class Y>
-__global__ void channel_scale_pieces_kernel(const ops::channel_scale<E, Y> op) {
-  using A = typename E::accum;
-  constexpr int count = 4;
-  index_t t = thread_index() * count;
-  if (t >= op.y.count()) return;
-  const index_t d = take_index(t, op.y.size[1]);
-  A x[count], gamma[count], residual[count] = {};
+__device__ void compute_piece(const ops::channel_scale<E, Y>& op, index_t t, index_t d) {
+  float x[4], gamma[4], residual[4] = {};
   read_piece(x, &op.x(t, d)), read_piece(gamma, &op.gamma(d));
   if (op.residual) read_piece(residual, &op.residual(t, d));
 #pragma unroll
-  for (int i = 0; i < count; ++i) x[i] = x[i] * gamma[i] + residual[i];
+  for (int i = 0; i < 4; ++i) x[i] = x[i] * gamma[i] + residual[i];
   write_piece(&op.y(t, d), x);
 }
-template <class E, class Y>
-bool channel_scale_in_pieces(context<cuda>& ctx, const ops::channel_scale<E, Y>& op) {
-  if constexpr (!std::is_same_v<typename E::accum, float>) {
-    return false;
-  } else {
-    if (!in_pieces(op.x, 4) || !in_pieces(op.gamma, 4) || !in_pieces(op.residual, 4) ||
-        !in_pieces(op.y, 4))
-      return false;
-    launch_elements(ctx, channel_scale_pieces_kernel<E, Y>, op.y.count() / 4, op);
-    return true;
-  }
-}
-
 template <class E>
-__global__ void activate_pieces_kernel(const ops::activate<E> op) {
-  using A = typename E::accum;
-  constexpr int count = 4;
-  index_t t = thread_index() * count;
-  if (t >= op.y.count()) return;
-  const index_t d = take_index(t, op.y.size[1]);
-  A x[count];
+__device__ void compute_piece(const ops::activate<E>& op, index_t t, index_t d) {
+  float x[4];
   read_piece(x, &op.x(t, d));
 #pragma unroll
-  for (int i = 0; i < count; ++i) x[i] = activation_as<typename E::value>(op.activation, x[i]);
+  for (int i = 0; i < 4; ++i) x[i] = activation_as<typename E::value>(op.activation, x[i]);
   write_piece(&op.y(t, d), x);
 }
 template <class E>
-bool activate_in_pieces(context<cuda>& ctx, const ops::activate<E>& op) {
-  if constexpr (!std::is_same_v<typename E::accum, float>) {
-    return false;
-  } else {
-    if (!in_pieces(op.x, 4) || !in_pieces(op.y, 4)) return false;
-    launch_elements(ctx, activate_pieces_kernel<E>, op.y.count() / 4, op);
-    return true;
-  }
-}
-
-template <class E>
-__global__ void activate_backward_pieces_kernel(const ops::activate_backward<E> op) {
-  using A = typename E::accum;
-  constexpr int count = 4;
-  index_t t = thread_index() * count;
-  if (t >= op.dx.count()) return;
-  const index_t d = take_index(t, op.dx.size[1]);
-  A x[count], dy[count];
+__device__ void compute_piece(const ops::activate_backward<E>& op, index_t t, index_t d) {
+  float x[4], dy[4];
   read_piece(x, &op.x(t, d)), read_piece(dy, &op.dy(t, d));
 #pragma unroll
-  for (int i = 0; i < count; ++i) x[i] = dy[i] * activation_derivative(op.activation, x[i]);
+  for (int i = 0; i < 4; ++i) x[i] = dy[i] * activation_derivative(op.activation, x[i]);
   write_piece(&op.dx(t, d), x);
 }
 template <class E>
-bool activate_backward_in_pieces(context<cuda>& ctx, const ops::activate_backward<E>& op) {
-  if (!in_pieces(op.x, 4) || !in_pieces(op.dy, 4) || !in_pieces(op.dx, 4)) return false;
-  launch_elements(ctx, activate_backward_pieces_kernel<E>, op.dx.count() / 4, op);
-  return true;
-}
-
-template <class E>
-__global__ void gated_backward_pieces_kernel(const ops::gated_backward<E> op) {
-  using A = typename E::accum;
-  constexpr int count = 4;
-  index_t t = thread_index() * count;
-  if (t >= op.dgate.count()) return;
-  const index_t d = take_index(t, op.dgate.size[1]);
-  A gate[count], up[count], dy[count];
+__device__ void compute_piece(const ops::gated_backward<E>& op, index_t t, index_t d) {
+  float gate[4], up[4], dy[4];
   read_piece(gate, &op.gate(t, d)), read_piece(up, &op.up(t, d)), read_piece(dy, &op.dy(t, d));
 #pragma unroll
-  for (int i = 0; i < count; ++i) {
-    const A own = apply_activation(op.activation, gate[i]);
+  for (int i = 0; i < 4; ++i) {
+    const float own = apply_activation(op.activation, gate[i]);
     gate[i] = dy[i] * up[i] * activation_derivative(op.activation, gate[i]);
     up[i] = dy[i] * own;
   }
   write_piece(&op.dgate(t, d), gate), write_piece(&op.dup(t, d), up);
 }
 template <class E>
-bool gated_backward_in_pieces(context<cuda>& ctx, const ops::gated_backward<E>& op) {
-  if (!in_pieces(op.gate, 4) || !in_pieces(op.up, 4) || !in_pieces(op.dy, 4) ||
-      !in_pieces(op.dgate, 4) || !in_pieces(op.dup, 4))
-    return false;
-  launch_elements(ctx, gated_backward_pieces_kernel<E>, op.dgate.count() / 4, op);
-  return true;
-}
-
-template <class E>
-__global__ void channel_scale_backward_pieces_kernel(const ops::channel_scale_backward<E> op) {
-  using A = typename E::accum;
-  constexpr int count = 4;
-  index_t t = thread_index() * count;
-  if (t >= op.dx.count()) return;
-  const index_t d = take_index(t, op.dx.size[1]);
-  A dy[count], gamma[count];
+__device__ void compute_piece(const ops::channel_scale_backward<E>& op, index_t t, index_t d) {
+  float dy[4], gamma[4];
   read_piece(dy, &op.dy(t, d)), read_piece(gamma, &op.gamma(d));
 #pragma unroll
-  for (int i = 0; i < count; ++i) dy[i] *= gamma[i];
+  for (int i = 0; i < 4; ++i) dy[i] *= gamma[i];
   write_piece(&op.dx(t, d), dy);
 }
-template <class E>
-bool channel_scale_backward_in_pieces(context<cuda>& ctx,
-                                      const ops::channel_scale_backward<E>& op) {
-  if (!in_pieces(op.dy, 4) || !in_pieces(op.gamma, 4) || !in_pieces(op.dx, 4)) return false;
-  launch_elements(ctx, channel_scale_backward_pieces_kernel<E>, op.dx.count() / 4, op);
-  return true;
+
+template <class Op>
+__global__ void row_pieces_kernel(const row_pieces<Op> of) {
+  index_t t = thread_index() * 4;
+  if (t >= of.count) return;
+  const index_t d = take_index(t, of.columns);
+  compute_piece(of.op, t, d);
+}
+/// False: operands are not aligned, or sums are not in float, and nothing was enqueued.
+template <class E, class Op, class Y, class... Operands>
+bool in_row_pieces(context<cuda>& ctx, const Op& op, const Y& y, const Operands&... operands) {
+  if constexpr (!std::is_same_v<typename E::accum, float>) {
+    return false;
+  } else {
+    if (!in_pieces(y, 4) || !(in_pieces(operands, 4) && ...)) return false;
+    launch_elements(ctx, row_pieces_kernel<Op>, y.count() / 4,
+                    row_pieces<Op>{op, y.count(), y.size[1]});
+    return true;
+  }
 }
 
 }  // namespace mlmamba::backend::kernels
