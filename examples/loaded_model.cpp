@@ -24,17 +24,29 @@ std::unique_ptr<loaded_model> loaded(const checkpoint& files, int threads,
 std::unique_ptr<loaded_model> load_f32(const checkpoint& files, int threads) {
   return loaded(files, threads, make_f32(source_of(files)), "f32");
 }
-std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int threads, bool only_exact) {
-  return loaded(files, threads, make_bf16(source_of(files), only_exact), "bf16");
-}
 std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int threads,
-                                          const weight_formats& formats, bool bf16_states) {
+                                          const weight_formats& formats, const weight_options& o) {
+  const bool narrow = o.activations == activation_choice::bf16;
+  if (narrow && o.bf16_states)
+    fail<error>(files.who(),
+                ": on the CPU states in bf16 go with activations in f32; --state f32 or "
+                "--activations f32 is wanted");
   const model_source from = source_of(files);
   return loaded(files, threads,
-                bf16_states ? make_packed_states(from, formats) : make_packed(from, formats),
+                narrow          ? make_packed_bf16(from, formats)
+                : o.bf16_states ? make_packed_states(from, formats)
+                                : make_packed(from, formats),
                 to_string(formats.format.scheme));
 }
-std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, weight_choice) {
+std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int threads,
+                                        const weight_options& o) {
+  if (o.activations == activation_choice::bf16)
+    return load_packed(files, threads, {.format = {weight_scheme::bf16}, .keep = {}}, o);
+  return loaded(files, threads, make_bf16(source_of(files), o.choice == weight_choice::automatic),
+                "bf16");
+}
+std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, const weight_options& o) {
+  if (o.activations == activation_choice::bf16) return load_bf16(files, 1, o);  // says what's wrong
   fail<error>(files.who(),
               ": on the CPU states in bf16 go with prepared weights; --weights int8 or int4, or "
               "--prepare, is wanted");

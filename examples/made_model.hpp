@@ -40,7 +40,7 @@ bool holds_exactly(const Model& model, const named_arrays& named) {
   return exact;
 }
 
-/// On the engine `Held`, with the activations of E; nothing if `only_exact` and a weight would be
+/// On the engine `Held`, behind the activations of E; nothing if `only_exact` and a weight would be
 /// rounded.
 ///
 /// Errors    those of checkpoint::load
@@ -72,6 +72,9 @@ std::optional<any_text_model<cpu_f32>> make_packed(const model_source& from,
 /// The same with states in bf16.
 std::optional<any_text_model<cpu_f32>> make_packed_states(const model_source& from,
                                                           const weight_formats& formats);
+/// The same as make_packed with activations in bf16.
+std::optional<any_text_model<cpu_f32>> make_packed_bf16(const model_source& from,
+                                                        const weight_formats& formats);
 #endif
 
 }  // namespace mlmamba::examples

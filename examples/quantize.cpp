@@ -5,6 +5,7 @@
 //
 //   quantize examples/garment_model garment-int8 --weights int8
 //   quantize mamba2-130m small --weights int4 --group 32 --keep lm_head --steps 10000
+//   quantize examples/garment_model - --weights bf16 --activations bf16     (a report only)
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
@@ -27,7 +28,8 @@ namespace fs = std::filesystem;
 namespace {
 
 struct settings {
-  std::string in, out, weights = "int8", image, prompt = "What is in the picture?";
+  std::string in, out, weights = "int8", activations = "f32", image,
+                       prompt = "What is in the picture?";
   std::vector<std::string> keep;
   std::vector<fs::path> vision;
   index_t group = 64, steps = 200;
@@ -99,11 +101,11 @@ beginning beginning_of(const checkpoint& files, const settings& s) {
   return b;
 }
 
-template <class Model>
+template <class Reference, class Model>
 void report(const checkpoint& files, const Model& model, const settings& s,
             const beginning& begin) {
   context<backend::cpu> ctx(cpu_options{.threads = s.threads});
-  const Model reference = load<Model>(files, s, {});
+  const Reference reference = load<Reference>(files, s, {});
   auto states = std::pair(reference.make_state(1), model.make_state(1));
   if constexpr (requires { reference.vision_backbone; }) {
     if (!begin.pixels.empty()) {
@@ -148,6 +150,10 @@ int main(int argc, char** argv) {
   app.add_option("--steps", s.steps, "Tokens to compare with the model as it is; 0: no report")
       ->check(CLI::Range(0, examples::most))
       ->capture_default_str();
+  app.add_option("--activations", s.activations,
+                 "f32 or bf16: of the model that is compared; the other one has f32")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--image", s.image, "Compare after this picture");
   app.add_option("--prompt", s.prompt, "and this text; then the model goes on by itself")
       ->capture_default_str();
@@ -175,13 +181,21 @@ int main(int argc, char** argv) {
     const checkpoint files(s.in, s.vision);
     const beginning begin =
         s.steps > 0 ? beginning_of(files, s) : beginning{};  // or nothing is written
-    examples::with_chosen_model<cpu_packed>(files.config(), files.who(),
-                                            [&]<class Model>(std::type_identity<Model>) {
-                                              const Model model = load<Model>(files, s, formats);
-                                              check_kept(model, formats);
-                                              if (s.out != "-") write(model, files, s, formats);
-                                              if (s.steps > 0) report(files, model, s, begin);
-                                            });
+    examples::with_chosen_model<cpu_packed>(
+        files.config(), files.who(), [&]<class Model>(std::type_identity<Model>) {
+          const bool narrow = s.activations == "bf16";
+          if (s.out != "-" || !narrow) {
+            const Model model = load<Model>(files, s, formats);
+            check_kept(model, formats);
+            if (s.out != "-") write(model, files, s, formats);
+            if (s.steps > 0 && !narrow) report<Model>(files, model, s, begin);
+          }
+          if (s.steps > 0 && narrow) {
+            const auto model = load<rebind_t<Model, cpu_packed_bf16>>(files, s, formats);
+            check_kept(model, formats);
+            report<Model>(files, model, s, begin);
+          }
+        });
     return examples::written();
   } catch (const std::exception& e) {
     std::cerr << "quantize: " << e.what() << '\n';

@@ -78,6 +78,10 @@ refused "file: a file without config.json" generate --model "$work/file" --promp
 refused "cuda" generate --device cuda --prompt hello
 refused "or --prepare" generate --state bf16 --prompt hello
 refused "or --prepare" generate --state bf16 --weights bf16 --prompt hello
+refused "or --activations f32" generate --activations bf16 --weights f32 --prompt hello
+refused "--state f32 or" generate --activations bf16 --state bf16 --prompt hello
+refused "--state f32 or" generate --activations bf16 --state bf16 --weights int8 --prompt hello
+refused "--activations: f16" generate --activations f16 --prompt hello
 refused "--no-such" generate --no-such
 refused "temperature" generate --prompt hello --temperature -1
 refused "top_p" generate --prompt hello --top-p 2 --temperature 1

@@ -98,19 +98,25 @@ weights=$work/trained/model.safetensors # as after more training: the same sizes
 printf '\0\0' | dd of="$weights" bs=1 conv=notrunc status=none seek=$(($(stat -c %s "$weights") - 2))
 refused "another --results" --dataset tally-qa --data "$work/tally-qa" --model "$work/trained"
 
-# --- states in bf16: the same answers, and other probabilities, a step of bf16 below 1 away at most
+# --- states or activations in bf16: the same answers, and other probabilities, at most 2^-8 away
+narrow() { # narrow OPTION...
+  passes --dataset garment --data "$work/garment" "$@"
+  has "$results/garment/garment_model/metrics.json" '"n_examples": 9'
+  has "$results/garment/garment_model/metrics.json" '"accuracy": 1.0'
+  refused "another --results" --dataset garment --data "$work/garment" --prepare
+  passes --dataset tally-qa --data "$work/tally-qa" "$@"
+  probabilities "$results/tally-qa-full/garment_model" > "$work/near"
+  paste -d, "$work/probabilities" "$work/near" | awk -F, '
+    { for (i = 1; i <= 16; i++) { d = $i - $(i + 16); if (d < 0) d = -d; if (d > most) most = d } if (NF != 32) wrong = 1 }
+    END { if (wrong || NR != 3 || most == 0 || most > 2 ^ -8) exit 1 }' ||
+    fail "$*: not 3 times 16 other probabilities at most 2^-8 away: $(cat "$work/probabilities" "$work/near")"
+}
 results=$work/states
 refused "or --prepare" --dataset garment --data "$work/garment" --state bf16 # and nothing is in the way of:
-passes --dataset garment --data "$work/garment" --prepare --state bf16
-has "$results/garment/garment_model/metrics.json" '"n_examples": 9'
-has "$results/garment/garment_model/metrics.json" '"accuracy": 1.0'
-refused "another --results" --dataset garment --data "$work/garment" --prepare
-passes --dataset tally-qa --data "$work/tally-qa" --prepare --state bf16
-probabilities "$results/tally-qa-full/garment_model" > "$work/near"
-paste -d, "$work/probabilities" "$work/near" | awk -F, '
-  { for (i = 1; i <= 16; i++) { d = $i - $(i + 16); if (d < 0) d = -d; if (d > most) most = d } if (NF != 32) wrong = 1 }
-  END { if (wrong || NR != 3 || most == 0 || most > 2 ^ -8) exit 1 }' ||
-  fail "--state bf16: not 3 times 16 other probabilities at most 2^-8 away: $(cat "$work/probabilities" "$work/near")"
+narrow --prepare --state bf16
+results=$work/activations
+refused "or --activations f32" --dataset garment --data "$work/garment" --activations bf16 --weights f32
+narrow --activations bf16
 results=$work/results
 
 # --- killed and resumed

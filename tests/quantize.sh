@@ -48,6 +48,13 @@ answers --prepare > "$work/got"
 cmp -s "$work/got" "$work/wanted" || wrong "--prepare: other answers"
 answers --prepare --state bf16 > "$work/got"
 cmp -s "$work/got" "$work/wanted" || wrong "--state bf16: other answers"
+for weights in auto int8; do
+  answers --weights $weights --activations bf16 > "$work/got"
+  cmp -s "$work/got" "$work/wanted" || wrong "$weights, --activations bf16: other answers"
+done
+"$quantize" "$model" - --weights bf16 --activations bf16 --steps 20 > "$work/log" 2>&1 ||
+  wrong "a report of --activations bf16: exit $?: $(tail -1 "$work/log")"
+grep -q "same greedy token" "$work/log" || wrong "--activations bf16: no report: $(cat "$work/log")"
 
 refused() { # refused WANTED COMMAND...: exit 2 and one line with WANTED
   local wanted=$1
@@ -58,6 +65,7 @@ refused() { # refused WANTED COMMAND...: exit 2 and one line with WANTED
   grep -qF -- "$wanted" "$work/err" || wrong "$*: no \"$wanted\" in: $(head -2 "$work/err")"
 }
 refused "int8" "$quantize" "$model" "$work/x" --weights int5
+refused "--activations: int8" "$quantize" "$model" "$work/x" --activations int8
 refused "group" "$quantize" "$model" "$work/x" --weights int8 --group 7
 refused "the same folder" "$quantize" "$model" "$model"
 refused "no-such" "$quantize" "$work/no-such" "$work/x"

@@ -4,11 +4,12 @@
 #
 # Mamba-2 (and Mamba-1) on this machine, ours beside llama.cpp's, in turns: medians of tokens per second.
 #   compare.py --llama-bench PROGRAM --files FOLDER --ours FOLDER [--model 130m|370m|2.7b|mamba1-130m] [--threads 1,2]
-#              [--formats f32,bf16,int8,int4] [--prompts 512] [--rounds 3] [--no-decode]
-#              [--quick] [--prefix COMMAND]
+#              [--formats f32,bf16,int8,int4] [--activations f32|bf16] [--prompts 512] [--rounds 3]
+#              [--no-decode] [--quick] [--prefix COMMAND]
 # --files has MODEL-FORMAT.gguf of make_gguf.py (f32, bf16, q8_0, q4_0), --ours has
 # benchmark_models_prefill and benchmark_models_decode. llama-bench: a Release build with
 # GGML_NATIVE. Decoding: 48 tokens behind a prompt of 512; ours: 24 steps, greedy choice included.
+# --activations bf16: ours hold them so; not of Mamba-1, nor with --formats f32.
 # --quick: the peer once instead of twice, and 16 tokens behind nothing, for models that take minutes.
 # --prefix: what runs each program, such as "taskset -c 0,1".
 import argparse
@@ -32,7 +33,8 @@ def peer(a, form, threads, options):
 
 
 def ours(a, what, form, threads, first, counter):
-    name = f"^{NAME[a.model]}_{what}/packed_{form}/{first}/layers:0/threads:{threads}/"
+    engine = f"packed_{form}" if a.activations == "f32" else f"packed_bf16_{form}"
+    name = f"^{NAME[a.model]}_{what}/{engine}/{first}/layers:0/threads:{threads}/"
     found = output(a, [os.path.join(a.ours, "benchmark_models_" + what), "--benchmark_filter=" + name.replace(".", "[.]"),
                     "--benchmark_min_time=0.3", "--benchmark_format=json"])["benchmarks"]
     return found[0][counter]
@@ -44,6 +46,7 @@ def main():
         p.add_argument(option, required=True)
     p.add_argument("--model", default="130m", choices=list(NAME))
     p.add_argument("--formats", default="f32,bf16,int8,int4")
+    p.add_argument("--activations", default="f32", choices=["f32", "bf16"])
     p.add_argument("--threads", default="1,2")
     p.add_argument("--prompts", default="512")
     p.add_argument("--rounds", type=int, default=3)
@@ -51,6 +54,8 @@ def main():
     p.add_argument("--quick", action="store_true")
     p.add_argument("--prefix", default="")
     a = p.parse_args()
+    if a.activations == "bf16" and (a.model == "mamba1-130m" or "f32" in a.formats.split(",")):
+        p.error("--activations bf16 is not measured of Mamba-1 or with --formats f32; other ones are wanted")
     print("| model, weights, threads | what | ours, tokens/s | llama.cpp | ratio (lowest to highest) |\n|---|---|---|---|---|")
     for form in a.formats.split(","):
         for threads in map(int, a.threads.split(",")):

@@ -17,7 +17,8 @@ namespace bench {
 template <class V>
 using traced_cpu = on<backend::traced<backend::cpu>, V>;
 /// The same with prepared weights, in a format chosen when the program runs.
-using traced_packed = on<backend::traced<backend::cpu>, float, float, packed>;
+template <class V>
+using traced_packed = on<backend::traced<backend::cpu>, V, float, packed>;
 
 /// A model of these sizes with seeded random weights, the same in each layer (but in memory of its
 /// own). The last one is kept: a benchmark function is called for every repetition.
@@ -43,11 +44,11 @@ const M& model_of(const mamba_config& c, weight_format format = {}) {
 }
 
 /// Registers f<model type>(state, config, scheme) as `<model>_<what>/<engine>`, for engines with
-/// weights as they are, and prepared ones in each format, and published sizes of Mamba-2; and a
-/// Mamba-1 with prepared weights.
+/// weights as they are, and prepared ones in each format (`packed_int8`; with activations in bf16
+/// `packed_bf16_int8`), and published sizes of Mamba-2; and a Mamba-1 with prepared weights.
 template <template <class> class F, class Apply>
 void register_models(const std::string& what, Apply apply) {
-  auto add = [&](const std::string& model, const mamba_config& c, const char* engine, auto f,
+  auto add = [&](const std::string& model, const mamba_config& c, const std::string& engine, auto f,
                  weight_scheme s) {
     apply(benchmark::RegisterBenchmark((model + '_' + what + '/' + engine).c_str(), f, c, s)
               ->Unit(benchmark::kMillisecond)
@@ -56,19 +57,24 @@ void register_models(const std::string& what, Apply apply) {
   };
   constexpr weight_scheme schemes[] = {weight_scheme::f32, weight_scheme::bf16, weight_scheme::int8,
                                        weight_scheme::int4};
+  const auto name = [](const char* engine, weight_scheme s) {
+    return std::string(engine) + to_string(s);
+  };
   const std::pair<const char*, mamba_config> models[] = {{"mamba2_130m", preset::mamba2_130m},
                                                          {"mamba2_370m", preset::mamba2_370m},
                                                          {"mamba2_2.7b", preset::mamba2_2_7b}};
-  for (const auto& [name, c] : models) {
-    add(name, c, "cpu_f32", F<mamba_lm<traced_cpu<float>>>{}, weight_scheme::f32);
-    add(name, c, "cpu_bf16", F<mamba_lm<traced_cpu<bf16>>>{}, weight_scheme::bf16);
+  for (const auto& [model, c] : models) {
+    add(model, c, "cpu_f32", F<mamba_lm<traced_cpu<float>>>{}, weight_scheme::f32);
+    add(model, c, "cpu_bf16", F<mamba_lm<traced_cpu<bf16>>>{}, weight_scheme::bf16);
     for (auto s : schemes)
-      add(name, c, (std::string("packed_") + to_string(s)).c_str(), F<mamba_lm<traced_packed>>{},
-          s);
+      add(model, c, name("packed_", s), F<mamba_lm<traced_packed<float>>>{}, s);
+    for (auto s : schemes)
+      if (s != weight_scheme::f32)  // no tiles of float
+        add(model, c, name("packed_bf16_", s), F<mamba_lm<traced_packed<bf16>>>{}, s);
   }
   for (auto s : schemes)
-    add("mamba_130m", preset::mamba_130m, (std::string("packed_") + to_string(s)).c_str(),
-        F<mamba_lm<traced_packed, nn::mamba1>>{}, s);
+    add("mamba_130m", preset::mamba_130m, name("packed_", s),
+        F<mamba_lm<traced_packed<float>, nn::mamba1>>{}, s);
 }
 
 /// What a step reads of the parameters. A head that is tied to the embedding is a packed copy of it

@@ -38,25 +38,36 @@ void keep(std::vector<verify::array>& all, const char* name, const V& v) {
 }
 /// Parameters of any engine: the numbers of bf16, so that all engines start from equal ones.
 template <class Model>
-Model made(const mamba_config& c) {
+Model made(const mamba_config& c, weight_format format = {weight_scheme::bf16}) {
   Model m(c);
-  mamba_lm<reference_f32> unused(c);
+  nn::choose_formats(m, {format, {}});
   nn::initialise(m, {6, 0, 0});
   nn::for_each_parameter(m, [](const std::string&, auto& p) {
-    for (index_t i = 0; i < p.value.count(); ++i) {
-      auto& x = p.value.data()[i];
-      x = typename std::remove_cvref_t<decltype(p)>::value_type(float(bf16(float(x))));
+    const auto round = [&](auto& all) {
+      for (index_t i = 0; i < all.count(); ++i) {
+        auto& x = all.data()[i];
+        x = typename std::remove_cvref_t<decltype(p)>::value_type(float(bf16(float(x))));
+      }
+    };
+    if constexpr (nn::packed_field<decltype(p)>) {
+      auto values = p.value.unpacked();
+      round(values);
+      nn::set_value(p, values);
+    } else {
+      round(p.value);
     }
   });
+  nn::prepare(m, {format, {}});
   return m;
 }
-/// Everything a model computes: logits, gradients, logits of a prefill in two parts and of steps.
-template <class Model>
+/// Everything a model computes: logits, gradients (with `Trained`), logits of a prefill in two
+/// parts and of steps.
+template <bool Trained, class Model>
 std::vector<verify::array> everything(context_of<typename Model::engine_type>& ctx,
                                       const mamba_config& c) {
   using E = typename Model::engine_type;
   Model m = made<Model>(c);
-  nn::allocate_grads(m);
+  if constexpr (Trained) nn::allocate_grads(m);
   std::vector<verify::array> all;
   const auto ids = some_ids(3, 21);
   {
@@ -64,15 +75,18 @@ std::vector<verify::array> everything(context_of<typename Model::engine_type>& c
     typename Model::saved s;
     const auto y = m.forward(ctx, m.embed(ctx, ids, s), s);
     keep(all, "logits", y);
-    const auto dy = ctx.template make<E, 3>(y.shape());
-    random_stream r{1, 0, 0};
-    for (index_t i = 0; i < dy.count(); ++i)
-      dy.data[i] = typename E::value(float(bf16(float(r.normal()))));
-    const auto dx = m.backward(ctx, dy, s);
-    keep(all, "dembedded", dx);
-    m.embed_backward(ctx, dx, s);
-    nn::for_each_parameter(
-        m, [&](const std::string& name, const auto& p) { keep(all, name.c_str(), p.grad.view()); });
+    if constexpr (Trained) {
+      const auto dy = ctx.template make<E, 3>(y.shape());
+      random_stream r{1, 0, 0};
+      for (index_t i = 0; i < dy.count(); ++i)
+        dy.data[i] = typename E::value(float(bf16(float(r.normal()))));
+      const auto dx = m.backward(ctx, dy, s);
+      keep(all, "dembedded", dx);
+      m.embed_backward(ctx, dx, s);
+      nn::for_each_parameter(m, [&](const std::string& name, const auto& p) {
+        keep(all, name.c_str(), p.grad.view());
+      });
+    }
   }
   auto frame = ctx.scratch.make_frame();
   auto state = m.make_state(3);
@@ -101,20 +115,21 @@ void check_model() {
   const mamba_config c = sizes(std::is_same_v<Mixer<E>, nn::mamba2<E>>);
   context_of<E> one{cpu_options{.threads = 1}}, two{cpu_options{.threads = 2}},
       three{cpu_options{.threads = 3}};
-  const auto all = everything<model>(one, c);
-  check_same(all, everything<model>(two, c));
-  check_same(all, everything<model>(three, c));
+  constexpr bool trained = !packs_weights<E>;
+  const auto all = everything<trained, model>(one, c);
+  check_same(all, everything<trained, model>(two, c));
+  check_same(all, everything<trained, model>(three, c));
   context_of<exact> plain;
-  const auto want = everything<mamba_lm<exact, Mixer>>(plain, c);
+  const auto want = everything<trained, mamba_lm<exact, Mixer>>(plain, c);
   for (std::size_t k = 0; k < all.size(); ++k) {
     const auto d = verify::compare_arrays({all[k]}, {want[k]}, allowed<E>());
     CHECK_MESSAGE(d.ok, d.where, "; off by ", d.relative, ", allowed is ", d.tolerance);
   }
 }
 template <template <class> class Mixer, class E>
-void check_rows() {
+void check_rows(weight_format format = {weight_scheme::bf16}) {
   using model = mamba_lm<E, Mixer>;
-  const model m = made<model>(sizes(std::is_same_v<Mixer<E>, nn::mamba2<E>>));
+  const model m = made<model>(sizes(std::is_same_v<Mixer<E>, nn::mamba2<E>>), format);
   context_of<E> ctx;
   const index_t v = m.vocabulary();
   for (const index_t batch : {2, 5}) {
@@ -145,15 +160,24 @@ void check_rows() {
 
 TEST_SUITE("independence_test") {
   TEST_CASE_TEMPLATE("Mamba-2: the reference's numbers; the same bits with 1, 2, 3 threads", E,
-                     cpu_f32, cpu_bf16, cpu_f64) {
+                     cpu_f32, cpu_bf16, cpu_f64, cpu_packed, cpu_packed_bf16) {
     check_model<nn::mamba2, E>();
   }
   TEST_CASE_TEMPLATE("Mamba-1: the reference's numbers; the same bits with 1, 2, 3 threads", E,
-                     cpu_f32, cpu_bf16) {
+                     cpu_f32, cpu_bf16, cpu_packed, cpu_packed_bf16) {
     check_model<nn::mamba1, E>();
   }
   TEST_CASE_TEMPLATE("a row of a batch has the bits it has alone", E, cpu_f32, cpu_bf16) {
     check_rows<nn::mamba2, E>();
     check_rows<nn::mamba1, E>();
+  }
+  TEST_CASE_TEMPLATE("and so with prepared weights", E, cpu_packed, cpu_packed_bf16) {
+    for (const weight_format& f :
+         {weight_format{weight_scheme::f32}, weight_format{weight_scheme::bf16},
+          weight_format{weight_scheme::int8, 16}, weight_format{weight_scheme::int4, 16}}) {
+      INFO(to_string(f.scheme));
+      check_rows<nn::mamba2, E>(f);
+      check_rows<nn::mamba1, E>(f);
+    }
   }
 }

@@ -185,4 +185,39 @@ TEST_CASE_TEMPLATE("ml_mamba: the number of threads changes no bit", E, cpu_f32,
   CHECK(verify::same_bits<ml_mamba_case, E>(one, two, 11, b, l, scale));
   CHECK(verify::same_bits<ml_mamba_case, E>(one, three, 11, b, l, scale));
 }
+
+TEST_CASE_TEMPLATE("ml_mamba: prepared weights give the bits of weights as they are", E, cpu_packed,
+                   cpu_packed_bf16) {
+  using plain = on<backend::cpu, typename E::value>;
+  ml_mamba_case<plain> c(2, 4, 2);
+  verify::randomise(c, c, 13);
+  std::map<std::string, tensor<float, 1>> given;
+  nn::for_each_parameter(c.model, [&](const std::string& path, auto& p) {
+    tensor<float, 1> all({p.value.count()});
+    for (index_t i = 0; i < all.count(); ++i) all(i) = float(p.value.data()[i]);
+    given.emplace(path, std::move(all));
+  });
+  auto model = verify::make_tiny_ml_mamba<E>(2);
+  const weight_formats formats{{sizeof(typename E::value) == 2 ? weight_scheme::bf16  // as `plain`
+                                                               : weight_scheme::f32},
+                               {}};
+  nn::choose_formats(model, formats);
+  nn::for_each_parameter(model, [&](const std::string& path, auto& p) {
+    index_t i = 0;
+    nn::fill(p, [&] { return double(given.at(path)(i++)); });
+  });
+  nn::prepare(model, formats);
+  context_of<E> ctx;
+  auto frame = ctx.scratch.make_frame();
+  auto first = c.model.make_state(2);
+  auto second = model.make_state(2);
+  CHECK(values(model.prefill(ctx, c.pictures(), c.ids, second)) ==
+        values(c.model.prefill(ctx, c.pictures(), c.ids, first)));
+  tensor<std::int32_t, 1> next({2});
+  for (int t = 0; t < 3; ++t) {
+    next(1) = t;
+    const in_index<E, 1> ids = std::as_const(next).view();
+    CHECK(values(model.step(ctx, ids, second)) == values(c.model.step(ctx, ids, first)));
+  }
+}
 #endif

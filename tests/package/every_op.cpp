@@ -38,7 +38,7 @@ int main() {
   every_op<cpu_f32>(cpu);
   every_op<cpu_bf16>(cpu);
   every_op<exact>(reference);
-  run_all<packed_gemm<cpu_f32>>(cpu);
+  run_all<packed_gemm<cpu_packed>, packed_gemm<cpu_packed_bf16>>(cpu);
 
   mamba_lm<cpu_f32> model{mamba_config{}};
   train::optimizer<cpu_f32> optimizer(model, {});

@@ -208,6 +208,28 @@ TEST_SUITE("conversation_test") {
                                      prompts, letters));
   }
 
+  TEST_CASE("any text model: activations in bf16 behind those in float") {
+    using N = on<backend::reference, bf16>;
+    using narrow_type = rebind_t<seeing_type, N>;
+    const auto made = [] {
+      narrow_type m(vit<N>(make_vit_config(vit_kind::siglip, 8, 4, 8, 2, 2, 2)),
+                    mamba_lm<N>(sizes()));
+      nn::initialise(m, {4, 0, 0});
+      return m;
+    };
+    const narrow_type narrow = made();
+    const any_text_model<E> any(made());
+    for (const auto& pixels : {noise_picture(3), std::vector<tensor<float, 4>>{}}) {
+      const prompt p{pixels, "is there"};
+      for (const double temperature : {0.0, 1.0}) {
+        generate_options o{.max_new_tokens = 9};
+        o.temperature = temperature;
+        CHECK(tokens_of(generate(ctx(), any, words(), p, o)) ==
+              tokens_of(generate(ctx(), narrow, words(), p, o)));
+      }
+    }
+  }
+
   TEST_CASE("any text model: one that can't see, states of others") {
     const any_text_model<E> any(lm_type{model()});
     CHECK_THROWS_WITH(

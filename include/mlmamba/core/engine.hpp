@@ -115,6 +115,9 @@ using exact = on<backend::reference, double>;
 using cpu_f32 = on<backend::cpu, float>;
 using cpu_bf16 = on<backend::cpu, bf16>;
 using cpu_packed = on<backend::cpu, float, float, packed>;
+/// Activations in bf16, for processors that multiply tiles: what is not a linear map (attention,
+/// SSD) goes through them too.
+using cpu_packed_bf16 = on<backend::cpu, bf16, float, packed>;
 using cpu_f64 = on<backend::cpu, double>;
 using cuda_f32 = on<backend::cuda, float>;
 using cuda_bf16 = on<backend::cuda, bf16>;

@@ -41,20 +41,20 @@ std::vector<double> log_probabilities(const Logits& logits, index_t n) {
   return v;
 }
 
-/// |a - b| / |b| over all leaves of two states. Infinite if one has no number.
-template <class State>
-double state_error(State& a, State& b) {
-  std::vector<std::pair<const void*, index_t>> of_b;
-  nn::for_each_leaf(b,
-                    [&](const std::string&, auto& t) { of_b.emplace_back(t.data(), t.count()); });
+/// |a - b| / |b| over all leaves of two states, perhaps of other types. Infinite if one has no
+/// number.
+template <class A, class B>
+double state_error(A& a, B& b) {
+  std::vector<double> wanted;
+  nn::for_each_leaf(b, [&](const std::string&, auto& t) {
+    for (index_t i = 0; i < t.count(); ++i) wanted.push_back(double(t.data()[i]));
+  });
   double error = 0, norm = 0;
-  std::size_t at = 0;
+  auto want = wanted.begin();
   nn::for_each_leaf(a, [&](const std::string&, auto& t) {
-    using T = typename std::remove_cvref_t<decltype(t)>::value_type;
-    const auto [p, n] = of_b[at++];
-    for (index_t i = 0; i < n; ++i) {
-      const double want = double(static_cast<const T*>(p)[i]), e = double(t.data()[i]) - want;
-      error += e * e, norm += want * want;
+    for (index_t i = 0; i < t.count(); ++i, ++want) {
+      const double e = double(t.data()[i]) - *want;
+      error += e * e, norm += *want * *want;
     }
   });
   return norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
@@ -71,11 +71,12 @@ inline std::size_t sampled(const std::vector<double>& log_p, double u) {
 /// Both models read `start` (at least one token), then what the reference writes, sampled at
 /// temperature 1 from `seed`, until they have read `steps` tokens. Their states begin as given
 /// (after a picture, say). `vocabulary`: how many ids there are, padding left out. The drift is
-/// noted at 1, 2, 5, 10, 20, 50, ... steps and at the last.
-template <class Model>
-fidelity compare_models(context_of<typename Model::engine_type>& ctx, const Model& reference,
+/// noted at 1, 2, 5, 10, 20, 50, ... steps and at the last. The engines of the two may differ in
+/// precision.
+template <class Reference, class Model>
+fidelity compare_models(context_of<typename Model::engine_type>& ctx, const Reference& reference,
                         const Model& model,
-                        std::pair<typename Model::state, typename Model::state> states,
+                        std::pair<typename Reference::state, typename Model::state> states,
                         std::span<const std::int32_t> start, index_t vocabulary, index_t steps,
                         std::uint64_t seed) {
   using E = typename Model::engine_type;

@@ -12,13 +12,15 @@
 #include <vector>
 
 #include "mlmamba/models/state_rows.hpp"
+#include "mlmamba/nn/functional.hpp"
 #include "mlmamba/text/text_model.hpp"
 
 namespace mlmamba {
 
-/// Any text model that runs where E does, on its activations; how it holds its weights is its own
-/// affair. It computes what the model in it does, to the bit: a call through a pointer per prompt
-/// and per step, none per layer.
+/// Any text model that runs where E does, on its activations or on bf16 where these are float; how
+/// it holds its weights is its own affair. It computes what the model in it does, to the bit: a
+/// call through a pointer per prompt and per step, none per layer. Activations in bf16 go through
+/// float between two calls, which holds them exactly.
 ///
 ///   any_text_model<cpu_f32> model(files.load<mamba_lm<on<backend::cpu, float, float, bf16>>>());
 ///   generate(ctx, model, words, "Once");
@@ -71,7 +73,9 @@ class any_text_model {
   template <text_model M>
   requires(!std::is_same_v<M, any_text_model> &&
            std::is_same_v<context_of<typename M::engine_type>, context_of<E>> &&
-           std::is_same_v<typename M::engine_type::value, typename E::value> &&
+           (std::is_same_v<typename M::engine_type::value, typename E::value> ||
+            (std::is_same_v<typename M::engine_type::value, bf16> &&
+             std::is_same_v<typename E::value, float>)) &&
            std::is_same_v<typename M::engine_type::accum,
                           typename E::accum>) explicit any_text_model(M model)
       : model_(std::make_unique<holder<M>>(std::move(model))) {}
@@ -130,6 +134,7 @@ class any_text_model {
   template <class M>
   struct holder final : any {
     using S = typename M::state;
+    using V = typename M::engine_type::value;
     M m;
     explicit holder(M model) : m(std::move(model)) {}
 
@@ -138,30 +143,41 @@ class any_text_model {
       return std::make_unique<held_state<S>>(m.make_state(rows));
     }
     out<E, 3> embed(context_of<E>& ctx, in_index<E, 2> ids) const override {
-      return m.embed(ctx, ids);
+      return as<typename E::value>(ctx, m.embed(ctx, ids));
     }
     out<E, 3> features(context_of<E>& ctx, std::span<const in<E, 4>> pictures) const override {
       if constexpr (seeing_text_model<M>) {
-        return m.features(ctx, pictures);
+        std::vector<in<typename M::engine_type, 4>> own;
+        for (const in<E, 4>& p : pictures) own.push_back(as<V>(ctx, p));
+        return as<typename E::value>(ctx, m.features(ctx, std::span(std::as_const(own))));
       } else {
         blind();
       }
     }
     out<E, 3> tokens(context_of<E>& ctx, in<E, 3> features) const override {
       if constexpr (seeing_text_model<M>) {
-        return m.tokens(ctx, features);
+        return as<typename E::value>(ctx, m.tokens(ctx, as<V>(ctx, features)));
       } else {
         blind();
       }
     }
     out_accum<E, 2> prefill(context_of<E>& ctx, in<E, 3> x, state& s) const override {
-      return with(s, [&](S& inner) { return m.prefill(ctx, x, inner); });
+      return with(s, [&](S& inner) { return m.prefill(ctx, as<V>(ctx, x), inner); });
     }
     out_accum<E, 2> step(context_of<E>& ctx, in_index<E, 1> ids, state& s) const override {
       return with(s, [&](S& inner) { return m.step(ctx, ids, inner); });
     }
 
    private:
+    /// x itself if it is of type T.
+    template <class T, class X>
+    static auto as(context_of<E>& ctx, X x) {
+      if constexpr (std::is_same_v<typename X::value_type, T>) {
+        return x;
+      } else {
+        return nn::to<T>(ctx, x);
+      }
+    }
     [[noreturn]] static void blind() { detail::fail_blind(); }
     /// A step that a context plays again counts the outer position alone, so that is the true one.
     template <class F>

@@ -71,17 +71,22 @@ void quantised_block(const quantised_job& job, index_t m0, index_t rows, index_t
                           width);
 }
 
+/// Tiles are configured once for all whole blocks: it waits for what they still compute.
 inline void quantised_blocks(const quantised_job& job, index_t m0, index_t rows, index_t s0,
                              index_t s1) {
-  for (; rows > 0; m0 += width, rows -= width) {
-    const index_t some = rows < width ? rows : width;
-    const configuration as(some, width, job.unit);
-    for (index_t s = s0; s < s1; ++s) {
-      if (some > tile_rows) {
-        quantised_block<2>(job, m0, some, s);
-      } else {
-        quantised_block<1>(job, m0, some, s);
-      }
+  const index_t whole = rows / width * width, left = rows - whole;
+  if (whole > 0) {
+    const configuration as(width, width, job.unit);
+    for (index_t m = m0; m < m0 + whole; m += width)
+      for (index_t s = s0; s < s1; ++s) quantised_block<2>(job, m, width, s);
+  }
+  if (left == 0) return;
+  const configuration as(left, width, job.unit);
+  for (index_t s = s0; s < s1; ++s) {
+    if (left > tile_rows) {
+      quantised_block<2>(job, m0 + whole, left, s);
+    } else {
+      quantised_block<1>(job, m0 + whole, left, s);
     }
   }
 }
