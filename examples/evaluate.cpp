@@ -93,7 +93,7 @@ int score_model(const settings& s, const CLI::App& app) {
   const std::string model_name =
       model.has_filename() ? model.filename().string() : model.parent_path().filename().string();
   const fs::path folder = fs::path(s.results) / name / model_name;
-  output_folder made(folder);
+  output_folder made(folder, true);  // a run beside this one may have its answers there
   json run{{"dataset", name},
            {"digest", digest},
            {"max_new_tokens", s.answers.max_new_tokens},

@@ -16,8 +16,8 @@
 namespace mlmamba {
 
 /// Makes a folder, and those above it. Without `keep()` the destructor removes what it has made:
-/// the folder with all that is in it, those above if nothing else is in them. A folder that was
-/// there stays, with what is in it.
+/// the folder with all that is in it (or, if `shared` with other programs, if nothing is in it),
+/// those above if nothing else is in them. A folder that was there stays, with what is in it.
 ///
 ///   output_folder to(folder);
 ///   write_file(to.path() / "config.json", text);  // may throw
@@ -26,7 +26,8 @@ namespace mlmamba {
 /// Errors    io_error if it can't be made
 class output_folder {
  public:
-  explicit output_folder(std::filesystem::path folder) : path_(std::move(folder)) {
+  explicit output_folder(std::filesystem::path folder, bool shared = false)
+      : path_(std::move(folder)), shared_(shared) {
     namespace fs = std::filesystem;
     std::error_code code;
     for (fs::path p = fs::absolute(path_, code).lexically_normal();
@@ -41,7 +42,7 @@ class output_folder {
   }
   output_folder(const output_folder&) = delete;
   output_folder& operator=(const output_folder&) = delete;
-  ~output_folder() { remove_made(true); }
+  ~output_folder() { remove_made(!shared_); }
 
   const std::filesystem::path& path() const { return path_; }
   void keep() { made_.clear(); }
@@ -56,6 +57,7 @@ class output_folder {
   }
 
   std::filesystem::path path_;
+  bool shared_;
   std::vector<std::filesystem::path> made_;  // innermost first
 };
 
