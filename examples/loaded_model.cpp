@@ -21,16 +21,19 @@ std::unique_ptr<loaded_model> loaded(const checkpoint& files, int threads,
 
 }  // namespace
 
+[[noreturn]] static void fail_narrow_states(const checkpoint& files) {
+  fail<error>(files.who(),
+              ": on the CPU states in bf16 go with activations in f32; --state f32 or "
+              "--activations f32 is wanted");
+}
+
 std::unique_ptr<loaded_model> load_f32(const checkpoint& files, int threads) {
   return loaded(files, threads, make_f32(source_of(files)), "f32");
 }
 std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int threads,
                                           const weight_formats& formats, const weight_options& o) {
   const bool narrow = o.activations == activation_choice::bf16;
-  if (narrow && o.bf16_states)
-    fail<error>(files.who(),
-                ": on the CPU states in bf16 go with activations in f32; --state f32 or "
-                "--activations f32 is wanted");
+  if (narrow && o.bf16_states) fail_narrow_states(files);
   const model_source from = source_of(files);
   return loaded(files, threads,
                 narrow          ? make_packed_bf16(from, formats)
@@ -40,13 +43,15 @@ std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int threads,
 }
 std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int threads,
                                         const weight_options& o) {
-  if (o.activations == activation_choice::bf16)
-    return load_packed(files, threads, {.format = {weight_scheme::bf16}, .keep = {}}, o);
-  return loaded(files, threads, make_bf16(source_of(files), o.choice == weight_choice::automatic),
+  const model_source from = source_of(files);
+  return loaded(files, threads,
+                o.activations == activation_choice::bf16
+                    ? make_all_bf16(from)
+                    : make_bf16(from, o.choice == weight_choice::automatic),
                 "bf16");
 }
 std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, const weight_options& o) {
-  if (o.activations == activation_choice::bf16) return load_bf16(files, 1, o);  // says what's wrong
+  if (o.activations == activation_choice::bf16) fail_narrow_states(files);
   fail<error>(files.who(),
               ": on the CPU states in bf16 go with prepared weights; --weights int8 or int4, or "
               "--prepare, is wanted");

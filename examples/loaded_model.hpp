@@ -3,10 +3,9 @@
 //
 // A model whose structure and precision are chosen at run time: what the programs see of it.
 //
-// Every composition is compiled once per way to hold weights, in
-// made_model_{f32,bf16,packed,packed_states,packed_bf16}.cpp; what reads files and makes text is
-// compiled once for all of them, in loaded_model.cpp; both for a GPU in
-// loaded_model_{f32,bf16,bf16_states}.cu. The programs share these.
+// Every composition is compiled once per way to hold weights, in made_model_{stored,packed}.cpp;
+// what reads files and makes text is compiled once for all of them, in loaded_model.cpp; both for a
+// GPU in loaded_model_{f32,bf16,bf16_states}.cu. The programs share these.
 #pragma once
 
 #include <cstddef>
@@ -67,7 +66,7 @@ enum class weight_choice {
   int4,
 };
 /// How activations are held between ops. In bf16 a CPU that multiplies tiles does so in products,
-/// attention and SSD; weights are then prepared.
+/// attention and SSD; weights are then bf16, int8 or int4.
 enum class activation_choice {
   automatic,  ///< f32; on a GPU as the weights
   f32,

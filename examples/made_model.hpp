@@ -64,9 +64,12 @@ std::optional<any_text_model<E>> make_model(const model_source& from, bool only_
 }
 
 #if !defined(__CUDACC__)  // a program on a GPU is one file
-/// The ways to hold matrices on the CPU, each compiled in a file of its own.
+/// The ways to hold matrices on the CPU: as in the files,
 std::optional<any_text_model<cpu_f32>> make_f32(const model_source& from);
 std::optional<any_text_model<cpu_f32>> make_bf16(const model_source& from, bool only_exact);
+/// with activations in bf16, too,
+std::optional<any_text_model<cpu_f32>> make_all_bf16(const model_source& from);
+/// or prepared.
 std::optional<any_text_model<cpu_f32>> make_packed(const model_source& from,
                                                    const weight_formats& formats);
 /// The same with states in bf16.

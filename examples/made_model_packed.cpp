@@ -12,5 +12,14 @@ std::optional<any_text_model<cpu_f32>> make_packed(const model_source& from,
                                                    const weight_formats& formats) {
   return make_model<cpu_f32, cpu_packed>(from, false, {.weights = formats});
 }
+std::optional<any_text_model<cpu_f32>> make_packed_states(const model_source& from,
+                                                          const weight_formats& formats) {
+  using E = on<backend::cpu, float, float, packed, bf16>;
+  return make_model<cpu_f32, E>(from, false, {.weights = formats});
+}
+std::optional<any_text_model<cpu_f32>> make_packed_bf16(const model_source& from,
+                                                        const weight_formats& formats) {
+  return make_model<cpu_f32, cpu_packed_bf16>(from, false, {.weights = formats});
+}
 
 }  // namespace mlmamba::examples

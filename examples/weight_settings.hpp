@@ -32,8 +32,8 @@ inline void add_options(CLI::App& app, weight_settings& s) {
   app.add_option(
          "--activations", s.activations,
          "How activations are held between ops: f32, bf16, or auto: f32, on a GPU as weights.\n"
-         "bf16 prepares weights of bf16, int8 or int4; pictures and prompts are then read\n"
-         "faster on a CPU with AMX, to 8 bits of precision")
+         "bf16, with weights in bf16, int8 or int4: pictures and prompts are read faster on a\n"
+         "CPU with AMX, to 8 bits of precision")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
   app.add_option("--group", s.group,

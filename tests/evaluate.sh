@@ -117,6 +117,8 @@ narrow --prepare --state bf16
 results=$work/activations
 refused "or --activations f32" --dataset garment --data "$work/garment" --activations bf16 --weights f32
 narrow --activations bf16
+results=$work/prepared
+narrow --activations bf16 --prepare
 results=$work/results
 
 # --- killed and resumed

@@ -48,7 +48,8 @@ answers --prepare > "$work/got"
 cmp -s "$work/got" "$work/wanted" || wrong "--prepare: other answers"
 answers --prepare --state bf16 > "$work/got"
 cmp -s "$work/got" "$work/wanted" || wrong "--state bf16: other answers"
-for weights in auto int8; do
+for weights in auto int8 "bf16 --prepare"; do
+  # shellcheck disable=SC2086
   answers --weights $weights --activations bf16 > "$work/got"
   cmp -s "$work/got" "$work/wanted" || wrong "$weights, --activations bf16: other answers"
 done
