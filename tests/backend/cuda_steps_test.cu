@@ -126,8 +126,24 @@ TEST_CASE_TEMPLATE("cuda: a block's step in one op, as its parts do it", E, MLMA
     }
 }
 
+TEST_CASE("cuda: a small block's step in one launch, as its parts do it") {
+  for (auto [width, batch] : {std::array<index_t, 2>{768, 1},
+                              {768, 2},
+                              {768, 3},
+                              {768, 8},
+                              {992, 5},
+                              {1024, 1},
+                              {1056, 1},  // too wide, and too many rows
+                              {768, 9}}) {
+    mamba_config c;
+    c.mixer.d_model = width;
+    c.n_layer = 1, c.vocab_size = 50;
+    check_block_step<cuda_bf16>(c, batch);
+  }
+}
+
 TEST_CASE("cuda: a block's step of published sizes, as its parts do it") {
-  for (auto [width, groups, batch] : {std::array<index_t, 3>{768, 1, 3},
+  for (auto [width, groups, batch] : {std::array<index_t, 3>{768, 1, 12},
                                       {1024, 4, 16},
                                       {2560, 1, 1},
                                       {2560, 1, 7},

@@ -86,6 +86,49 @@ TEST_SUITE("reduce_test") {
     CHECK(to_host(one.view()).data()[0] > 1e5);
     CHECK(to_host(one.view()).data()[0] == to_host(many.view()).data()[0]);
   }
+
+  TEST_CASE_TEMPLATE("the largest of a row that blocks share, again and again", E,
+                     MLMAMBA_TEST_ENGINES) {
+    using V = typename E::value;
+    context_of<E> ctx;
+    random_stream r{7, 0, 0};
+    const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
+    for (index_t width : {8192, 8193, 50280})
+      for (index_t rows : {1, 2, 7, 64, 65}) {
+        std::vector<V> x;
+        std::vector<std::int32_t> index, unfit;
+        for (index_t t = 0; t < rows; ++t) {
+          // Few different values, so that equal ones are far apart; rows of nothing else.
+          const float only = t % 5 == 1 ? -inf : t % 5 == 2 ? nan : 0;
+          index_t best = -1, bad = -1;
+          for (index_t v = 0; v < width; ++v) {
+            float now = only == 0 ? std::floor(float(r.normal())) : only;
+            if (t % 5 == 3 && r.below(9000) == 0) now = nan;
+            if (t % 5 == 4 && r.below(9000) == 0) now = inf;
+            x.push_back(V(now));
+            if (!(now < inf) && bad < 0) bad = v;
+            if (!std::isnan(now) && (best < 0 || now > float(x[std::size_t(t * width + best)])))
+              best = v;
+          }
+          index.push_back(std::int32_t(std::max<index_t>(best, 0)));
+          unfit.push_back(std::int32_t(bad < 0 && only == -inf ? 0 : bad));
+        }
+        tensor<V, 2, memory::device> there({rows, width});
+        allocator<memory::device>::from_host(there.data(), x.data(), there.bytes());
+        for (int again = 0; again < 3; ++again) {
+          tensor<std::int32_t, 1, memory::device> place({rows}), whether({rows});
+          run(ctx,
+              ops::argmax<E>{.x = std::as_const(there).view(), .index = place, .unfit = whether});
+          const auto got = to_host(std::as_const(place).view());
+          const auto not_fit = to_host(std::as_const(whether).view());
+          for (index_t t = 0; t < rows; ++t) {
+            INFO("row ", t, " of ", rows, ", width ", width);
+            CHECK(got(t) == index[std::size_t(t)]);
+            CHECK(not_fit(t) == unfit[std::size_t(t)]);
+          }
+        }
+      }
+  }
 #endif
 
 #if !defined(__CUDACC__)

@@ -13,6 +13,9 @@
 namespace mlmamba {
 
 namespace backend::kernels {
+/// Counts of blocks that meet inside of a launch, apart from each other: each is asked for often.
+inline constexpr index_t arrival_counts = 64, arrival_step = 64;
+
 /// The architecture whose code runs here, 90 for sm_90 and sm_90a. Code for an older one, which the
 /// driver translates, has none of what Hopper alone has, launches that begin early among it.
 template <class>
@@ -120,6 +123,9 @@ struct context<backend::cuda> : scratch_space<memory::device> {
  public:
   const cudaStream_t stream;
   backend::kernels::matrix_products products;
+  /// Zeros: a launch leaves them as it found them.
+  tensor<int, 1, memory::device> arrivals{
+      {backend::kernels::arrival_counts * backend::kernels::arrival_step}};
 };
 
 }  // namespace mlmamba

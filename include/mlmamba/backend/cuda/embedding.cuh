@@ -16,6 +16,7 @@ __global__ void embedding_kernel(const ops::embedding<E> op) {
   using A = typename E::accum;
   index_t t = thread_index();
   if (t >= op.y.count()) return;
+  wait_for_launch_before();
   const index_t d = take_index(t, op.y.size[1]), row = op.index(t);
   const bool known = row >= 0 && row < op.table.size[0];
   op.y(t, d) = typename E::value(known ? A(op.table(row, d)) : A(NAN));
@@ -25,7 +26,9 @@ __global__ void embedding_kernel(const ops::embedding<E> op) {
 
 template <class E>
 void execute(context<cuda>& ctx, const ops::embedding<E>& op) {
-  kernels::launch_elements(ctx, kernels::embedding_kernel<E>, op.y.count(), op);
+  using namespace kernels;
+  launch_early(ctx, op.name, embedding_kernel<E>, blocks_for(op.y.count(), block_threads),
+               block_threads, 0, op);
 }
 
 }  // namespace mlmamba::backend

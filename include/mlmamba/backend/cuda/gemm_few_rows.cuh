@@ -54,15 +54,18 @@ __global__ void __launch_bounds__(block_threads)
       for (int i = 0; i < per; ++i) sum[m] = fmaf(a.v[i], b.v[i], sum[m]);
     }
   };
-  int at = lane;
-  for (; at + (ahead - 1) * warp_size < pieces; at += ahead * warp_size) {
+  if (lane < ahead * 4 && 8 * lane < pieces)  // only a hint: the launch before may write w
+    asm volatile("prefetch.global.L2 [%0];\n" ::"l"(w + 8 * lane));
+  wait_for_launch_before();
+  for (int at = lane; at - lane < pieces; at += ahead * warp_size) {
     uint4 q[ahead];
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) q[i] = __ldcs(w + at + i * warp_size);
+    for (int i = 0; i < ahead; ++i)
+      q[i] = at + i * warp_size < pieces ? __ldcs(w + at + i * warp_size) : uint4{};
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) add(q[i], at + i * warp_size);
+    for (int i = 0; i < ahead; ++i)
+      if (at + i * warp_size < pieces) add(q[i], at + i * warp_size);
   }
-  for (; at < pieces; at += warp_size) add(__ldcs(w + at), at);
 #pragma unroll
   for (int m = 0; m < M; ++m) {
     float v = warp_sum(sum[m]);
@@ -87,7 +90,8 @@ bool gemm_of_few_rows(context<cuda>& ctx, const ops::gemm<E, Y, T, T>& op) {
     return false;
   const unsigned blocks = blocks_for(op.w.size[0], block_threads / warp_size);
   const auto launch = [&](auto rows) {
-    gemm_few_rows_kernel<E, Y, T, rows.value><<<blocks, block_threads, 0, ctx.stream>>>(op);
+    launch_early(ctx, op.name, gemm_few_rows_kernel<E, Y, T, rows.value>, blocks, block_threads, 0,
+                 op);
   };
   switch (m) {
     case 1:
@@ -103,7 +107,6 @@ bool gemm_of_few_rows(context<cuda>& ctx, const ops::gemm<E, Y, T, T>& op) {
       launch(constant<4>{});
       break;
   }
-  launched(op.name);
   return true;
 }
 

@@ -120,6 +120,25 @@ __device__ void wait_for_flags(const int* flags, int count, index_t apart) {
   meet<Threads>();
 }
 
+/// After a block has done its part of a launch: whoever has waited for the count sees what it
+/// wrote.
+__device__ inline void arrive(int* count) {
+  __syncthreads();
+  if (threadIdx.x == 0)
+    asm volatile("red.release.gpu.global.add.s32 [%0], 1;\n" ::"l"(count) : "memory");
+}
+/// Waits, by all threads of a block, for `all` arrivals: of blocks with smaller indices, which have
+/// begun before, so that they will come. One thread asks: arrivals queue behind questions.
+__device__ inline void wait_for_arrivals(const int* count, int all) {
+  if (threadIdx.x == 0) {
+    int there;
+    do {
+      asm volatile("ld.acquire.gpu.global.s32 %0, [%1];\n" : "=r"(there) : "l"(count) : "memory");
+    } while (there < all);
+  }
+  __syncthreads();
+}
+
 __device__ inline index_t thread_index() { return index_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int lane_index() { return int(threadIdx.x) % warp_size; }
 __device__ inline int warp_index() { return int(threadIdx.x) / warp_size; }

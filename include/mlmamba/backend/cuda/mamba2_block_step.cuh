@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright the mlmamba authors
 //
-// A Mamba-2 block for one token. Few rows are three launches: norm, projection and convolution; the
-// state; gated norm and projection. A small model's decoding is launches, not bytes. So are up to
+// A Mamba-2 block for one token. A small one is one launch (mamba2_block_step_small.cuh). Few rows
+// are three: norm, projection and convolution; the state; gated norm and projection. So are up to
 // 16 rows of bf16, on tensor cores (mamba2_block_step_tiles.cuh). More are six, with the products
 // of cuBLASLt.
 #pragma once
@@ -12,6 +12,7 @@
 #include "mlmamba/backend/cuda/causal_conv1d.cuh"
 #include "mlmamba/backend/cuda/gated_norm.cuh"
 #include "mlmamba/backend/cuda/gemm.cuh"
+#include "mlmamba/backend/cuda/mamba2_block_step_small.cuh"
 #include "mlmamba/backend/cuda/mamba2_block_step_tiles.cuh"
 #include "mlmamba/backend/cuda/norm.cuh"
 #include "mlmamba/backend/cuda/weight_stream.cuh"
@@ -233,6 +234,8 @@ void execute(context<cuda>& ctx, const ops::mamba2_block_step<E, W>& op) {
   if (!prefers(ctx, op))
     fail<shape_error>(op.name, ": residual is ", to_string(op.residual), " and in_proj ",
                       to_string(op.in_proj), "; what prefers() takes is wanted");
+  if constexpr (is_16_bit<V>)
+    if (block_step_is_small(op)) return run_block_step_small(ctx, op);
   if constexpr (std::is_same_v<V, bf16>)
     if (block_step_in_tiles(ctx, op)) return run_block_step_tiles(ctx, op);
   if (!block_step_in_three(op)) return run_block_step_parts(ctx, op);

@@ -67,17 +67,17 @@ __device__ void prefetch_run(const T* from, int count, int thread, int threads) 
     asm volatile("prefetch.global.L2 [%0];\n" ::"l"(from + min(i, count - 1)));
 }
 
-/// The sum of a run, in every lane; most of it is read at once.
-__device__ inline float sum_of_run(const float* from, int count) {
-  constexpr int ahead = 20;
+/// The sum of a run, in every lane, of which a lane reads `Ahead` at once.
+template <int Ahead>
+__device__ float sum_of_run(const float* from, int count) {
   float sum = 0;
-  for (int start = lane_index(); start - lane_index() < count; start += ahead * warp_size) {
-    float v[ahead];
+  for (int start = lane_index(); start - lane_index() < count; start += Ahead * warp_size) {
+    float v[Ahead];
 #pragma unroll
-    for (int i = 0; i < ahead; ++i)
-      v[i] = start + i * warp_size < count ? from[start + i * warp_size] : 0.0f;
+    for (int i = 0; i < Ahead; ++i)
+      v[i] = start + i * warp_size < count ? __ldcg(from + start + i * warp_size) : 0.0f;
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) sum += v[i];
+    for (int i = 0; i < Ahead; ++i) sum += v[i];
   }
   return warp_sum(sum);
 }
@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(weight_tile_threads, 1)
         for (int i = warp_index(); i < groups * weight_tile_vectors; i += weight_tile_warps) {
           const int m = i % weight_tile_vectors, g = i / weight_tile_vectors;
           if (m >= rows) continue;
-          const float sum = sum_of_run(&s.squares(m, g, 0), int(s.squares.size[2]));
+          const float sum = sum_of_run<20>(&s.squares(m, g, 0), int(s.squares.size[2]));
           if (lane_index() == 0) rstd[g][m] = rsqrtf(sum / float(group) + float(op.gate_epsilon));
         }
         if (groups == 1) return;  // then it is a factor of the sums

@@ -47,7 +47,7 @@ __device__ void copy_word(T* to, const T* from) {
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;\n" ::); }
 template <int Groups>
 __device__ void wait_copies() {
-  asm volatile("cp.async.wait_group %0;\n" ::"n"(Groups));
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(Groups) : "memory");
 }
 
 /// Four 8 x 8 matrices; lane 8 i + r gives the address of row r of matrix i.

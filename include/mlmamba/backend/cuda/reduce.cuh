@@ -96,45 +96,91 @@ __device__ inline int block_min(int v) {
   return v;
 }
 
+/// A row in slices, a block each. The last of them to end has the last word.
 template <class E, class X>
-__global__ void argmax_kernel(const ops::argmax<E, X> op) {
+struct argmax_plan {
+  struct part {
+    accum_t<X> best;
+    int at, unfit;
+  };
+  ops::argmax<E, X> op;
+  part* parts = nullptr;  // (T, slices), if there are several
+  int slices = 1;         // at most a warp
+  int* arrivals = nullptr;
+
+  __device__ void finish(index_t t, const part& all) const {
+    op.index(t) = std::int32_t(all.at < 0 ? 0 : all.at);
+    if (op.unfit)
+      op.unfit(t) = all.unfit < int(op.x.size[1])       ? all.unfit
+                    : all.best == -accum_t<X>(INFINITY) ? 0
+                                                        : -1;
+  }
+};
+
+template <class E, class X>
+__global__ void argmax_kernel(const argmax_plan<E, X> plan) {
   using A = accum_t<X>;
   __shared__ A values[warp_size];
   __shared__ int places[warp_size];
+  __shared__ bool is_last;
   constexpr int ahead = 8;  // elements that are under way
-  const index_t t = blockIdx.x;
-  A best = 0;
-  int at = -1;
+  const auto& op = plan.op;
+  const index_t t = blockIdx.x / unsigned(plan.slices);
+  const int slice = int(blockIdx.x % unsigned(plan.slices));
   const int columns = int(op.x.size[1]), threads = int(blockDim.x);
-  int unfit = columns;
-  for (int from = int(threadIdx.x); from < columns; from += ahead * threads) {
+  const int begin = int(index_t(columns) * slice / plan.slices),
+            end = int(index_t(columns) * (slice + 1) / plan.slices);
+  A best = 0;
+  int at = -1, unfit = columns;
+  wait_for_launch_before();
+  for (int from = begin + int(threadIdx.x); from < end; from += ahead * threads) {
     A x[ahead];
 #pragma unroll
     for (int k = 0; k < ahead; ++k) {
       const int v = from + k * threads;
-      x[k] = v < columns ? A(op.x(t, v)) : -A(INFINITY);
+      x[k] = v < end ? A(op.x(t, v)) : -A(INFINITY);
     }
 #pragma unroll
     for (int k = 0; k < ahead; ++k) {
       const int v = from + k * threads;
-      if (v >= columns) break;
+      if (v >= end) break;
       if (x[k] == x[k] && (at < 0 || x[k] > best)) best = x[k], at = v;
       if (!(x[k] < A(INFINITY)) && v < unfit) unfit = v;
     }
   }
   if (op.unfit) unfit = block_min(unfit);
-  for (int o = warp_size / 2; o > 0; o /= 2) {
-    const A x = __shfl_xor_sync(all_lanes, best, o);
-    const int v = __shfl_xor_sync(all_lanes, at, o);
-    if (beats(x, v, best, at)) best = x, at = v;
-  }
+  const auto best_of_warp = [&] {
+    for (int o = warp_size / 2; o > 0; o /= 2) {
+      const A x = __shfl_xor_sync(all_lanes, best, o);
+      const int v = __shfl_xor_sync(all_lanes, at, o);
+      if (beats(x, v, best, at)) best = x, at = v;
+    }
+  };
+  best_of_warp();
   if (lane_index() == 0) values[warp_index()] = best, places[warp_index()] = at;
   __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int w = 1; w < int(blockDim.x) / warp_size; ++w)
-    if (beats(values[w], places[w], best, at)) best = values[w], at = places[w];
-  op.index(t) = std::int32_t(at < 0 ? 0 : at);
-  if (op.unfit) op.unfit(t) = unfit < columns ? unfit : best == -A(INFINITY) ? 0 : -1;
+  if (threadIdx.x == 0) {
+    for (int w = 1; w < threads / warp_size; ++w)
+      if (beats(values[w], places[w], best, at)) best = values[w], at = places[w];
+    if (plan.slices == 1) {
+      plan.finish(t, {best, at, unfit});
+    } else {
+      plan.parts[t * plan.slices + slice] = {best, at, unfit};
+      __threadfence();
+      is_last = atomicAdd(plan.arrivals + t * arrival_step, 1) == plan.slices - 1;
+    }
+  }
+  if (plan.slices == 1) return;
+  __syncthreads();
+  if (!is_last || warp_index() != 0) return;
+  __threadfence();
+  const auto& part = plan.parts[t * plan.slices + min(lane_index(), plan.slices - 1)];
+  best = part.best, at = part.at;
+  best_of_warp();
+  unfit = __reduce_min_sync(all_lanes, part.unfit);
+  if (lane_index() != 0) return;
+  plan.finish(t, {best, at, unfit});
+  plan.arrivals[t * arrival_step] = 0;
 }
 
 }  // namespace kernels
@@ -182,11 +228,22 @@ double > void execute(context<cuda>& ctx, const ops::sum_squares<E>& op) {
 template <class E, class X>
 void execute(context<cuda>& ctx, const ops::argmax<E, X>& op) {
   if (op.x.size[0] == 0) return;
+  using namespace kernels;
+  using plan_type = argmax_plan<E, X>;
   // A vocabulary has many columns, and a step few rows.
-  const unsigned threads = op.x.size[1] > 8192 ? 1024 : kernels::block_threads;
-  kernels::argmax_kernel<E, X>
-      <<<kernels::blocks_for(op.x.size[0], 1), threads, 0, ctx.stream>>>(op);
-  kernels::launched(op.name);
+  const index_t rows = op.x.size[0];
+  const bool wide = op.x.size[1] > 8192;
+  plan_type plan{op};
+  auto frame = ctx.scratch.make_frame();
+  if (wide && rows <= arrival_counts) {
+    plan.slices = int(std::clamp<index_t>(ctx.multiprocessors / rows, 1, warp_size));
+    plan.parts =
+        ctx.scratch.template make<typename plan_type::part>(shape<1>{{rows * plan.slices}}).data;
+    plan.arrivals = ctx.arrivals.data();
+  }
+  const unsigned threads = wide && plan.slices < 8 ? 1024 : block_threads;
+  launch_early(ctx, op.name, argmax_kernel<E, X>, blocks_for(rows * plan.slices, 1), threads, 0,
+               plan);
 }
 
 }  // namespace mlmamba::backend

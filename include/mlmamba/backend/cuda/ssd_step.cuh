@@ -46,8 +46,10 @@ __global__ void ssd_step_kernel(const ops::ssd_step<E> op) {
 
 inline constexpr int ssd_step_rows = 8;
 
-/// The rows of a head, in eights.
-inline index_t ssd_step_tiles(index_t rows) { return (rows + ssd_step_rows - 1) / ssd_step_rows; }
+/// The rows of a head, in eights or what a warp has.
+inline index_t ssd_step_tiles(index_t rows, int each = ssd_step_rows) {
+  return (rows + each - 1) / each;
+}
 
 /// A step before a gated norm.
 template <class E>
@@ -66,51 +68,56 @@ __host__ __device__ const ops::ssd_step<E>& ssd_step_of(const ssd_gated_step<E>&
   return plan.op;
 }
 
-/// The same with pieces of 16 bytes: a warp has 8 rows p of one head (N <= 128), all of which it
-/// reads first. A row in float is shared by all lanes, one in 16 bits by half of them. `Plan` is an
-/// ssd_step or an ssd_gated_step.
-template <class Rates, class E, class Plan>
-__global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const Plan plan) {
+/// The same with pieces of 16 bytes: a warp has `Rows` rows p of one head (N <= 128), all of which
+/// it reads first; one that is too many has none. A row in float is shared by all lanes, one in 16
+/// bits by half of them. `Plan` is an ssd_step or an ssd_gated_step. `begin` waits until the state
+/// may be read, `inputs` for all else.
+template <class Rates, int Rows, class E, class Plan, class Begin, class Inputs>
+__device__ void ssd_step_of_rows(const Plan& plan, index_t warp, Begin&& begin, Inputs&& inputs) {
   using A = typename E::accum;
   constexpr bool gated = std::is_same_v<Plan, ssd_gated_step<E>>;
   const auto& op = ssd_step_of(plan);
   constexpr int bytes = int(sizeof(typename E::state)), per = 16 / bytes, row_lanes = 128 / per;
-  constexpr int rows = ssd_step_rows, apart = warp_size / rows;
+  constexpr int rows = Rows, apart = warp_size / rows;
   constexpr int turns = rows * row_lanes / warp_size;  // rows of a lane
-  const index_t tiles = (op.x.size[2] + rows - 1) / rows, warp = thread_index() / warp_size;
-  index_t b = warp;
-  if (b >= op.x.size[0] * op.x.size[1] * tiles) return;  // all lanes of a warp agree
+  const index_t tiles = (op.x.size[2] + rows - 1) / rows;
+  const bool has_rows = warp < op.x.size[0] * op.x.size[1] * tiles;  // all lanes of a warp agree
+  index_t b = has_rows ? warp : 0;
   const index_t p0 = take_index(b, tiles) * rows, h = take_index(b, op.x.size[1]);
   const index_t g = h / (op.x.size[1] / op.B.size[1]);
   const int lane = lane_index(), n = per * (lane % row_lanes), first = lane / row_lanes * turns;
   const bool there = n < op.state.size[3];
-  const int count = op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
+  const int count = !has_rows ? 0 : op.x.size[2] - p0 < rows ? int(op.x.size[2] - p0) : rows;
   const index_t mine = p0 + lane / apart;  // the row whose sum this lane gets
+  const bool answered = lane / apart < count;
   A rate = 0, bias = 0, skip = 0, weight = 1;
   const auto read_parameters = [&] {
     rate = ssd_rate<Rates>(op, h);
     if (op.dt_bias) bias = op.dt_bias(h);
-    if (op.D && mine < op.x.size[2]) skip = op.D(h, mine);
+    if (op.D && answered) skip = op.D(h, mine);
     if constexpr (gated)
-      if (mine < op.x.size[2]) weight = plan.weight[h * op.x.size[2] + mine];
+      if (answered) weight = plan.weight[h * op.x.size[2] + mine];
   };
   if constexpr (Rates::value == 1) read_parameters();  // a model's, which no launch writes
   // Of the state only a hint: another step may still be at work on it.
   constexpr int line = 128 / bytes;
-  if (lane / apart < count && lane % apart * line < op.state.size[3])
+  if (answered && lane % apart * line < op.state.size[3])
     asm volatile("prefetch.global.L2 [%0];\n" ::"l"(&op.state(b, h, mine, lane % apart * line)));
-  wait_for_launch_before();
+  begin();
   if constexpr (Rates::value != 1) read_parameters();
-  A state[turns][per] = {}, B[per] = {}, C[per] = {}, sums[turns];
+  A state[turns][per] = {}, B[per], C[per], sums[turns];
 #pragma unroll
   for (int r = 0; r < turns; ++r)
     if (there && first + r < count) read_piece(state[r], &op.state(b, h, p0 + first + r, n));
-  if (there) read_piece(B, &op.B(b, g, n)), read_piece(C, &op.C(b, g, n));
+  inputs();
+  read_piece(B, &op.B(b, g, there ? n : 0)), read_piece(C, &op.C(b, g, there ? n : 0));
   A dt = A(op.dt(b, h)) + bias;
-  const A x = mine < op.x.size[2] ? A(op.x(b, h, mine)) : A(0);
+  const A x = A(op.x(b, h, answered ? mine : p0));
   A z = 0;
-  if constexpr (gated)
-    if (mine < op.x.size[2]) z = A(op.z(b, h, mine));
+  if constexpr (gated) z = A(op.z(b, h, answered ? mine : p0));
+  if (!there)
+#pragma unroll
+    for (int k = 0; k < per; ++k) B[k] = C[k] = A(0);
   dt = ssd_limited_dt(op, dt);
   const A decay = math::exp(dt * rate);
 #pragma unroll
@@ -125,17 +132,23 @@ __global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const Plan
     if (there && first + r < count) write_piece(&op.state(b, h, p0 + first + r, n), state[r]);
   }
   A sum = warp_sums<row_lanes>(sums);
-  const bool answers = lane % apart == 0 && mine < op.x.size[2];
+  const bool answers = lane % apart == 0 && answered;
   if (answers && op.D) sum = multiply_add(skip, x, sum);
   if constexpr (gated) {
     sum *= apply_activation(activation::silu, z);
     if (answers) op.y(b, h, mine) = typename E::value(weight * sum);
     sum = warp_sum(answers ? sum * sum : A(0));
-    if (lane == 0) plan.squares[warp] = sum;
+    if (lane == 0 && has_rows) plan.squares[warp] = sum;
   } else if (answers) {
     if (op.z) sum *= apply_activation(activation::silu, A(op.z(b, h, mine)));
     op.y(b, h, mine) = typename E::value(sum);
   }
+}
+
+template <class Rates, class E, class Plan>
+__global__ void __launch_bounds__(block_threads) ssd_step_rows_kernel(const Plan plan) {
+  ssd_step_of_rows<Rates, ssd_step_rows, E>(
+      plan, thread_index() / warp_size, [] { wait_for_launch_before(); }, [] {});
 }
 
 /// Can it be done in rows? The sizes of B and C are those of the state.
