@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mlmamba/train/recipe.hpp"
+#include "training_program.hpp"
 
 namespace lab {
 
@@ -20,7 +21,7 @@ struct settings {
   std::vector<std::string> connectors;
   std::int64_t steps = 0, batch = 0, scenes = 0, seeds = 1;
   double learning_rate = -1;
-  int threads = 0, prefetch = 1, timings = 15;
+  int threads = 0, timings = 15, prefetch = mlmamba::examples::usual_prefetch;
   bool train_language = false;
 };
 

@@ -16,6 +16,7 @@
 #include "mlmamba/train/preset_recipe.hpp"
 #include "mlmamba/train/stage_recipe.hpp"
 #include "program.hpp"
+#include "training_program.hpp"
 
 namespace train_program {
 
@@ -31,7 +32,8 @@ struct settings {
   std::int64_t steps = 0, batch = 0, micro_batch = 0, profile = 0;
   std::int64_t seed = -1, test_scenes = 0;
   double learning_rate = -1, minutes = 0;
-  int threads = 0, device = 0, prefetch = 1;
+  int threads = 0, device = 0;
+  int prefetch = mlmamba::examples::usual_prefetch;
   bool resume = false, evaluate = false, no_controls = false;
 };
 

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <type_traits>
 
 #if defined(__CUDACC__)
 #include "mlmamba/cuda.cuh"
@@ -18,6 +19,7 @@
 #include "mlmamba/backend/cpu.hpp"
 #endif
 #include "mlmamba/backend/traced.hpp"
+#include "mlmamba/train/prefetch.hpp"
 #include "program.hpp"
 
 namespace mlmamba::examples {
@@ -33,6 +35,9 @@ using training_value = bf16;
 using training_value = float;
 #endif
 using training_engine = on<backend::traced<training_device>, training_value>;
+
+inline const int usual_prefetch =
+    train::usual_prefetch_threads(!std::is_same_v<training_device, backend::cpu>);
 
 inline std::atomic<bool> interrupted{false};  ///< by SIGINT or SIGTERM
 

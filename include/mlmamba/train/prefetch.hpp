@@ -4,6 +4,7 @@
 // Batches made ahead of time by background threads, whose number never changes a batch.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <exception>
 #include <map>
@@ -16,6 +17,13 @@
 #include "mlmamba/train/sampler.hpp"
 
 namespace mlmamba::train {
+
+/// Threads that make batches, if nobody says how many: half of the processor, up to 8, for a model
+/// on a GPU, which one thread would keep waiting; one beside a model on the same processor.
+inline int usual_prefetch_threads(bool on_gpu) {
+  const int all = int(std::thread::hardware_concurrency());
+  return on_gpu ? std::clamp(all / 2, 1, 8) : 1;
+}
 
 /// Makes the batches of updates `first`, `first + 1`, ... in order, `ahead` of them at most before
 /// they are taken. Batch u depends on the sampler and u alone.
