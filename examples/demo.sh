@@ -38,5 +38,5 @@ while IFS='|' read -r picture question truth; do
   if [ "$picture" != "${last:-}" ]; then printf '\nexamples/pictures/%s\n' "$picture"; fi
   last=$picture
   answer=$("$program" --image "$here/pictures/$picture" --prompt "$question")
-  printf '  %-46s %-16s (true: %s)\n' "$question" "$answer" "$truth"
+  printf '  %-58s %-14s (true: %s)\n' "$question" "$answer" "$truth"
 done < "$here/pictures/questions.txt"

@@ -78,7 +78,7 @@ inline cpu_level machine_level() {
 }
 
 /// The level that is fastest here. Dot products of bf16 do twice the work of multiply-adds of float
-/// on Zen 4, but half of it on Sapphire Rapids (measured, see benchmarks/README.md), and no other
+/// on Zen 4, but half of it on Sapphire Rapids (measured, see benchmarks/results), and no other
 /// processor of Intel is known to be better. Tiles are best.
 inline cpu_level best_level() {
   const cpu_level l = machine_level();
