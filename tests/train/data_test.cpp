@@ -228,6 +228,11 @@ TEST_SUITE("data_test") {
     build.towers.clear();
     CHECK(build(numbers(10), which).parts.size() == 3);
   }
+  TEST_CASE("a model on a GPU has several threads make its batches, one on the processor one") {
+    CHECK(usual_prefetch_threads(false) == 1);
+    const int many = int(std::thread::hardware_concurrency()) / 2;
+    CHECK(usual_prefetch_threads(true) == (many > 8 ? 8 : many < 1 ? 1 : many));
+  }
   TEST_CASE("threads that prefetch never change a batch, and hand on what goes wrong") {
     batch_builder build{.encode = bytes, .chat = chat_format::plain};
     build.towers = {image_transform{2}};
