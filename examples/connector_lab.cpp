@@ -38,6 +38,7 @@ using model_type = mlmamba::ml_mamba<mlmamba::two_towers<E>, any_connector, mlma
 
 /// The parts that all runs share, for loading them without the folder's connector.
 struct shared_parts {
+  using engine_type = E;
   mlmamba::two_towers<E>& vision;
   mlmamba::mamba_lm<E>& language;
   static void fields(auto& self, auto&& f) {

@@ -27,18 +27,18 @@ struct model_source {
   std::function<std::vector<safetensors_entry>()> arrays;  ///< all of them; mapped anew
 };
 
-/// Would no weight lose bits in the types of `model`? (Wider types than the files' lose none.)
-template <class Model>
-bool holds_exactly(const Model& model, const named_arrays& named) {
+/// Would no weight lose bits in the types of a model? (Wider types than the files' lose none.)
+struct exactness {
+  const named_arrays& named;
   bool exact = true;
-  nn::for_each_parameter(model, [&](const std::string& path, const auto& p) {
-    using T = typename std::remove_cvref_t<decltype(p)>::value_type;
+
+  template <class P>
+  void operator()(const std::string& path, const P&) {
     const auto at = named.by_path.find(path);
-    if (std::is_same_v<T, bf16> && at != named.by_path.end())
+    if (std::is_same_v<typename P::value_type, bf16> && at != named.by_path.end())
       exact = exact && at->second.type == dtype::bf16;
-  });
-  return exact;
-}
+  }
+};
 
 /// On the engine `Held`, behind the activations of E; nothing if `only_exact` and a weight would be
 /// rounded.
@@ -54,7 +54,11 @@ std::optional<any_text_model<E>> make_model(const model_source& from, bool only_
           Model model = published<Model>::make(
               from.config, (std::filesystem::path(from.who) / "config.json").string());
           const auto named = published<Model>::arrays(from.arrays(), from.config, from.who);
-          if (only_exact && !holds_exactly(model, named)) return std::nullopt;
+          if (only_exact) {
+            exactness judge{named};
+            nn::for_each_parameter(std::as_const(model), judge);
+            if (!judge.exact) return std::nullopt;
+          }
           load_parameters(model, named, options);
           return any_text_model<E>(std::move(model));
         } catch (const std::bad_alloc&) {

@@ -40,11 +40,11 @@ struct settings {
 
 template <class Model>
 Model load(const checkpoint& files, const settings& s, const weight_formats& formats) {
-  load_options o{.seed = s.seed, .weights = formats};
-  if (!s.random) return files.load<Model>(o);
-  o.missing = missing::initialise;
+  if (!s.random) return files.load<Model>({.weights = formats});
   Model model = published<Model>::make(files.config(), files.who());
-  load_parameters(model, {files.who(), {}}, o);
+  nn::choose_formats(model, formats);
+  nn::initialise(model, random_stream{s.seed, 0, 0});
+  nn::prepare(model, formats);
   return model;
 }
 

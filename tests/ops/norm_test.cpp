@@ -284,6 +284,34 @@ TEST_SUITE("norm_test") {
       }
   }
 
+  TEST_CASE("a row that does not vary is no larger than its statistics allow") {
+    // (x - mean) rstd is below 1 in such a row whatever the mean was rounded to; x rstd - mean rstd
+    // is off by what these two were rounded by.
+    context_of<cpu_f32> ctx;
+    for (index_t width : {1, 37, 768})
+      for (float value : {0.1f, 1000.1f, 1e6f + 0.125f, -3e7f}) {
+        tensor<float, 2> x({1, width}), y({1, width}), dy({1, width}), dx({1, width});
+        tensor<float, 1> mean({1}), rstd({1}), dweight({width}), weight({width});
+        std::fill_n(x.data(), width, value);
+        std::fill_n(dy.data(), width, 1.0f), std::fill_n(weight.data(), width, 1.0f);
+        run(ctx,
+            ops::layer_norm<cpu_f32>{.x = x, .y = y, .mean = mean, .rstd = rstd, .epsilon = 1e-6f});
+        run(ctx, ops::layer_norm_backward<cpu_f32>{.x = x,
+                                                   .weight = weight,
+                                                   .mean = mean,
+                                                   .rstd = rstd,
+                                                   .dy = dy,
+                                                   .dx = dx,
+                                                   .dweight = dweight});
+        CAPTURE(width);
+        CAPTURE(value);
+        for (index_t i = 0; i < width; ++i) {
+          CHECK(std::abs(y(0, i)) <= 1.0f);
+          CHECK(std::abs(dweight(i)) <= 1.0f);  // of one row with dy = 1: the normed x
+        }
+      }
+  }
+
   TEST_CASE("a NaN of any bits stays one in bf16") {
     context_of<cpu_bf16> ctx;
     tensor<bf16, 2> x({1, 70}), z({1, 70}), y({1, 70}), gated({1, 70});

@@ -160,6 +160,55 @@ TEST_CASE_TEMPLATE("selective_scan: steps of zero keep the state, huge ones forg
   }
 }
 
+#if !defined(__CUDACC__)
+TEST_CASE_TEMPLATE("selective_scan: a gradient that is no number stays in its sequence", E, cpu_f32,
+                   cpu_bf16, cpu_f64, on<backend::reference, double>) {
+  using T = typename E::value;
+  context_of<E> ctx;
+  constexpr index_t length = 50, border = 20, n = 3;
+  tensor<T, 3> x({1, length, 9}), dt(x.shape()), y(x.shape()), dy(x.shape()), dx(x.shape()),
+      ddt(x.shape());
+  tensor<T, 4> b({1, length, 1, n}), c(b.shape()), db(b.shape()), dc(b.shape());
+  tensor<typename E::accum, 2> rate({9, n});
+  tensor<typename E::accum, 3> first({1, 9, n}), dfirst(first.shape());
+  tensor<std::int32_t, 2> seq({1, length});
+  random_stream r{3, 0, 0};
+  const auto fill = [&](auto& t, double shift, double by) {
+    for (index_t i = 0; i < t.count(); ++i)
+      t.data()[i] = std::remove_reference_t<decltype(t.data()[0])>(
+          real_t<std::remove_reference_t<decltype(t.data()[0])>>(shift + by * r.normal()));
+  };
+  fill(x, 0, 1), fill(dy, 0, 1), fill(b, 0, 1), fill(c, 0, 1), fill(dt, 0.3, 0.01);
+  fill(rate, -1, 0.1), fill(first, 0, 1);
+  for (index_t t = 0; t < length; ++t) seq(0, t) = t >= border;
+  dy(0, border + 6, 4) = T(std::numeric_limits<float>::quiet_NaN());
+  dy(0, border + 9, 7) = T(std::numeric_limits<float>::infinity());
+  run(ctx, ops::selective_scan_backward<E>{.x = x,
+                                           .dt = dt,
+                                           .A = rate,
+                                           .B = b,
+                                           .C = c,
+                                           .initial_states = first,
+                                           .seq_idx = seq,
+                                           .dy = dy,
+                                           .dx = dx,
+                                           .ddt = ddt,
+                                           .dB = db,
+                                           .dC = dc,
+                                           .dinitial_states = dfirst});
+  const auto finite = [](auto v) { return std::isfinite(double(v)); };
+  index_t wrong = 0, reached = 0;
+  for (index_t t = 0; t < border; ++t) {
+    for (index_t d = 0; d < 9; ++d) wrong += !finite(dx(0, t, d)) + !finite(ddt(0, t, d));
+    for (index_t i = 0; i < n; ++i) wrong += !finite(db(0, t, 0, i)) + !finite(dc(0, t, 0, i));
+  }
+  for (index_t i = 0; i < dfirst.count(); ++i) wrong += !finite(dfirst.data()[i]);
+  for (index_t t = border; t <= border + 6; ++t) reached += !finite(dx(0, t, 4));
+  CHECK(wrong == 0);
+  CHECK(reached == 7);
+}
+#endif
+
 TEST_CASE_TEMPLATE("selective_scan: agrees with the reference", E, MLMAMBA_TEST_ENGINES) {
   std::vector<selective_scan_options> cases;
   for (index_t length : {0, 1, 2, 31, 32, 33, 100}) {

@@ -221,7 +221,51 @@ TEST_CASE_TEMPLATE("ssd: no heads", E, cpu_f32, cpu_bf16, cpu_f64) {
   for (auto algorithm : {ops::scan_algorithm::sequential, ops::scan_algorithm::chunked})
     check_all<ssd_case, E>(std::vector<ssd_options>{{.heads = 0, .algorithm = algorithm}});
   check_all<ssd_step_case, E>(std::vector<ssd_options>{{.heads = 0}});
+  // no states either: nothing is read or written
+  tensor_of<E, 4> x({1, 3, 0, 4}), b({1, 3, 1, 0});
+  tensor_of<E, 3> dt({1, 3, 0});
+  tensor<typename E::accum, 1> rate({0});
+  context_of<E> ctx;
+  run(ctx, ops::ssd_backward<E>{
+               {.x = x, .dt = dt, .A = rate, .B = b, .C = b}, x, {}, x, dt, {}, b, b});
 }
+
+#if !defined(__CUDACC__)
+TEST_CASE_TEMPLATE("ssd: what a huge step leaves to the next sequence", E, cpu_f32, cpu_bf16,
+                   cpu_f64) {
+  // Whatever the steps of one sequence are, the next one's decays in the same chunk are as precise.
+  using T = typename E::value;
+  context_of<E> ctx;
+  constexpr index_t length = 40, border = 10, n = 4;
+  tensor<T, 4> x({1, length, 1, n}), b({1, length, 1, n}), c({1, length, 1, n});
+  tensor<T, 3> dt({1, length, 1});
+  tensor<typename E::accum, 1> rate({1});
+  tensor<std::int32_t, 2> seq({1, length});
+  random_stream r{3, 0, 0};
+  for (auto* t : {&x, &b, &c})
+    for (index_t i = 0; i < t->count(); ++i) t->data()[i] = T(real_t<T>(r.normal()));
+  rate(0) = -0.5;
+  for (index_t t = 0; t < length; ++t) dt(0, t, 0) = T(real_t<T>(0.25)), seq(0, t) = t >= border;
+  const auto run_it = [&] {
+    tensor<T, 4> y(x.shape());
+    run(ctx, ops::ssd<E>{{.x = x, .dt = dt, .A = rate, .B = b, .C = c, .seq_idx = seq}, y});
+    return y;
+  };
+  const auto usual = run_it();
+  for (double step : {1e6, 1e12, 1e20, 1e35}) {
+    dt(0, 3, 0) = T(real_t<T>(step));
+    const auto y = run_it();
+    double worst = 0, most = 0;
+    for (index_t t = border; t < length; ++t)
+      for (index_t p = 0; p < n; ++p) {
+        worst = std::max(worst, std::abs(double(y(0, t, 0, p)) - double(usual(0, t, 0, p))));
+        most = std::max(most, std::abs(double(usual(0, t, 0, p))));
+      }
+    CAPTURE(step);
+    CHECK(worst <= (std::is_same_v<T, bf16> ? 1e-2 : 1e-6) * most);
+  }
+}
+#endif
 
 TEST_CASE_TEMPLATE("ssd: a row of a batch is the same alone", E, MLMAMBA_TEST_ENGINES) {
   check_alone<ssd_case, E>(some_cases(), &ssd_options::batch);

@@ -12,11 +12,9 @@
 #include <set>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "mlmamba/core/random.hpp"
 #include "mlmamba/io/convert.hpp"
 #include "mlmamba/io/packed_weights.hpp"
 #include "mlmamba/io/safetensors.hpp"
@@ -27,13 +25,12 @@ namespace mlmamba {
 
 /// What to do about parameters that no array is for.
 enum class missing {
-  refuse,      ///< io_error naming them
-  initialise,  ///< fill them as training from scratch does, from `load_options::seed`
+  refuse,  ///< io_error naming them
+  keep,    ///< they stay as they are: nn::initialise before fills them as for training from scratch
 };
 
 struct load_options {
   mlmamba::missing missing = mlmamba::missing::refuse;
-  std::uint64_t seed = 0;
   weight_formats weights{};        ///< of the matrices of an engine with packed weights
   bool ignore_unexpected = false;  ///< arrays that no parameter is for: an error unless set
 };
@@ -50,14 +47,6 @@ struct named_arrays {
       fail<io_error>(who, ": \"", at->second.name, "\" and \"", entry.name, "\" are both \"", path,
                      "\" of the model; wanted is one");
   }
-};
-
-/// A module that can use an array of another shape: `adapt` returns the values it wants, or nothing
-/// if the shape is none that it knows.
-template <class M>
-concept adapts_weights = requires(const M& m, std::string_view name,
-                                  std::span<const std::int64_t> shape, std::vector<float> values) {
-  { m.adapt(name, shape, values) } -> std::same_as<std::optional<std::vector<float>>>;
 };
 
 namespace detail {
@@ -86,42 +75,6 @@ template <class P>
 std::vector<std::int64_t> shape_of(const P& p) {
   const auto n = p.value.shape();
   return std::vector<std::int64_t>(n.n, n.n + P::rank);
-}
-
-using adapter = std::function<std::optional<std::vector<float>>(std::span<const std::int64_t>,
-                                                                std::vector<float>)>;
-
-/// What module `m` does with arrays of other shapes for its parameter `name`, if it does something.
-template <class M, class Field>
-void collect_adapter(const M& m, const char* name, const Field&, const std::string& here,
-                     std::map<std::string, adapter>& to) {
-  if constexpr (adapts_weights<M> && nn::parameter_field<Field>)
-    to[here] = [&m, text = std::string(name)](std::span<const std::int64_t> shape,
-                                              std::vector<float> values) {
-      return m.adapt(text, shape, std::move(values));
-    };
-}
-
-/// The adapters of the parameters below `m`: path of the parameter to what its module does.
-template <class M>
-void collect_adapters(const M& m, std::string& path, std::map<std::string, adapter>& to) {
-  using T = std::remove_cvref_t<M>;
-  if constexpr (nn::parameter_field<T> || nn::tensor_field<T>) {
-  } else if constexpr (nn::composite<T>) {
-    T::fields(m, [&](const char* name, const auto& field) {
-      const std::size_t up = nn::detail::go_down(path, name);
-      collect_adapter(m, name, field, path, to);
-      collect_adapters(field, path, to);
-      path.resize(up);
-    });
-  } else {
-    index_t i = 0;
-    for (const auto& item : m) {
-      const std::size_t up = nn::detail::go_down(path, i++);
-      collect_adapters(item, path, to);
-      path.resize(up);
-    }
-  }
 }
 
 /// "a", "b" and 7 more
@@ -176,7 +129,7 @@ void put(P& p, tensor<typename P::value_type, P::rank> host) {
 /// What `load_parameters` has judged and converted of all parameters, before the first one changes.
 struct parameter_loader {
   const named_arrays& from;
-  std::map<std::string, adapter> adapters{};
+  const std::vector<nn::detail::module_rules>& rules;
   std::vector<std::string> absent{};
   std::set<std::string> wanted{};
   std::vector<std::function<void()>> commits{};
@@ -211,8 +164,12 @@ struct parameter_loader {
   std::vector<float> adapted(const std::string& path, const safetensors_entry& entry,
                              const std::vector<std::int64_t>& want) const {
     std::optional<std::vector<float>> values;
-    if (const auto adapt = adapters.find(path); adapt != adapters.end())
-      values = adapt->second(entry.shape, read_values<float>(entry));
+    // Modules further down come later.
+    for (auto r = rules.rbegin(); r != rules.rend() && !values; ++r) {
+      const std::string above = r->path.empty() ? "" : r->path + ".";
+      if (r->adapt && path.starts_with(above))
+        values = r->adapt(r->at, path.substr(above.size()), entry.shape, read_values<float>(entry));
+    }
     std::int64_t count = 1;
     for (std::int64_t n : want) count *= n;
     if (!values || std::cmp_not_equal(values->size(), count))
@@ -221,7 +178,7 @@ struct parameter_loader {
     return *std::move(values);
   }
 
-  /// Errors    io_error if something is missing (unless initialised) or unexpected
+  /// Errors    io_error if something is missing (unless it may be) or unexpected
   void judge(const load_options& o) const {
     std::vector<std::string> unexpected;
     for (const auto& [path, entry] : from.by_path)
@@ -235,6 +192,18 @@ struct parameter_loader {
   }
 };
 
+template <class E>
+void load_parameters(const nn::detail::parameter_list<E>& to, const named_arrays& from,
+                     const load_options& o) {
+  nn::detail::format_chooser formats{o.weights};
+  to.template each<false>(formats);
+  parameter_loader loader{from, to.rules};
+  to.template each<false>(loader);
+  loader.judge(o);
+  for (const auto& commit : loader.commits) commit();
+  to.prepare(o.weights);
+}
+
 }  // namespace detail
 
 /// Fills the parameters of `model`. All is judged and converted before the first one changes, so a
@@ -243,17 +212,9 @@ struct parameter_loader {
 /// Numerics  values are converted to the parameter's type, rounding to nearest even. Where the type
 ///           is the file's, host parameters point into the mapped file: no copy
 /// Errors    io_error listing what is missing, unexpected or of another shape
-template <class Model>
+template <nn::module Model>
 void load_parameters(Model& model, const named_arrays& from, const load_options& o = {}) {
-  nn::choose_formats(model, o.weights);
-  detail::parameter_loader loader{from};
-  std::string path;
-  detail::collect_adapters(model, path, loader.adapters);
-  nn::for_each_parameter(model, loader);
-  loader.judge(o);
-  if (!loader.absent.empty()) nn::initialise(model, random_stream{o.seed, 0, 0});
-  for (const auto& commit : loader.commits) commit();
-  nn::prepare(model, o.weights);
+  detail::load_parameters(nn::detail::list_parameters(model), from, o);
 }
 
 /// Which parameters `save_parameters` writes.

@@ -15,8 +15,14 @@
 // then skips its product.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -66,36 +72,35 @@ inline std::size_t go_down(std::string& path, index_t i) {
   return go_down(path, std::to_string(i).c_str());
 }
 
-template <class M, class F>
-void walk(M& m, F& f, std::string& path) {
-  using T = std::remove_cvref_t<M>;
-  if constexpr (parameter_field<T> || tensor_field<T>) {
-    f(std::as_const(path), m);
-  } else if constexpr (composite<T>) {
-    T::fields(m, [&](const char* name, auto& field) {
-      const std::size_t up = go_down(path, name);
-      walk(field, f, path);
-      path.resize(up);
-    });
-  } else {
-    index_t i = 0;
-    for (auto& item : m) {
-      const std::size_t up = go_down(path, i++);
-      walk(item, f, path);
-      path.resize(up);
+/// Calls f(path, leaf) for the leaves below a module, and f.enter(path, module) before those of
+/// each module if f has that. What `fields` gets is one type for all modules: with a lambda in
+/// each, a model takes the compiler a quarter longer.
+template <class F>
+struct walker {
+  F& f;
+  std::string& path;
+
+  template <class M>
+  void walk(M& m) const {
+    using T = std::remove_cvref_t<M>;
+    if constexpr (parameter_field<T> || tensor_field<T>) {
+      f(std::as_const(path), m);
+    } else {
+      if constexpr (requires { f.enter(std::as_const(path), m); }) f.enter(std::as_const(path), m);
+      if constexpr (composite<T>) {
+        T::fields(m, *this);
+      } else {
+        index_t i = 0;
+        for (auto& item : m) (*this)(i++, item);
+      }
     }
   }
-}
-
-/// Lists the parameters that are there.
-template <engine E>
-struct parameter_list {
-  std::vector<std::pair<std::string, any_parameter<E>>> all;
-
-  template <class Leaf>
-  void operator()(const std::string& path, Leaf& leaf) {
-    if constexpr (parameter_field<Leaf>)
-      if (leaf) all.emplace_back(path, any_parameter<E>(leaf));
+  /// A part by its name or its index.
+  template <class Key, class Part>
+  void operator()(Key key, Part& part) const {
+    const std::size_t up = go_down(path, key);
+    walk(part);
+    path.resize(up);
   }
 };
 }  // namespace detail
@@ -104,19 +109,84 @@ struct parameter_list {
 /// are joined with dots, elements of a vector are named by their index.
 template <class M, class F>
 void for_each_leaf(M& m, F&& f, std::string path = "") {
-  detail::walk(m, f, path);
+  detail::walker<std::remove_reference_t<F>>{f, path}.walk(m);
 }
+
+/// A module that can use an array of another shape for a parameter: `adapt` gets the parameter's
+/// path below the module and returns the values it wants, or nothing if the shape is none that it
+/// knows.
+template <class M>
+concept adapts_weights = requires(const M& m, std::string_view name,
+                                  std::span<const std::int64_t> shape, std::vector<float> values) {
+  { m.adapt(name, shape, values) } -> std::same_as<std::optional<std::vector<float>>>;
+};
+/// A module that keeps something in another form than its parameters, and makes it once these have
+/// their values.
+template <class M>
+concept prepares_weights = requires(M& m, const weight_formats& f, const std::string& path) {
+  M::prepared(m, f, path);
+};
+
+namespace detail {
+/// What a module does with its parameters by a rule of its own; null: nothing.
+struct module_rules {
+  std::string path;
+  void* at;
+  void (*prepare)(void* at, const weight_formats&, const std::string& path) = nullptr;
+  std::optional<std::vector<float>> (*adapt)(const void* at, std::string_view name,
+                                             std::span<const std::int64_t> shape,
+                                             std::vector<float> values) = nullptr;
+};
+
+/// The parameters of a model that are there, and the modules with rules. What is done to all
+/// parameters is written for these lists, which are one type for all models of an engine.
+template <engine E>
+struct parameter_list {
+  std::vector<std::pair<std::string, any_parameter<E>>> all;
+  std::vector<module_rules> rules;
+
+  template <class Leaf>
+  void operator()(const std::string& path, Leaf& leaf) {
+    if constexpr (parameter_field<Leaf>)
+      if (leaf) all.emplace_back(path, any_parameter<E>(leaf));
+  }
+  template <class M>
+  requires(prepares_weights<M> || adapts_weights<M>) void enter(const std::string& path, M& m) {
+    module_rules r{path, &m};
+    if constexpr (prepares_weights<M>)
+      r.prepare = [](void* at, const weight_formats& f, const std::string& here) {
+        M::prepared(*static_cast<M*>(at), f, here);
+      };
+    if constexpr (adapts_weights<M>)
+      r.adapt = [](const void* at, std::string_view name, std::span<const std::int64_t> shape,
+                   std::vector<float> values) {
+        return static_cast<const M*>(at)->adapt(name, shape, std::move(values));
+      };
+    rules.push_back(std::move(r));
+  }
+  /// f(path, parameter); `Const`: of const ones.
+  template <bool Const, class F>
+  void each(F& f) const {
+    for (const auto& one : all) one.second.template visit<Const>([&](auto& p) { f(one.first, p); });
+  }
+  void prepare(const weight_formats& f) const {
+    for (const module_rules& r : rules)
+      if (r.prepare) r.prepare(r.at, f, r.path);
+  }
+};
+template <module M>
+auto list_parameters(M& m, const std::string& path = "") {
+  parameter_list<typename M::engine_type> found;
+  for_each_leaf(const_cast<std::remove_const_t<M>&>(m), found, path);
+  return found;
+}
+}  // namespace detail
 
 /// Calls f(path, parameter) for every parameter that is there.
 template <class M, class F>
 void for_each_parameter(M& m, F&& f, const std::string& path = "") {
-  if constexpr (requires { typename M::engine_type; }) {
-    // The parts of a model are visited by one function, whatever is done to them: with one for
-    // every part and every f, models take the compiler a quarter longer.
-    detail::parameter_list<typename M::engine_type> found;
-    for_each_leaf(const_cast<std::remove_const_t<M>&>(m), found, path);
-    for (const auto& one : found.all)
-      one.second.template visit<std::is_const_v<M>>([&](auto& p) { f(one.first, p); });
+  if constexpr (module<M>) {
+    detail::list_parameters(m, path).template each<std::is_const_v<M>>(f);
   } else {  // parts of several modules
     for_each_leaf(
         m,
@@ -167,52 +237,48 @@ index_t freeze(M& m, const std::string& prefix, bool trainable = false) {
   return n;
 }
 
+namespace detail {
+struct format_chooser {
+  const weight_formats& formats;
+  template <class P>
+  void operator()(const std::string& path, P& p) const {
+    if constexpr (packed_field<P>) p.format = formats.of(path);
+  }
+};
+}  // namespace detail
 /// Sets the formats of packed parameters: before they get values.
 template <class M>
 void choose_formats(M& m, const weight_formats& f) {
-  for_each_parameter(m, [&](const std::string& path, auto& p) {
-    if constexpr (packed_field<decltype(p)>) p.format = f.of(path);
-  });
+  for_each_parameter(m, detail::format_chooser{f});
 }
-namespace detail {
-template <class M>
-void prepare_below(M& m, const weight_formats& f, std::string& path) {
-  using T = std::remove_cvref_t<M>;
-  if constexpr (parameter_field<T> || tensor_field<T>) {
-  } else if constexpr (composite<T>) {
-    if constexpr (requires { T::prepared(m, f, path); }) T::prepared(m, f, path);
-    T::fields(m, [&](const char* name, auto& field) {
-      const std::size_t up = go_down(path, name);
-      prepare_below(field, f, path);
-      path.resize(up);
-    });
-  } else {
-    index_t i = 0;
-    for (auto& item : m) {
-      const std::size_t up = go_down(path, i++);
-      prepare_below(item, f, path);
-      path.resize(up);
-    }
-  }
-}
-}  // namespace detail
 
 /// Makes what modules keep in another form than their parameters, once these have their values. A
 /// module that does has `static void prepared(auto& self, const weight_formats&, path)`.
-template <class M>
-void prepare(M& m, const weight_formats& f, std::string path = "") {
-  detail::prepare_below(m, f, path);
+template <module M>
+void prepare(M& m, const weight_formats& f) {
+  detail::list_parameters(m).prepare(f);
 }
 
 /// Fills a parameter from a function of a random stream; the same numbers on every backend.
-template <class P, class F>
-void fill(P& p, F&& sample) {
+template <class P>
+void fill(P& p, const std::function<double()>& sample) {
   tensor<typename P::value_type, P::rank> host(p.value.shape());
   for (index_t i = 0; i < host.count(); ++i)
     host.data()[i] = typename P::value_type(real_t<typename P::value_type>(sample()));
   set_value(p, host);
 }
 
+template <class M>
+void initialise(M& m, random_stream r);
+namespace detail {
+struct initialiser {
+  const random_stream& r;
+  template <class Field>
+  void operator()(const char* name, Field& field) const {
+    nn::initialise(field, r.fork(name));
+  }
+};
+}  // namespace detail
 /// Initialises every part: a module with `static void initialise(auto& self, random_stream r)` does
 /// it by its own rule (its parts included), others part by part. Streams are named by the path, so
 /// a module's numbers don't depend on what stands before it. A bare parameter stays as it is.
@@ -223,7 +289,7 @@ void initialise(M& m, random_stream r) {
     T::initialise(m, r);
   } else if constexpr (parameter_field<T> || tensor_field<T>) {
   } else if constexpr (composite<T>) {
-    T::fields(m, [&](const char* name, auto& field) { nn::initialise(field, r.fork(name)); });
+    T::fields(m, detail::initialiser{r});
   } else {
     index_t i = 0;
     for (auto& item : m) nn::initialise(item, r.fork(std::to_string(i++)));

@@ -123,17 +123,17 @@ struct any_parameter {
   }
 
  private:
-  template <bool Const, class T, int R, class F>
-  void visit_as(F& f) const {
+  template <bool Const, class T, int R>
+  auto& as() const {
     using P = parameter<E, R, T>;
-    f(*static_cast<std::conditional_t<Const, const P, P>*>(at));
+    return *static_cast<std::conditional_t<Const, const P, P>*>(at);
   }
   template <bool Const, class T, class F>
   void visit_rank(F& f) const {
-    if (rank == 1) return visit_as<Const, T, 1>(f);
-    if (rank == 2) return visit_as<Const, T, 2>(f);
-    if (rank == 3) return visit_as<Const, T, 3>(f);
-    visit_as<Const, T, 4>(f);
+    if (rank == 1) return f(as<Const, T, 1>());
+    if (rank == 2) return f(as<Const, T, 2>());
+    if (rank == 3) return f(as<Const, T, 3>());
+    f(as<Const, T, 4>());
   }
 };
 }  // namespace detail

@@ -20,7 +20,8 @@ namespace mlmamba::ops {
 /// Layout    unit stride over the last axis: slices of one fused qkv projection are fine
 /// Numerics  scores, the maximum that is subtracted, exponentials and sums in accum; on a GPU bf16
 ///           or f16 values are weighed by exponentials rounded likewise, and bf16 values on
-///           processors with AMX where keys are many (32 or more, 2048 with d)
+///           processors with AMX where keys are many (32 or more, 2048 with d). What is not finite
+///           in v reaches all queries of its head, those that don't see it too: its weight is zero
 /// Empty     log_sum_exp: not wanted. S = 0, or a query that sees no key: y = 0
 /// Source    Vaswani et al. 2017, arXiv:1706.03762, eq. 1
 template <engine E>

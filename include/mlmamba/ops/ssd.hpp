@@ -30,12 +30,13 @@ namespace mlmamba::ops {
 ///           differences that are never positive, or products of two such; softplus is the identity
 ///           above 20; dt_max may be infinite. On the CPU numbers below the smallest normal one
 ///           (1.2e-38 in float) count as zero, in states too. Where chunks are products (CPU, and
-///           GPUs in bf16 and f16) an infinity or NaN also reaches earlier tokens of its chunk. On
-///           matrix units (from 16 tokens on: GPUs in bf16 or f16, processors with AMX in bf16)
-///           states and decayed scores are rounded to values as operands of y, sums are not (in f16
-///           beyond 65504 they are infinite, below 6e-5 they have fewer bits). On GPUs where the
-///           sequence is split depends on batch and heads; with AMX what enters a state has an
-///           error of 2^-16, and is NaN if it were infinite
+///           GPUs in bf16 and f16) an infinity or NaN also reaches the other tokens of its chunk,
+///           and what follows from these, of earlier and of other sequences too. On matrix units
+///           (from 16 tokens on: GPUs in bf16 or f16, processors with AMX in bf16) states and
+///           decayed scores are rounded to values as operands of y, sums are not (in f16 beyond
+///           65504 they are infinite, below 6e-5 they have fewer bits). On GPUs where the sequence
+///           is split depends on batch and heads; with AMX what enters a state has an error of
+///           2^-16, and is NaN if it were infinite
 /// Empty     D: no skip. z: no gate. dt_bias: 0. initial_states: zeros
 /// Errors    shape_error; H not a multiple of G; dt_min > dt_max; chunk_size < 0
 /// Left out  complex A; B or C that are constant over time; cu_seqlens (seq_idx says as much)

@@ -129,7 +129,7 @@ void load_parts(Model& model, const model_parts& p, const json& config, std::uin
   if (!absent.empty())
     fail<io_error>(who, ": ", absent.size(), " arrays are missing in what is given of the model: ",
                    mlmamba::detail::some_of(absent));
-  load_parameters(model, named, {.missing = missing::initialise, .seed = seed});
+  load_parameters(model, named, {.missing = missing::keep});
   own_weights(model);
 }
 

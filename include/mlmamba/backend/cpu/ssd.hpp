@@ -209,7 +209,8 @@ void execute(context<cpu>& ctx, const ops::ssd_backward<E>& op) {
     const auto clear = [&](const out<E, 4>& d) {
       for (index_t b = 0; b < batch; ++b)
         for (index_t t = 0; t < L; ++t)
-          for (index_t g = 0; g < G; ++g) std::fill_n(&d(b, t, g, 0), op.state_size(), T(A(0)));
+          for (index_t g = 0; g < G; ++g)
+            std::fill_n(detail::group_rows(d, b, g)[t], op.state_size(), T(A(0)));
     };
     clear(op.dB), clear(op.dC);
     return;

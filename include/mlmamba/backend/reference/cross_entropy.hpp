@@ -44,7 +44,7 @@ void execute(context<reference>&, const ops::cross_entropy<E>& op) {
     if (op.label(t) == op.ignore_index) continue;
     const index_t l = detail::checked_label(op, t);
     const auto s = detail::softmax<A>(op.logits, t);
-    op.loss(t) = math::log(s.sum) + A(s.top) - A(op.logits(t, l));
+    op.loss(t) = math::log(s.sum) + (A(s.top) - A(op.logits(t, l)));
   }
 }
 

@@ -128,22 +128,24 @@ struct attentions {
   }
 
   /// s -> p = exp(scale s - log_sum_exp), dp -> ds = scale p (dp - delta); zero where not visible.
-  /// delta is dy . y, which is sum_j p dp: that is used where all keys are in the row, since y was
-  /// rounded and the difference cancels.
+  /// delta is dy . y, the mean of dp by p: that is used where all keys are in the row, since y was
+  /// rounded and the difference cancels. (p adds up to 1 only nearly, with large scores.)
   static HWY_INLINE void gradient_row(A* s, A* dp, index_t n, index_t seen, A scale, A lse,
                                       const A* delta) {
     const D d;
     const index_t step = lanes(d);
     const auto f = hn::Set(d, scale), l = hn::Set(d, lse);
-    auto sum = hn::Zero(d);
+    auto sum = hn::Zero(d), all = sum;
     for (index_t j = 0; j < n; j += step) {
       auto p = hn::Zero(d);
       if (j < seen)
         p = first_or(d, exp(d, hn::Sub(hn::Mul(hn::LoadU(d, s + j), f), l)), seen - j, p);
       hn::StoreU(p, d, s + j);
       sum = hn::MulAdd(p, hn::LoadU(d, dp + j), sum);
+      all = hn::Add(all, p);
     }
-    const auto e = hn::Set(d, delta ? *delta : sum_of_lanes(d, sum));
+    const A total = sum_of_lanes(d, all);
+    const auto e = hn::Set(d, delta ? *delta : sum_of_lanes(d, sum) / (total > 0 ? total : A(1)));
     for (index_t j = 0; j < n; j += step) {
       const auto ds = hn::Mul(hn::LoadU(d, s + j), hn::Sub(hn::LoadU(d, dp + j), e));
       hn::StoreU(hn::Mul(ds, f), d, dp + j);

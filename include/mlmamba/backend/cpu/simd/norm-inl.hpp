@@ -37,8 +37,8 @@ struct norms {
       if (o.rstd) o.rstd[t] = rstd;
       if (centred && o.mean) o.mean[t] = mean;
       const auto r = with_short_nan<X>(d, hn::Set(d, rstd));
-      write(x, x + more * o.x_stride, more * o.y_stride, hn::Mul(hn::Set(d, mean), r), r, weight,
-            bias, y, n);
+      write<centred>(x, x + more * o.x_stride, more * o.y_stride,
+                     with_short_nan<X>(d, hn::Set(d, mean)), r, weight, bias, y, n);
     }
   }
 
@@ -80,8 +80,17 @@ struct norms {
     }
   }
 
-  /// y = (x r - mr) weight + bias
-  static HWY_INLINE void write(const X* x, const X* next, index_t y_next, hn::Vec<D> mr,
+  /// (v - mean) r. Not v r - mean r: where a row hardly varies these are large, and their
+  /// difference is what they were rounded by.
+  template <bool centred>
+  static HWY_INLINE P normed(const P& v, hn::Vec<D> mean, hn::Vec<D> r) {
+    if constexpr (!centred) return {hn::Mul(v.a, r), hn::Mul(v.b, r)};
+    return {hn::Mul(hn::Sub(v.a, mean), r), hn::Mul(hn::Sub(v.b, mean), r)};
+  }
+
+  /// y = normed(x) weight + bias
+  template <bool centred>
+  static HWY_INLINE void write(const X* x, const X* next, index_t y_next, hn::Vec<D> mean,
                                hn::Vec<D> r, const A* weight, const A* bias, T* y, index_t n) {
     const D d;
     const auto each = [&](const auto& scaled) HWY_ATTR {
@@ -90,7 +99,7 @@ struct norms {
         if (!early) fetch_pair_to_write(y + y_next + i);
         const auto of = [&](const A* p) HWY_ATTR { return of_weight(part, p + i); };
         auto v = part.load(d, x + i);
-        v = scaled(of, P{hn::MulSub(v.a, r, mr), hn::MulSub(v.b, r, mr)});
+        v = scaled(of, normed<centred>(v, mean, r));
         if constexpr (!std::is_same_v<X, T>)
           v = in_order_of<T>(d, {with_short_nan<T>(d, v.a), with_short_nan<T>(d, v.b)});
         part.store(v, d, y + i);
@@ -139,11 +148,9 @@ struct norms {
     const T* dy = o.dy + t * o.dy_stride;
     X* dx = o.dx + t * o.dx_stride;
     const auto r = with_short_nan<X>(d, hn::Set(d, o.rstd[t]));
-    const auto mr = hn::Mul(with_short_nan<X>(d, hn::Set(d, centred ? o.mean[t] : A(0))), r);
-    const auto xhat = [&](auto part, index_t i) HWY_ATTR {
-      const auto v = part.load(d, x + i);
-      return P{hn::MulSub(v.a, r, mr), hn::MulSub(v.b, r, mr)};
-    };
+    const auto mean = with_short_nan<X>(d, hn::Set(d, centred ? o.mean[t] : A(0)));
+    const auto xhat = [&](auto part, index_t i)
+                          HWY_ATTR { return normed<centred>(part.load(d, x + i), mean, r); };
     const auto scaled = [&](auto part, index_t i, const P& v) HWY_ATTR {
       if (!weight) return v;
       const P w = of_weight(part, weight + i);

@@ -98,18 +98,21 @@ struct scan_backward_ops : scan_ops<T> {
       }
       const auto dtx = hn::Mul(dt, x);
       auto by_input = hn::Zero(d), by_decay = hn::Zero(d);
+      const bool carried = carries(in, s);
       for (index_t n = 0; n < size; n += w) {
         const auto a = hn::MulAdd(dv, hn::Set(d, C[n / w]), hn::LoadU(d, G + n));
         hn::StoreU(hn::MulAdd(dv, hn::LoadU(d, after + n), hn::LoadU(d, dC + n)), d, dC + n);
         hn::StoreU(hn::MulAdd(a, dtx, hn::LoadU(d, dB + n)), d, dB + n);
         by_input = hn::MulAdd(a, hn::Set(d, B[n / w]), by_input);
+        if (!carried) {  // not by a decay of zero: a may be infinite
+          hn::StoreU(hn::Zero(d), d, G + n);
+          continue;
+        }
         const auto kept = hn::Mul(a, hn::LoadU(d, decay + n));
         hn::StoreU(kept, d, G + n);
-        if (carries(in, s)) {
-          const auto through = hn::Mul(kept, hn::LoadU(d, before + n));
-          by_decay = hn::MulAdd(hn::LoadU(d, rate + n), through, by_decay);
-          hn::StoreU(hn::MulAdd(dt, through, hn::LoadU(d, drate + n)), d, drate + n);
-        }
+        const auto through = hn::Mul(kept, hn::LoadU(d, before + n));
+        by_decay = hn::MulAdd(hn::LoadU(d, rate + n), through, by_decay);
+        hn::StoreU(hn::MulAdd(dt, through, hn::LoadU(d, drate + n)), d, drate + n);
       }
       const auto ddt = hn::Mul(hn::MulAdd(x, by_input, by_decay), hn::LoadU(d, m.slope + k * w));
       part.store(hn::MulAdd(skip, dv, hn::Mul(dt, by_input)), d, t.dx + s * t.dx_row + i);

@@ -56,10 +56,11 @@ void prepare_chunk(D d, const ssd_plan& plan, const ssd_head<T>& h, index_t c, c
   double a = 0;
   s.falling = true;
   for (index_t i = 0; i < width; ++i) {
-    // steps beyond 1e30 forget everything already: keep the differences of sums finite
+    // A step of -1e5 forgets everything, in double too: with larger ones in the sum, the
+    // differences of what comes after lose their bits, and beyond all bounds they are no numbers.
     const double by = double(s.dt[i]) * double(h.rate);
     s.falling = s.falling && by <= 0;
-    a += by < -1e30 ? -1e30 : by > 1e30 ? 1e30 : by;
+    a += by < -1e5 ? -1e5 : by > 1e30 ? 1e30 : by;
     s.high[i] = A(a);
     s.low[i] = A(a - double(s.high[i]));
   }
