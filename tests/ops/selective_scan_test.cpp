@@ -166,8 +166,7 @@ TEST_CASE_TEMPLATE("selective_scan: a gradient that is no number stays in its se
   using T = typename E::value;
   context_of<E> ctx;
   constexpr index_t length = 50, border = 20, n = 3;
-  tensor<T, 3> x({1, length, 9}), dt(x.shape()), y(x.shape()), dy(x.shape()), dx(x.shape()),
-      ddt(x.shape());
+  tensor<T, 3> x({1, length, 9}), dt(x.shape()), dy(x.shape()), dx(x.shape()), ddt(x.shape());
   tensor<T, 4> b({1, length, 1, n}), c(b.shape()), db(b.shape()), dc(b.shape());
   tensor<typename E::accum, 2> rate({9, n});
   tensor<typename E::accum, 3> first({1, 9, n}), dfirst(first.shape());
