@@ -215,7 +215,7 @@ void check_silu_of_bf16() {
     const double b = v[std::size_t(i)], s = 1 / (1 + std::exp(-b));
     const double want = b * s, slope = s * (1 + b / (1 + std::exp(b)));
     const double e = std::abs(double(float(y(0, 0, i))) - want) /
-                     (half_ulp(want) + std::exp2(-13.9) * std::abs(want) + 1e-36);
+                     (half_ulp(want) + std::exp2(-12.8) * std::abs(want) + 1e-36);
     const double f = std::abs(double(float(dx(0, 0, i))) - slope) /
                      (half_ulp(slope) + std::exp2(-13.0) * std::max(std::abs(slope), s) + 1e-34);
     if (is_worse(e, worst)) worst = e, at = float(b);

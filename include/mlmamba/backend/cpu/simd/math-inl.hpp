@@ -137,23 +137,30 @@ HWY_INLINE hn::Vec<D> silu_derivative(D d, hn::Vec<D> x) {
 //
 // A result that is rounded to 8 bits needs no activation of 24. With t = -x log2(e) = n + f,
 //
-//   e^-x = 2^n p(f)             p, of degree 4, is within 2^-18.5 of 2^f; that t is rounded adds
-//                               2^-18 where x is largest
-//   sigmoid(x) = 1 / (1 + e^-x)   on AVX-512 from its table and a step of Newton's; others divide
+//   e^-x = 2^n p(f)               p is within 2^-18.5 of 2^f if of degree 4, 2^-13.7 if of 3;
+//                                 that t is rounded adds 2^-18 where x is largest
+//   sigmoid(x) = 1 / (1 + e^-x)   on AVX-512 from its table, within 2^-14, and for derivatives a
+//                                 step of Newton's, 2^-22; others divide
 //
-// so sigmoid and silu are within 2^-13.9 of themselves: a thirtieth of what rounding may add, 2^-9.
-// (The table alone, within 2^-14, let gradients of whole models miss their bounds.)
-// They are 0 where e^-x is infinite; NaN stays NaN. The derivative takes 1 - sigmoid(x) to be
+// SiLU, with degree 3 and the table alone, is within 2^-12.8 of itself: a fourteenth of what
+// rounding may add, 2^-9. The derivative has degree 4 and the step, and takes 1 - sigmoid(x) to be
 // e^-x sigmoid(x): the difference would cancel.
+// Both are 0 where e^-x is infinite; NaN stays NaN.
 
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
 /// e^-x, infinite from about -88 down, 0 from 104 up
+template <int degree>
 HWY_INLINE hn::Vec512<float> quick_exp_of_minus(hn::Full512<float> d, hn::Vec512<float> x) {
   const auto t = hn::Mul(x, hn::Set(d, -1.44269504f));
   const hn::Vec512<float> f{_mm512_reduce_ps(t.raw, 9)};  // t - floor(t); t may be infinite
   const auto p =
-      polynomial(d, f, 1.00000259f, 0.693003834f, 0.241442757f, 0.0520114606f, 0.0135341679f);
+      degree == 3
+          ? polynomial(d, f, 0.999925219f, 0.695833541f, 0.226067155f, 0.0780245227f)
+          : polynomial(d, f, 1.00000259f, 0.693003834f, 0.241442757f, 0.0520114606f, 0.0135341679f);
   return times_power_of_two(p, t);  // by 2^floor(t)
+}
+HWY_INLINE hn::Vec512<float> inverse_of_table(hn::Full512<float>, hn::Vec512<float> x) {
+  return hn::Vec512<float>{_mm512_rcp14_ps(x.raw)};
 }
 HWY_INLINE hn::Vec512<float> quick_inverse(hn::Full512<float>, hn::Vec512<float> x) {
   const __m512 r = _mm512_rcp14_ps(x.raw), one = _mm512_set1_ps(1.0f);
@@ -163,7 +170,7 @@ HWY_INLINE hn::Vec512<float> quick_inverse(hn::Full512<float>, hn::Vec512<float>
   return hn::Vec512<float>{_mm512_mask_fmadd_ps(r, finite, _mm512_fnmadd_ps(x.raw, r, one), r)};
 }
 #else
-template <class D>
+template <int, class D>
 HWY_INLINE hn::Vec<D> quick_exp_of_minus(D d, hn::Vec<D> x) {
   const hn::Rebind<std::int32_t, D> i32;
   x = at_most(hn::Set(d, 88.0f), at_least(hn::Set(d, -89.0f), x));
@@ -179,14 +186,18 @@ template <class D>
 HWY_INLINE hn::Vec<D> quick_inverse(D d, hn::Vec<D> x) {
   return hn::Div(hn::Set(d, 1.0f), x);
 }
+template <class D>
+HWY_INLINE hn::Vec<D> inverse_of_table(D d, hn::Vec<D> x) {
+  return quick_inverse(d, x);
+}
 #endif
 
 /// Of numbers that are rounded to T before anything else sees them.
 template <class T, class D>
 HWY_INLINE hn::Vec<D> silu_as(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<T, bf16>) {
-    const auto e = quick_exp_of_minus(d, x);
-    return hn::Mul(x, quick_inverse(d, hn::Add(e, hn::Set(d, 1.0f))));
+    const auto e = quick_exp_of_minus<3>(d, x);
+    return hn::Mul(x, inverse_of_table(d, hn::Add(e, hn::Set(d, 1.0f))));
   } else {
     return silu(d, x);
   }
@@ -196,7 +207,7 @@ template <class T, class D>
 HWY_INLINE hn::Vec<D> silu_derivative_as(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<T, bf16>) {
     x = at_least(hn::Set(d, -87.0f), x);  // e stays finite
-    const auto one = hn::Set(d, 1.0f), e = quick_exp_of_minus(d, x);
+    const auto one = hn::Set(d, 1.0f), e = quick_exp_of_minus<4>(d, x);
     const auto s = quick_inverse(d, hn::Add(e, one));
     return hn::Mul(s, hn::MulAdd(x, hn::Mul(e, s), one));
   } else {
