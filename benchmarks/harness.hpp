@@ -55,8 +55,8 @@ verify::difference against_reference(Context& ctx, const Op& op, double toleranc
 /// function measures several things): a benchmark function is called for every repetition, and the
 /// reference may take seconds.
 template <class F>
-const verify::difference& once(const benchmark::State& state, int axes, F check,
-                               std::vector<std::int64_t> key = {}) {
+verify::difference once(const benchmark::State& state, int axes, F check,
+                        std::vector<std::int64_t> key = {}) {
   static std::map<std::vector<std::int64_t>, verify::difference> done;
   for (int i = 0; i < axes; ++i) key.push_back(state.range(std::size_t(i)));
   const auto at = done.find(key);

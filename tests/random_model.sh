@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 wrong() { echo "random_model: $*" >&2; exit 1; }
 
-"$random_model" --help | grep -q "Exit code" || wrong "--help says nothing"
+"$random_model" --help > "$work/help"; grep -q "Exit code" "$work/help" || wrong "--help says nothing"
 for bad in "" "no+such $work/m" "mlmamba+3b $work/m --weights f17" "mlmamba+3b $work/m --no such"; do
   code=0
   "$random_model" $bad > /dev/null 2>&1 || code=$?

@@ -29,13 +29,13 @@ void prefill<M>::operator()(benchmark::State& state, mamba_config config,
   context_of<E> ctx(cpu_options{int(state.range(2))});
   const M& m = bench::model_of<M>(config, {scheme, 64});
   const auto ids = bench::some_tokens(1, length, m.config.vocab_size);
-  const auto& check = bench::once(state, 3,
-                                  [&] {
-                                    const index_t most = config.mixer.d_model <= 1024 ? 2048 : 128;
-                                    return bench::prefill_equals_steps(
-                                        ctx, m, bench::columns(ids, 0, std::min(length, most)), 4);
-                                  },
-                                  {config.mixer.d_model, int(scheme)});
+  const auto check = bench::once(state, 3,
+                                 [&] {
+                                   const index_t most = config.mixer.d_model <= 1024 ? 2048 : 128;
+                                   return bench::prefill_equals_steps(
+                                       ctx, m, bench::columns(ids, 0, std::min(length, most)), 4);
+                                 },
+                                 {config.mixer.d_model, int(scheme)});
   if (!check.ok) {
     state.SkipWithError(("wrong: " + check.where).c_str());
     return;

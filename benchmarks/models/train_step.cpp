@@ -89,7 +89,7 @@ verify::difference learns(context_of<E>& ctx, const run_of_recipe& r) {
 void update(benchmark::State& state) {
   static const run_of_recipe r;
   context_of<E> ctx(cpu_options{int(state.range(0))});
-  const auto& check = bench::once(state, 1, [&] { return learns(ctx, r); });
+  const auto check = bench::once(state, 1, [&] { return learns(ctx, r); });
   if (!check.ok) {
     state.SkipWithError(("wrong: " + check.where).c_str());
     return;

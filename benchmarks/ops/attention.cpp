@@ -76,7 +76,7 @@ template <class E>
 void attention(benchmark::State& state) {
   towers<E> t(state);
   const auto op = t.forward();
-  const auto& check = bench::once(state, 5, [&] {
+  const auto check = bench::once(state, 5, [&] {
     return bench::against_reference(t.ctx, op, verify::tolerance<E>(t.c.terms()), t.c.y,
                                     t.c.log_sum_exp);
   });
@@ -87,7 +87,7 @@ void attention_backward(benchmark::State& state) {
   towers<E> t(state);
   run(t.ctx, t.forward());
   const auto op = t.backward();
-  const auto& check = bench::once(state, 5, [&] {
+  const auto check = bench::once(state, 5, [&] {
     return bench::against_reference(t.ctx, op, verify::tolerance<E>(t.c.terms()), t.c.dqkv);
   });
   bench::time(state, t.ctx, op, check, bench::against("products", [&] { t.products(2, 3); }));

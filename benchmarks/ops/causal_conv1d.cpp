@@ -31,7 +31,7 @@ template <class E>
 void causal_conv1d(benchmark::State& state) {
   conv<E> c(state);
   const ops::causal_conv1d<E> op{.x = c.x, .weight = c.weight, .bias = c.bias, .y = c.y};
-  const auto& check = bench::once(
+  const auto check = bench::once(
       state, 4, [&] { return bench::against_reference(c.ctx, op, c.tolerance(), c.y); });
   bench::time(state, c.ctx, op, check, bench::cache(state.range(4)));
 }
@@ -45,7 +45,7 @@ void causal_conv1d_backward(benchmark::State& state) {
                                           .dx = c.dx,
                                           .dweight = c.dweight,
                                           .dbias = c.dbias};
-  const auto& check = bench::once(state, 4, [&] {
+  const auto check = bench::once(state, 4, [&] {
     return bench::against_reference(c.ctx, op, c.tolerance(), c.dx, c.dweight, c.dbias);
   });
   bench::time(state, c.ctx, op, check, bench::cache(state.range(4)));

@@ -96,7 +96,7 @@ void gemm(benchmark::State& state) {
   bench::fill_normal(x, 1);
   bench::fill_normal(w, 2);
   const ops::gemm<E> op{.x = x, .w = w, .y = y};
-  const auto& check = bench::once(state, 4, [&] { return check_corner<E, V>(ctx, op); });
+  const auto check = bench::once(state, 4, [&] { return check_corner<E, V>(ctx, op); });
   // Reading w is the least that a product with few rows can do.
   bench::read_probe probe;
   auto read = [&] { probe(ctx, reinterpret_cast<const std::byte*>(w.data()), index_t(w.bytes())); };
@@ -139,7 +139,7 @@ void gemm_f32_by_bf16(benchmark::State& state) {
   bench::fill_normal(w, 2);
   bench::fill_normal(wide, 2);
   const ops::gemm<E, float, bf16> op{.x = x, .w = w, .y = y};
-  const auto& check = bench::once(state, 4, [&] { return check_corner<E, bf16>(ctx, op); });
+  const auto check = bench::once(state, 4, [&] { return check_corner<E, bf16>(ctx, op); });
   bench::read_probe probe;
   bench::time(
       state, ctx, op, check,

@@ -44,7 +44,7 @@ struct rows_of {
   double tolerance() const { return verify::tolerance<E>(double(std::max(x.size(0), x.size(1)))); }
   template <class Op, class... Outputs>
   void time(benchmark::State& state, const Op& op, Outputs&... outputs) {
-    const auto& check = bench::once(
+    const auto check = bench::once(
         state, 3, [&] { return bench::against_reference(ctx, op, tolerance(), outputs...); });
     bench::time(state, ctx, op, check, bench::cache(state.range(3)),
                 bench::against("one thread", [&] { run(one, op); }));

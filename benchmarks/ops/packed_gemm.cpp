@@ -40,7 +40,7 @@ void packed_gemm(benchmark::State& state) {
   const weight_format format{scheme, group};
   const packed_rows p(w.view(), format);
   const ops::packed_gemm<cpu_f32> op{.x = x, .w = &p, .y = y};
-  const auto& check = bench::once(state, 4, [&] { return check_corner(ctx, op, w, format); });
+  const auto check = bench::once(state, 4, [&] { return check_corner(ctx, op, w, format); });
   bench::read_probe probe;
   const index_t strips = (n + packed_rows::strip - 1) / packed_rows::strip;
   auto read = [&] {

@@ -35,7 +35,7 @@ template <class E>
 void selective_scan(benchmark::State& state) {
   scan<E> c(state);
   const auto op = c.as_op();
-  const auto& check = bench::once(
+  const auto check = bench::once(
       state, 5, [&] { return bench::against_reference(c.ctx, op, c.tolerance(), c.y); });
   bench::time(state, c.ctx, op, check);
 }
@@ -44,7 +44,7 @@ void selective_scan_backward(benchmark::State& state) {
   scan<E> c(state);
   const auto op = c.as_backward_op();
   const auto forward = c.as_op();
-  const auto& check = bench::once(state, 5, [&] {
+  const auto check = bench::once(state, 5, [&] {
     return bench::against_reference(c.ctx, op, c.tolerance(), c.dfused, c.drate, c.dD, c.ddt_bias);
   });
   bench::time(state, c.ctx, op, check, bench::against("forward", [&] { run(c.ctx, forward); }));

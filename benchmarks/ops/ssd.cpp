@@ -63,7 +63,7 @@ void ssd(benchmark::State& state) {
     std::fill_n(steps_state.data(), steps_state.count(), 0);
     verify::ssd_by_steps(c.ctx, op, steps_state);
   };
-  const auto& check = bench::once(
+  const auto check = bench::once(
       state, 7, [&] { return bench::against_reference(c.ctx, op, c.tolerance(), c.y); });
   bench::time(state, c.ctx, op, check, bench::against("steps", steps),
               bench::against("sequential", [&] { run(c.ctx, sequential); }));
@@ -73,7 +73,7 @@ template <class E>
 void ssd_backward(benchmark::State& state) {
   scan<E> c(state);
   const auto op = c.as_backward_op();
-  const auto& check = bench::once(state, 7, [&] {
+  const auto check = bench::once(state, 7, [&] {
     return bench::against_reference(c.ctx, op, c.tolerance(), c.dzxbcdt, c.drate, c.dD, c.ddt_bias);
   });
   const auto forward = c.forward_by(ops::scan_algorithm::automatic);
@@ -94,7 +94,7 @@ void ssd_step(benchmark::State& state) {
                             .dt_bias = c.dt_bias,
                             .y = c.y.view().select(1, 0),
                             .dt_softplus = true};
-  const auto& check = bench::once(
+  const auto check = bench::once(
       state, 7, [&] { return bench::against_reference(c.ctx, op, c.tolerance(), c.y, c.last); });
   bench::time(state, c.ctx, op, check, bench::cache::cold);
 }

@@ -5,6 +5,7 @@
 #include "ops/attention_cases.hpp"
 
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/drawn.hpp"
 #include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
@@ -179,6 +180,17 @@ TEST_SUITE("attention_test") {
   }
 
 #if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("drawn options", E, cpu_f32, cpu_bf16) {
+    const auto options = [](verify::draw& d) {
+      attention_options o;
+      o.batch = d.size(3), o.queries = d.size(100), o.heads = d.size(3), o.width = d.size(130);
+      o.causal = d.coin(), o.fused = d.coin(), o.spare = d.below(9);
+      o.keys = o.fused ? o.queries : d.size(150);
+      return o;
+    };
+    verify::check_drawn<verify::attention_case, E>(30, options, &attention_options::batch);
+  }
+
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
     verify::check_threads<verify::attention_case, E>(large_cases());
     verify::check_levels<verify::attention_case, E>(large_cases());

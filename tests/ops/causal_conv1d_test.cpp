@@ -5,6 +5,7 @@
 #include "ops/causal_conv1d_cases.hpp"
 
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/drawn.hpp"
 #include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
@@ -235,6 +236,22 @@ TEST_CASE("causal_conv1d: SiLU that is stored as bf16 is nearly as near as bf16 
     INFO(std::string(backend::simd::to_string(l)));
     check_silu_of_bf16();
   });
+}
+
+TEST_CASE_TEMPLATE("causal_conv1d: drawn options", E, cpu_f32, cpu_bf16) {
+  const auto options = [](draw& d) {
+    conv_options o;
+    o.batch = d.size(4), o.length = d.size(60), o.channels = d.size(150), o.width = 2 + d.below(7);
+    o.bias = d.coin(), o.initial = d.coin(), o.final = d.coin(), o.fused = d.coin();
+    o.token_major_states = d.coin();
+    o.seq = d.one_of(
+        {sequences::one, sequences::one, sequences::packed, sequences::later, sequences::padded});
+    o.period = d.size(20);
+    o.act = d.one_of({activation::silu, activation::none});
+    return o;
+  };
+  check_drawn<conv_case, E>(30, options, &conv_options::batch);
+  check_drawn<conv_step_case, E>(10, options, &conv_options::batch);
 }
 
 TEST_CASE_TEMPLATE("causal_conv1d: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {

@@ -5,6 +5,7 @@
 #include "ops/cross_entropy_cases.hpp"
 
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/drawn.hpp"
 #include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
@@ -26,6 +27,7 @@ std::vector<cross_entropy_options> large_cases() {
           {.rows = 4, .vocabulary = 20016, .in_place = true},
           {.rows = 9, .vocabulary = 1000, .in_place = true}};
 }
+
 }  // namespace
 
 TEST_SUITE("cross_entropy_test") {
@@ -119,6 +121,16 @@ TEST_SUITE("cross_entropy_test") {
   }
 
 #if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("drawn options", E, cpu_f32, cpu_bf16) {
+    const auto options = [](verify::draw& d) {
+      cross_entropy_options o;
+      o.rows = d.size(40), o.vocabulary = d.size(700), o.one_scale = d.coin(),
+      o.in_place = d.coin();
+      return o;
+    };
+    verify::check_drawn<verify::cross_entropy_case, E>(30, options);
+  }
+
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {
     verify::check_threads<verify::cross_entropy_case, E>(large_cases());
     verify::check_levels<verify::cross_entropy_case, E>(large_cases());

@@ -6,6 +6,7 @@
 #include "ops/gemm_cases.hpp"
 
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/drawn.hpp"
 #include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
@@ -93,6 +94,17 @@ TEST_SUITE("gemm_test") {
   }
 
 #if !defined(__CUDACC__)
+  TEST_CASE_TEMPLATE("drawn options", E, cpu_f32, cpu_bf16) {
+    const auto options = [](verify::draw& d) {
+      gemm_options o;
+      o.m = d.size(90), o.n = d.size(90), o.k = d.size(d.coin() ? 90 : 900), o.bias = d.coin();
+      o.act = d.one_of({activation::none, activation::silu, activation::gelu, activation::gelu_tanh,
+                        activation::quick_gelu, activation::relu});
+      return o;
+    };
+    verify::check_drawn<verify::gemm_case, E>(30, options);
+  }
+
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {
     verify::check_threads<verify::gemm_case, E>(large_cases());
     verify::check_levels<verify::gemm_case, E>(large_cases());

@@ -7,6 +7,7 @@
 #include <bit>
 
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/drawn.hpp"
 #include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
@@ -94,7 +95,6 @@ std::vector<norm_options> large_gated_norms() {
           {.rows = 13, .width = 1536, .weight = false},
           {.rows = 9, .width = 300, .gate = false}};
 }
-
 }  // namespace
 
 TEST_SUITE("norm_test") {
@@ -328,6 +328,31 @@ TEST_SUITE("norm_test") {
         }
         weight(at) = 1;
       }
+  }
+
+  TEST_CASE_TEMPLATE("drawn options", E, cpu_f32, cpu_bf16) {
+    const auto options = [](verify::draw& d) {
+      norm_options o;
+      o.rows = d.size(90), o.width = d.size(400), o.weight = d.coin(), o.bias = d.coin();
+      o.strided = d.coin(), o.plus = d.coin(), o.scaled = o.plus && d.coin();
+      o.accumulate = !o.plus && d.coin();
+      o.epsilon = epsilon_for(o.width);
+      return o;
+    };
+    const auto gated = [](verify::draw& d) {
+      norm_options o;
+      const index_t groups = 1 + d.below(4), size = d.size(200);
+      o.rows = d.size(90), o.width = groups * size,
+      o.group_size = groups > 1 || d.coin() ? size : 0;
+      o.weight = d.coin(), o.gate = d.coin(), o.norm_before_gate = d.coin(), o.strided = d.coin();
+      o.epsilon = epsilon_for(size);
+      return o;
+    };
+    verify::check_drawn<verify::rms_norm_case, E>(15, options);
+    verify::check_drawn<verify::wide_rms_norm_case, E>(15, options);
+    verify::check_drawn<verify::layer_norm_case, E>(15, options);
+    verify::check_drawn<verify::wide_layer_norm_case, E>(15, options);
+    verify::check_drawn<verify::gated_norm_case, E>(15, gated);
   }
 
   TEST_CASE_TEMPLATE("threads and instructions", E, cpu_f32, cpu_bf16) {

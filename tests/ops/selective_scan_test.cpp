@@ -5,6 +5,7 @@
 #include "ops/selective_scan_cases.hpp"
 
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/drawn.hpp"
 #include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
@@ -252,6 +253,23 @@ TEST_CASE_TEMPLATE("selective_scan: states stored in bf16", E, states_in_bf16<fl
 }
 
 #if !defined(__CUDACC__)
+TEST_CASE_TEMPLATE("selective_scan: drawn options", E, cpu_f32, cpu_bf16, states_in_bf16<float>) {
+  const auto options = [](draw& d) {
+    selective_scan_options o;
+    o.groups = 1 + d.below(3), o.channels = o.groups * d.size(60);
+    o.batch = d.size(3), o.length = d.size(60), o.states = d.size(20);
+    o.D = d.coin(), o.z = d.coin(), o.dt_bias = d.coin(), o.initial = d.coin(), o.final = d.coin();
+    o.large_steps = d.below(8) == 0, o.aligned = d.coin();
+    o.seq = d.one_of(
+        {sequences::one, sequences::one, sequences::packed, sequences::later, sequences::padded});
+    o.period = d.size(20);
+    o.softplus = !(o.dt_bias && o.large_steps) || d.coin();  // steps below zero would grow
+    return o;
+  };
+  check_drawn<scan_case, E>(30, options, &selective_scan_options::batch);
+  check_drawn<scan_step_case, E>(10, options, &selective_scan_options::batch);
+}
+
 TEST_CASE_TEMPLATE("selective_scan: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {
   check_threads<scan_case, E>(some_cases());
   check_threads<scan_step_case, E>(some_cases());

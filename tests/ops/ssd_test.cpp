@@ -5,6 +5,7 @@
 #include "ops/ssd_cases.hpp"
 
 #include "mlmamba/verify/gradcheck.hpp"
+#include "ops/drawn.hpp"
 #include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
@@ -321,6 +322,26 @@ TEST_CASE_TEMPLATE("ssd: cut around tiles of 16 and 32 and a chunk, on any level
     }
     check_all<ssd_case, E>(std::vector<ssd_options>{o});
   });
+}
+
+TEST_CASE_TEMPLATE("ssd: drawn options", E, cpu_f32, cpu_bf16, states_in_bf16<float>) {
+  const auto options = [](draw& d) {
+    ssd_options o;
+    o.groups = 1 + d.below(3), o.heads = o.groups * d.size(5);
+    o.batch = d.size(3), o.length = d.size(90), o.channels = d.size(70), o.states = d.size(70);
+    o.D = d.one_of({skip::none, skip::per_head, skip::per_channel});
+    o.z = d.coin(), o.dt_bias = d.coin(), o.initial = d.coin(), o.final = d.coin();
+    o.softplus = d.below(4) != 0, o.large_steps = d.below(8) == 0;
+    o.seq = d.one_of(
+        {sequences::one, sequences::one, sequences::packed, sequences::later, sequences::padded});
+    o.period = d.size(20), o.chunk_size = d.coin() ? 0 : d.size(70);
+    if (d.coin()) o.dt_min = 0.1, o.dt_max = 0.9;
+    o.algorithm = d.one_of({ops::scan_algorithm::automatic, ops::scan_algorithm::automatic,
+                            ops::scan_algorithm::sequential});
+    return o;
+  };
+  check_drawn<ssd_case, E>(30, options, &ssd_options::batch);
+  check_drawn<ssd_step_case, E>(10, options, &ssd_options::batch);
 }
 
 TEST_CASE_TEMPLATE("ssd: threads and instructions", E, cpu_f32, cpu_bf16, cpu_f64) {

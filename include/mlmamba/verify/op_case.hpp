@@ -253,10 +253,15 @@ std::vector<double> rounding_errors(std::uint64_t seed, const Args&... args) {
   return squares;
 }
 
+/// Are values or states stored narrower than sums?
+template <engine E>
+inline constexpr bool stores_narrow = sizeof(typename E::value) < sizeof(typename E::accum) ||
+                                      sizeof(typename E::state) < sizeof(typename E::accum);
+
 /// Runs Case<E>(args...) and Case<exact>(args...) on the same (rounded) numbers. Where values are
-/// stored narrower than sums, a chain of operations is held to what the plain backend with the same
-/// types makes of it (compare_arrays).
-template <template <class> class Case, engine E, class... Args>
+/// stored narrower than sums, or where `by_plain` asks for it, results are held to what the plain
+/// backend with the same types makes of them (compare_arrays), if that is more than the tolerance.
+template <template <class> class Case, engine E, bool by_plain = stores_narrow<E>, class... Args>
 difference compare(context_of<E>& ctx, std::uint64_t seed, const Args&... args) {
   Case<E> c(args...);
   Case<exact> x(args...);
@@ -268,8 +273,7 @@ difference compare(context_of<E>& ctx, std::uint64_t seed, const Args&... args) 
   auto want = results(x);
   if constexpr (!has_backward<Case<E>>) want.resize(got.size());  // outputs come first
   const difference d = compare_arrays(got, want, tolerance<E>(x.terms()));
-  if constexpr (sizeof(typename E::value) < sizeof(typename E::accum) ||
-                sizeof(typename E::state) < sizeof(typename E::accum)) {
+  if constexpr (by_plain) {
     if (!d.ok) {
       const auto rounding = rounding_errors<Case, E>(seed, args...);
       return compare_arrays(got, want, tolerance<E>(x.terms()), &rounding);
