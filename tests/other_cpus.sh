@@ -12,8 +12,8 @@
 #        tiles are; see backend/cpu/simd/dispatch.hpp.)
 #        Emulated, arithmetic takes some 70 times as long. So what does not ask the processor's
 #        kernels is left out there: gradients of the reference against its complex step, and what is
-#        on the reference's engine. So is "threads and instructions" on x86-64: one level after the
-#        other and with several threads, what runs on the limited kernels of this machine.
+#        on the reference's engine. So are "threads and instructions" and "drawn options" on x86-64,
+#        one level after the other, which run on the limited kernels of this machine.
 # REGEX  of names of tests as ctest has them; default: ^(core|ops)/
 # DIR    build-other-cpus; has a folder for each way to compile, and logs.
 # Each case is a process of its own, N (of this machine's processors) at a time, which may take
@@ -74,28 +74,33 @@ one() {
 }
 # each CPU COMMAND...: runs the programs through COMMAND
 each() {
-  local cpu=$1 program begin logs cases i bad
+  local cpu=$1 program logs i bad begin=$SECONDS
+  local -A cases=()
   shift
   for program in "${programs[@]}"; do
-    begin=$SECONDS logs=$build/logs/$cpu/$(basename "$program")
+    logs=$build/logs/$cpu/$(basename "$program")
     rm -rf "$logs" && mkdir -p "$logs"
-    cases=$("$@" "$program" "${without[@]}" --count 2> /dev/null | sed -n 's/.*current filters: *//p') || true
-    for ((i = 1; i <= ${cases:-0}; i++)); do
+    cases[$program]=$("$@" "$program" "${without[@]}" --count 2> /dev/null | sed -n 's/.*current filters: *//p') || true
+    for ((i = 1; i <= ${cases[$program]:-0}; i++)); do
       while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
       one "$logs/$i" "$i" "$@" "$program" "${without[@]}" &
     done
-    wait
+  done
+  wait
+  for program in "${programs[@]}"; do
+    logs=$build/logs/$cpu/$(basename "$program")
     bad=$(find "$logs" -name '*.failed' | wc -l)
-    if [ "$bad" = 0 ] && [ "${cases:-0}" -gt 0 ]; then
-      printf '%-14s %-32s ok      %4d s  %s cases\n' "$cpu" "$(basename "$program")" $((SECONDS - begin)) "$cases"
+    if [ "$bad" = 0 ] && [ "${cases[$program]:-0}" -gt 0 ]; then
+      printf '%-14s %-32s ok      %s cases\n' "$cpu" "$(basename "$program")" "${cases[$program]}"
     else
-      printf '%-14s %-32s FAILED  %4d s  %s of %s cases\n' "$cpu" "$(basename "$program")" $((SECONDS - begin)) "$bad" "${cases:-no}"
+      printf '%-14s %-32s FAILED  %s of %s cases\n' "$cpu" "$(basename "$program")" "$bad" "${cases[$program]:-no}"
       for log in "$logs"/*.failed; do
         grep -m 12 -E 'TEST CASE|ERROR|FAILED|values|terminate|uncaught|Illegal|signal|exit code' "$log" 2> /dev/null | sed 's/^/    /' || true
       done
       failed=1
     fi
   done
+  printf '%-14s %s s\n' "$cpu" $((SECONDS - begin))
 }
 plain='*backend::reference*,*gradients are exact*,*derivative*'  # what no kernel is in
 x86() { build x86; }
@@ -120,7 +125,7 @@ for cpu in "${cpus[@]}"; do
       need qemu-x86_64-static qemu-user-static
       x86
       case "$cpu" in avx2-*) model=Haswell ;; sse4-*) model=Westmere ;; *) model=qemu64,-sse4.2,-pclmulqdq ;; esac
-      without=("--test-case-exclude=$plain,*threads and instructions*")
+      without=("--test-case-exclude=$plain,*threads and instructions*,*drawn options*")
       each "$cpu" qemu-x86_64-static -cpu "$model"
       without=() ;;
     neon)
