@@ -45,7 +45,7 @@ if command -v nvcc > /dev/null; then
   # takes two thirds of the time; what it says of speed is then of no interest.
   fast=""
   if nvcc --help | grep Ofast-compile > /dev/null; then fast="-O0 -Ofc max"; fi
-  cmake -S . -B build-cuda -G Ninja -DMLMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="80;90a" \
+  cmake -S . -B build-cuda-check -G Ninja -DMLMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="80;90a" \
     -DMLMAMBA_TRAIN_ONE=ON -DCMAKE_CUDA_FLAGS_RELEASE="$fast -DNDEBUG" > /dev/null
   # check_fixture/cuda.cu has every op, forward and backward, in f32 and bf16
   objects=tests/CMakeFiles/check_fixture_cuda.dir/check_fixture/cuda.cu.o
@@ -54,7 +54,7 @@ if command -v nvcc > /dev/null; then
   objects="$objects tests/CMakeFiles/backend_cuda_steps_cuda_test.dir/backend/cuda_steps_test.cu.o"
   objects="$objects examples/CMakeFiles/train_cuda.dir/train_cuda.cu.o"
   # shellcheck disable=SC2086
-  cmake --build build-cuda -j "$jobs" --target $objects 2>&1 | sed '/^ptxas info .*(C75/d'
+  cmake --build build-cuda-check -j "$jobs" --target $objects 2>&1 | sed '/^ptxas info .*(C75/d'
 else
   step "CUDA compilation: skipped, there is no nvcc"
 fi

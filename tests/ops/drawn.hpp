@@ -41,7 +41,7 @@ struct drawn_range {
     const char* wanted = std::getenv("MLMAMBA_DRAWS");
     unsigned long long f = 0, n = 0;
     if (!wanted) return;
-    const bool given = std::sscanf(wanted, "%llu:%llu", &f, &n) == 2;
+    const bool given = std::sscanf(wanted, "%llu:%llu", &f, &n) == 2 && n > 0;
     REQUIRE_MESSAGE(given, "MLMAMBA_DRAWS is \"", wanted, "\"; wanted is FIRST:COUNT");
     first = f, count = n;
   }
@@ -74,14 +74,7 @@ void check_drawn(std::uint64_t usual, const F& options, index_t Options::*size =
     const difference off = compare<Case, E, true>(one, k, o);
     CHECK_MESSAGE(off.ok, off.where, "; off by ", off.relative, ", allowed is ", off.tolerance);
     CHECK((same_bits<Case, E>(one, d.coin() ? two : three, k, o)));
-    if (!size) continue;
-    const auto alone = [&](index_t b) {
-      Options part = o;
-      part.*size = 1;
-      if constexpr (requires { part.first; }) part.first = b;
-      return part;
-    };
-    CHECK((alone_is_the_same<Case, E>(one, k, o.*size, o, alone)));
+    if (size) CHECK((elements_are_the_same_alone<Case, E>(one, k, o, size)));
   }
 }
 #endif

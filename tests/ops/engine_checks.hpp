@@ -112,21 +112,25 @@ bool alone_is_the_same(context_of<E>& ctx, std::uint64_t seed, index_t batch, co
   return true;
 }
 
-/// The bits of every element of the batch are those that it has alone. `size` is the member of the
-/// options that counts them; a member `first`, if there is one, tells a case which of them it is.
+/// The same for each element of the batch. `size` is the member of the options that counts them; a
+/// member `first`, if there is one, tells a case which of them it is.
+template <template <class> class Case, engine E, class Options>
+bool elements_are_the_same_alone(context_of<E>& ctx, std::uint64_t seed, const Options& o,
+                                 index_t Options::*size) {
+  return alone_is_the_same<Case, E>(ctx, seed, o.*size, o, [&](index_t b) {
+    Options one = o;
+    one.*size = 1;
+    if constexpr (requires { one.first; }) one.first = b;
+    return one;
+  });
+}
+/// The bits of every element of the batch are those that it has alone.
 template <template <class> class Case, engine E, class Options>
 void check_alone(const std::vector<Options>& all, index_t Options::*size) {
   context_of<E> ctx;
-  for (std::size_t k = 0; k < all.size(); ++k) {
-    const auto one = [&](index_t b) {
-      Options o = all[k];
-      o.*size = 1;
-      if constexpr (requires { o.first; }) o.first = b;
-      return o;
-    };
-    CHECK_MESSAGE((alone_is_the_same<Case, E>(ctx, 200 + k, all[k].*size, all[k], one)), "options ",
+  for (std::size_t k = 0; k < all.size(); ++k)
+    CHECK_MESSAGE((elements_are_the_same_alone<Case, E>(ctx, 200 + k, all[k], size)), "options ",
                   k);
-  }
 }
 
 /// A scan and its step on an engine that stores states in bf16.

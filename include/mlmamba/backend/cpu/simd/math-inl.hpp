@@ -142,9 +142,10 @@ HWY_INLINE hn::Vec<D> silu_derivative(D d, hn::Vec<D> x) {
 //   sigmoid(x) = 1 / (1 + e^-x)   on AVX-512 from its table, within 2^-14, and for derivatives a
 //                                 step of Newton's, 2^-22; others divide
 //
-// SiLU, with degree 3 and the table alone, is within 2^-12.8 of itself: a fourteenth of what
-// rounding may add, 2^-9. The derivative has degree 4 and the step, and takes 1 - sigmoid(x) to be
-// e^-x sigmoid(x): the difference would cancel.
+// On AVX-512 SiLU, with degree 3 and the table alone, is within 2^-12.8 of itself: a fourteenth of
+// what rounding may add, 2^-9. Elsewhere degree 3 would save little beside the division: 2^-17. The
+// derivative has degree 4 and the step, and takes 1 - sigmoid(x) to be e^-x sigmoid(x): the
+// difference would cancel.
 // Both are 0 where e^-x is infinite; NaN stays NaN.
 
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
