@@ -8,26 +8,33 @@
 
 namespace mlmamba::ops::check {
 
-inline constexpr index_t any = -1;
+inline constexpr index_t any = mlmamba::detail::any_size;
+
+namespace detail {
+[[noreturn]] inline void missing(const char* op, const char* name, int rank) {
+  fail<shape_error>(op, ": ", name, " is missing; wanted is an array of rank ", rank);
+}
+// Not a template of the rank: an op has operands of many.
+inline void size(const char* op, const char* name, const void* data, const index_t* n,
+                 const index_t* want, int rank) {
+  if (!data) missing(op, name, rank);
+  for (int i = 0; i < rank; ++i)
+    if (want[i] != any && want[i] != n[i])
+      fail<shape_error>(op, ": ", name, " is ", mlmamba::detail::sizes_text(n, rank),
+                        "; wanted is ", mlmamba::detail::sizes_text(want, rank));
+}
+}  // namespace detail
 
 /// The operand is there.
 template <class T, int R, class M>
 void given(const char* op, const char* name, const view<T, R, M>& v) {
-  if (!v) fail<shape_error>(op, ": ", name, " is missing; wanted is an array of rank ", R);
+  if (!v) detail::missing(op, name, R);
 }
 
 /// The operand is there and has these sizes (`any` fits all).
 template <class T, int R, class M>
 void size(const char* op, const char* name, const view<T, R, M>& v, shape<R> want) {
-  given(op, name, v);
-  for (int i = 0; i < R; ++i) {
-    if (want.n[i] != any && want.n[i] != v.size[i]) {
-      std::string w = "(";
-      for (int k = 0; k < R; ++k)
-        w += (k ? ", " : "") + (want.n[k] == any ? std::string("*") : std::to_string(want.n[k]));
-      fail<shape_error>(op, ": ", name, " is ", to_string(v), "; wanted is ", w, ")");
-    }
-  }
+  detail::size(op, name, v.data, v.size, want.n, R);
 }
 /// The same for an operand that may be absent.
 template <class T, int R, class M>

@@ -4,7 +4,6 @@
 // CRC-32C (Castagnoli), the checksum of state files, and CRC-32, that of zip archives.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,23 +12,25 @@
 namespace mlmamba {
 
 namespace detail {
-/// table[k][b]: the remainder of byte b followed by k zero bytes. Polynomials are reflected.
-template <std::uint32_t Polynomial>
-inline constexpr auto crc32_table = [] {
-  std::array<std::array<std::uint32_t, 256>, 8> t{};
-  for (std::uint32_t b = 0; b < 256; ++b) {
-    std::uint32_t r = b;
-    for (int i = 0; i < 8; ++i) r = r & 1 ? r >> 1 ^ Polynomial : r >> 1;
-    t[0][b] = r;
+/// of[k][b]: the remainder of byte b followed by k zero bytes. Polynomials are reflected. (Made at
+/// run time: as a constant it took the compiler half a second in every file.)
+struct crc32_table {
+  std::uint32_t of[8][256];
+  explicit crc32_table(std::uint32_t polynomial) {
+    for (std::uint32_t b = 0; b < 256; ++b) {
+      std::uint32_t r = b;
+      for (int i = 0; i < 8; ++i) r = r & 1 ? r >> 1 ^ polynomial : r >> 1;
+      of[0][b] = r;
+    }
+    for (int k = 1; k < 8; ++k)
+      for (int b = 0; b < 256; ++b) of[k][b] = of[k - 1][b] >> 8 ^ of[0][of[k - 1][b] & 0xFF];
   }
-  for (std::size_t k = 1; k < 8; ++k)
-    for (std::size_t b = 0; b < 256; ++b) t[k][b] = t[k - 1][b] >> 8 ^ t[0][t[k - 1][b] & 0xFF];
-  return t;
-}();
+};
 
 template <std::uint32_t Polynomial>
 std::uint32_t crc32_of(std::span<const std::byte> bytes, std::uint32_t before) {
-  const auto& t = crc32_table<Polynomial>;
+  static const crc32_table table(Polynomial);
+  const auto& t = table.of;
   std::uint32_t r = ~before;
   // Eight bytes a step: their remainders are independent, so the table reads overlap.
   for (; bytes.size() >= 8; bytes = bytes.subspan(8)) {

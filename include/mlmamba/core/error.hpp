@@ -64,11 +64,10 @@ class message_part {
   type type_ = type::text;
 };
 
-template <class Error>
-[[noreturn]] void raise(std::initializer_list<message_part> parts) {
+inline std::string message(std::initializer_list<message_part> parts) {
   std::string text;
   for (const message_part& part : parts) text += part.text();
-  throw Error(text);
+  return text;
 }
 }  // namespace detail
 
@@ -76,7 +75,7 @@ template <class Error>
 /// stream: nearly every function fails somehow, and each would be compiled with one.)
 template <class Error = error, class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  detail::raise<Error>({parts...});
+  throw Error(detail::message({parts...}));
 }
 
 }  // namespace mlmamba

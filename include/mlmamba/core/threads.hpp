@@ -50,14 +50,26 @@ class thread_pool {
 
   template <class F>
   void parallel_for(index_t n, F&& f) {
+    using G = std::remove_reference_t<F>;
+    run(
+        n, [](void* g, index_t i) { (*static_cast<G*>(g))(i); },
+        const_cast<void*>(static_cast<const void*>(std::addressof(f))));
+  }
+
+ private:
+  // About 0.2 ms (a pause is 140 cycles or fewer): longer than the gap between two ops of a decode
+  // step, and than a sleeping thread takes to wake.
+  static constexpr int spins = 4000;
+
+  /// Not a template: a program has many loops.
+  void run(index_t n, void (*call)(void*, index_t), void* callee) {
     if (n <= 0) return;
     if (n == 1 || workers_.empty() || inside()) {
-      for (index_t i = 0; i < n; ++i) f(i);
+      for (index_t i = 0; i < n; ++i) call(callee, i);
       return;
     }
-    using G = std::remove_reference_t<F>;
-    call_ = [](void* g, index_t i) { (*static_cast<G*>(g))(i); };
-    callee_ = const_cast<void*>(static_cast<const void*>(std::addressof(f)));
+    call_ = call;
+    callee_ = callee;
     count_ = n;
     error_ = nullptr;
     ++forks_;
@@ -84,11 +96,6 @@ class thread_pool {
     }
     if (error_) std::rethrow_exception(error_);
   }
-
- private:
-  // About 0.2 ms (a pause is 140 cycles or fewer): longer than the gap between two ops of a decode
-  // step, and than a sleeping thread takes to wake.
-  static constexpr int spins = 4000;
 
   void join() {
     stop_.store(true);

@@ -151,11 +151,23 @@ struct view {
   }
 };
 
+namespace detail {
+inline constexpr index_t any_size = -1;
+
+/// "(2, 3)". Not a template of the rank: every op names sizes in its errors.
+inline std::string sizes_text(const index_t* n, int rank) {
+  std::string s;
+  for (int i = 0; i < rank; ++i) {
+    s += i ? ", " : "(";
+    s += n[i] == any_size ? "*" : message_part(n[i]).text();
+  }
+  return s += rank ? ")" : "()";
+}
+}  // namespace detail
+
 template <class T, int R, class M>
 std::string to_string(const view<T, R, M>& v) {
-  std::string s = "(";
-  for (int i = 0; i < R; ++i) s += (i ? ", " : "") + std::to_string(v.size[i]);
-  return s + ")";
+  return detail::sizes_text(v.size, R);
 }
 
 /// All axes but the last as rows: (..., D) -> (T, D). The leading axes must be mergeable: a slice
