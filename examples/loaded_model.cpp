@@ -21,25 +21,15 @@ std::unique_ptr<loaded_model> loaded(const checkpoint& files, int threads,
 
 }  // namespace
 
-[[noreturn]] static void fail_narrow_states(const checkpoint& files) {
-  fail<error>(files.who(),
-              ": on the CPU states in bf16 go with activations in f32; --state f32 or "
-              "--activations f32 is wanted");
-}
-
 std::unique_ptr<loaded_model> load_f32(const checkpoint& files, int threads) {
   return loaded(files, threads, make_f32(source_of(files)), "f32");
 }
 std::unique_ptr<loaded_model> load_packed(const checkpoint& files, int threads,
                                           const weight_formats& formats, const weight_options& o) {
-  const bool narrow = o.activations == activation_choice::bf16;
-  if (narrow && o.bf16_states) fail_narrow_states(files);
-  const model_source from = source_of(files);
-  return loaded(files, threads,
-                narrow          ? make_packed_bf16(from, formats)
-                : o.bf16_states ? make_packed_states(from, formats)
-                                : make_packed(from, formats),
-                to_string(formats.format.scheme));
+  const auto make = o.activations == activation_choice::bf16
+                        ? (o.bf16_states ? make_packed_bf16_states : make_packed_bf16)
+                        : (o.bf16_states ? make_packed_states : make_packed);
+  return loaded(files, threads, make(source_of(files), formats), to_string(formats.format.scheme));
 }
 std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int threads,
                                         const weight_options& o) {
@@ -50,8 +40,7 @@ std::unique_ptr<loaded_model> load_bf16(const checkpoint& files, int threads,
                     : make_bf16(from, o.choice == weight_choice::automatic),
                 "bf16");
 }
-std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, const weight_options& o) {
-  if (o.activations == activation_choice::bf16) fail_narrow_states(files);
+std::unique_ptr<loaded_model> load_bf16_states(const checkpoint& files, const weight_options&) {
   fail<error>(files.who(),
               ": on the CPU states in bf16 go with prepared weights; --weights int8 or int4, or "
               "--prepare, is wanted");

@@ -79,9 +79,11 @@ std::optional<any_text_model<cpu_f32>> make_packed(const model_source& from,
 /// The same with states in bf16.
 std::optional<any_text_model<cpu_f32>> make_packed_states(const model_source& from,
                                                           const weight_formats& formats);
-/// The same as make_packed with activations in bf16.
+/// Both with activations in bf16.
 std::optional<any_text_model<cpu_f32>> make_packed_bf16(const model_source& from,
                                                         const weight_formats& formats);
+std::optional<any_text_model<cpu_f32>> make_packed_bf16_states(const model_source& from,
+                                                               const weight_formats& formats);
 #endif
 
 }  // namespace mlmamba::examples

@@ -79,8 +79,7 @@ refused "cuda" generate --device cuda --prompt hello
 refused "or --prepare" generate --state bf16 --prompt hello
 refused "or --prepare" generate --state bf16 --weights bf16 --prompt hello
 refused "or --activations f32" generate --activations bf16 --weights f32 --prompt hello
-refused "--state f32 or" generate --activations bf16 --state bf16 --prompt hello
-refused "--state f32 or" generate --activations bf16 --state bf16 --weights int8 --prompt hello
+refused "or --prepare" generate --activations bf16 --state bf16 --prompt hello
 refused "--activations: f16" generate --activations f16 --prompt hello
 refused "--no-such" generate --no-such
 refused "temperature" generate --prompt hello --temperature -1

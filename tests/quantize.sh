@@ -48,7 +48,7 @@ answers --prepare > "$work/got"
 cmp -s "$work/got" "$work/wanted" || wrong "--prepare: other answers"
 answers --prepare --state bf16 > "$work/got"
 cmp -s "$work/got" "$work/wanted" || wrong "--state bf16: other answers"
-for weights in auto int8 "bf16 --prepare"; do
+for weights in auto int8 "int8 --state bf16" "bf16 --prepare" "bf16 --prepare --state bf16"; do
   # shellcheck disable=SC2086
   answers --weights $weights --activations bf16 > "$work/got"
   cmp -s "$work/got" "$work/wanted" || wrong "$weights, --activations bf16: other answers"

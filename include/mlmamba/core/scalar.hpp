@@ -7,7 +7,6 @@
 
 #include <bit>
 #include <cmath>
-#include <complex>
 #include <concepts>
 #include <cstdint>
 #include <limits>
@@ -108,6 +107,15 @@ static_assert(sizeof(f16) == 2 && std::is_trivially_copyable_v<f16>);
 template <class T>
 inline constexpr bool is_16_bit = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
 
+// Complex numbers are known by what they have: <complex> is for those who use them, and includes
+// streams, which takes every file a tenth of a second.
+template <class T>
+concept complex_number = requires(const T& x) {
+  typename T::value_type;
+  x.real();
+  x.imag();
+};
+
 /// The type in which sums of `T` are kept, and the real type below it.
 template <class T>
 struct scalar_traits {
@@ -124,10 +132,10 @@ struct scalar_traits<f16> {
   using accum = float;
   using real = float;
 };
-template <class R>
-struct scalar_traits<std::complex<R>> {
-  using accum = std::complex<R>;
-  using real = R;
+template <complex_number T>
+struct scalar_traits<T> {
+  using accum = T;
+  using real = typename T::value_type;
 };
 template <class T>
 using accum_t = typename scalar_traits<T>::accum;
@@ -149,9 +157,7 @@ concept element = std::floating_point<real_t<T>>;
 namespace math {
 
 template <class T>
-inline constexpr bool is_complex = false;
-template <class R>
-inline constexpr bool is_complex<std::complex<R>> = true;
+inline constexpr bool is_complex = complex_number<T>;
 
 template <class T>
 MLMAMBA_HD inline auto real(const T& x) {
@@ -183,12 +189,13 @@ MLMAMBA_HD inline T tanh(const T& x) {
   return tanh(x);
 }
 // Functions of their own: inside the ones below nvcc would warn where no pragma reaches.
-template <class R>
-std::complex<R> complex_log1p(const std::complex<R>& x) {
+template <complex_number T>
+T complex_log1p(const T& x) {
   return {std::log1p(x.real()), x.imag() / (1 + x.real())};
 }
-template <class R>
-std::complex<R> complex_erf(const std::complex<R>& x) {
+template <complex_number T>
+T complex_erf(const T& x) {
+  using R = real_t<T>;
   const R slope =
       R(1.1283791670955125739) * std::exp(-x.real() * x.real());  // 2/sqrt(pi) exp(-x^2)
   return {std::erf(x.real()), slope * x.imag()};

@@ -12,9 +12,9 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
-#include <filesystem>
 #include <limits>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -32,18 +32,18 @@ namespace mlmamba {
 class mapped_file {
  public:
   mapped_file() = default;
-  explicit mapped_file(const std::filesystem::path& path) {
+  explicit mapped_file(const std::string& path) {
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0) stop(path, "open", errno);
     struct stat status {};
     if (::fstat(file, &status) != 0) stop(path, "read the size of", errno, file);
     if (!S_ISREG(status.st_mode)) {
       ::close(file);
-      fail<io_error>(path.string(), ": not a regular file; a file is wanted");
+      fail<io_error>(path, ": not a regular file; a file is wanted");
     }
     if (std::cmp_greater(status.st_size, std::numeric_limits<std::size_t>::max() / 2)) {
       ::close(file);
-      fail<io_error>(path.string(), ": ", status.st_size, " bytes; too large to map");
+      fail<io_error>(path, ": ", status.st_size, " bytes; too large to map");
     }
     size_ = static_cast<std::size_t>(status.st_size);
     if (size_ > 0) {
@@ -69,11 +69,11 @@ class mapped_file {
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
 
  private:
-  [[noreturn]] static void stop(const std::filesystem::path& path, const char* what, int code,
+  [[noreturn]] static void stop(const std::string& path, const char* what, int code,
                                 int file = -1) {
     if (file >= 0) ::close(file);
-    fail<io_error>(path.empty() ? "\"\"" : path.string(), ": can't ", what, " it (",
-                   std::strerror(code), ")");
+    fail<io_error>(path.empty() ? "\"\"" : path, ": can't ", what, " it (", std::strerror(code),
+                   ")");
   }
 
   const std::byte* data_ = nullptr;

@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
-#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,12 +28,11 @@ namespace mlmamba {
 /// Errors    io_error if the folder is missing or not writable, or the disk is full
 class atomic_file {
  public:
-  explicit atomic_file(std::filesystem::path path) : path_(std::move(path)) {
+  explicit atomic_file(std::string path) : path_(std::move(path)) {
     static std::atomic<unsigned> serial{0};
     // Process and serial number make the name ours; O_EXCL turns a leftover into a next try.
     for (int attempt = 0; attempt < 100 && file_ < 0; ++attempt) {
-      aside_ = path_;
-      aside_ += ".tmp" + std::to_string(::getpid()) + "." + std::to_string(serial++);
+      aside_ = path_ + ".tmp" + std::to_string(::getpid()) + "." + std::to_string(serial++);
       file_ = ::open(aside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
       if (file_ < 0 && errno != EEXIST) break;
     }
@@ -65,7 +63,8 @@ class atomic_file {
     if (::rename(aside_.c_str(), path_.c_str()) != 0) stop("rename");
     committed_ = true;
     // The rename itself lives in the folder; some file systems can't sync one, which is no error.
-    const auto parent = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
+    const auto slash = path_.rfind('/');
+    const std::string parent = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
     const int folder = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder >= 0) {
       ::fsync(folder);
@@ -80,21 +79,21 @@ class atomic_file {
       ::close(std::exchange(file_, -1));
       ::unlink(aside_.c_str());
     }
-    fail<io_error>(path_.string(), ": can't ", what, " it (", std::strerror(code), ")");
+    fail<io_error>(path_, ": can't ", what, " it (", std::strerror(code), ")");
   }
 
-  std::filesystem::path path_, aside_;
+  std::string path_, aside_;
   int file_ = -1;
   bool committed_ = false;
 };
 
 /// Replaces `path` by a file with these bytes, atomically.
-inline void write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+inline void write_file(const std::string& path, std::span<const std::byte> bytes) {
   atomic_file file(path);
   file.append(bytes);
   file.commit();
 }
-inline void write_file(const std::filesystem::path& path, std::string_view text) {
+inline void write_file(const std::string& path, std::string_view text) {
   write_file(path, std::as_bytes(std::span(text)));
 }
 

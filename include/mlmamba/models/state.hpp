@@ -19,7 +19,6 @@
 
 #include <bit>
 #include <cstring>
-#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
@@ -217,7 +216,7 @@ std::string state_bytes(const State& state) {
 
 /// Writes a state, complete or not at all. Errors: io_error.
 template <nn::composite State>
-void save_state(const State& state, const std::filesystem::path& path) {
+void save_state(const State& state, const std::string& path) {
   write_file(path, state_bytes(state));
 }
 
@@ -266,9 +265,9 @@ typename Model::state load_state(const Model& model, std::span<const std::byte> 
   return state;
 }
 template <class Model>
-typename Model::state load_state(const Model& model, const std::filesystem::path& path) {
+typename Model::state load_state(const Model& model, const std::string& path) {
   const mapped_file file(path);
-  return load_state(model, file.bytes(), path.string());
+  return load_state(model, file.bytes(), path);
 }
 
 }  // namespace mlmamba
