@@ -9,6 +9,7 @@
 // code as all others: the result for an element does not depend on where in the array it is.
 #include <hwy/highway.h>
 
+#include <concepts>
 #include <type_traits>
 
 #include "mlmamba/core/engine.hpp"

@@ -133,8 +133,9 @@ struct pair_step {
 //
 #include "mlmamba/backend/cpu/simd/gemm_stream-inl.hpp"
 
-inline gemm_path_of<bf16, bf16> kernels_for(wanted<gemm_path_of<bf16, bf16>>) {
-  gemm_path_of<bf16, bf16> p{gemm_way<pair_step, float_heights, bf16, bf16>::path()};
+template <std::same_as<bf16> X>
+gemm_path_of<X, bf16> kernels_for(wanted<gemm_path_of<X, bf16>>) {
+  gemm_path_of<X, bf16> p{gemm_way<pair_step, float_heights, X, bf16>::path()};
   add_stream<pair_step, bf16>(p);
   return p;
 }

@@ -186,11 +186,10 @@ gemm_path way() {
   p.stream_packed = &stream_packed<X>;
   return p;
 }
-inline gemm_path_of<bf16, bf16> kernels_for(wanted<gemm_path_of<bf16, bf16>>) {
-  return {way<bf16>()};
-}
-inline gemm_path_of<float, bf16> kernels_for(wanted<gemm_path_of<float, bf16>>) {
-  return {way<float>()};
+template <class X>
+requires std::is_same_v<X, bf16> || std::is_same_v<X, float> gemm_path_of<X, bf16> kernels_for(
+    wanted<gemm_path_of<X, bf16>>) {
+  return {way<X>()};
 }
 
 }  // namespace amx

@@ -23,9 +23,11 @@ namespace mlmamba::backend::simd {
 ///
 ///   template <class T> x_entries<T> kernels_for(wanted<x_entries<T>>);
 ///
-/// so a program compiles the kernels of the ops that it runs, and no others. To add kernels: write
-/// simd/x.hpp (the entries) and simd/x-inl.hpp (per-target code and kernels_for), include the first
-/// above and the second in targets-inl.hpp, and name the entries in one of kernels_*.cpp.
+/// so a program compiles the kernels of the ops that it runs, and no others (that is why it is a
+/// template even for one type: what a function calls is instantiated, called or not). To add
+/// kernels: write simd/x.hpp (the entries) and simd/x-inl.hpp (per-target code and kernels_for),
+/// include the first above and the second in targets-inl.hpp, and name the entries in one of
+/// kernels_*.cpp.
 template <class Entries>
 struct wanted {};
 

@@ -64,7 +64,8 @@ struct plain_dot {
 
 #include "mlmamba/backend/cpu/simd/packed_gemm_tile-inl.hpp"
 
-inline quantised_entries kernels_for(wanted<quantised_entries>) {
+template <std::same_as<quantised_entries> Entries>
+Entries kernels_for(wanted<Entries>) {
   return quantised_heights<plain_dot, 4, 2, 1>::entries(4);
 }
 
@@ -183,7 +184,8 @@ struct vnni_dot {
 
 #include "mlmamba/backend/cpu/simd/packed_gemm_tile-inl.hpp"
 
-inline quantised_entries kernels_for(wanted<quantised_entries>) {
+template <std::same_as<quantised_entries> Entries>
+Entries kernels_for(wanted<Entries>) {
   return quantised_heights<vnni_dot, 12, 8, 4, 2, 1>::entries(12);
 }
 

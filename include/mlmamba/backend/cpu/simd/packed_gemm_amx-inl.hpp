@@ -115,8 +115,9 @@ inline void signed_strip(const quantised_job& job, index_t s, std::byte* to) {
     }
 }
 
-inline quantised_entries kernels_for(wanted<quantised_entries> w) {
-  quantised_entries e = vnni::kernels_for(w);
+template <std::same_as<quantised_entries> Entries>
+Entries kernels_for(wanted<Entries> w) {
+  Entries e = vnni::kernels_for(w);
   e.tall = {width, &bytes_at_once, &quantised_blocks, &signed_strip, true};
   return e;
 }
