@@ -8,7 +8,7 @@
 
 namespace mlmamba::ops::check {
 
-inline constexpr index_t any = mlmamba::detail::any_size;
+inline constexpr index_t any = -1;
 
 namespace detail {
 [[noreturn]] inline void missing(const char* op, const char* name, int rank) {
@@ -18,10 +18,14 @@ namespace detail {
 inline void size(const char* op, const char* name, const void* data, const index_t* n,
                  const index_t* want, int rank) {
   if (!data) missing(op, name, rank);
-  for (int i = 0; i < rank; ++i)
-    if (want[i] != any && want[i] != n[i])
-      fail<shape_error>(op, ": ", name, " is ", mlmamba::detail::sizes_text(n, rank),
-                        "; wanted is ", mlmamba::detail::sizes_text(want, rank));
+  for (int i = 0; i < rank; ++i) {
+    if (want[i] == any || want[i] == n[i]) continue;
+    std::string w = "(";
+    for (int k = 0; k < rank; ++k)
+      w += (k ? ", " : "") + (want[k] == any ? std::string("*") : std::to_string(want[k]));
+    fail<shape_error>(op, ": ", name, " is ", mlmamba::detail::sizes_text(n, rank), "; wanted is ",
+                      w, ")");
+  }
 }
 }  // namespace detail
 

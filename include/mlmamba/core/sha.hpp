@@ -110,7 +110,7 @@ class sha256 : public detail::sha_base<sha256, 8> {
  private:
   friend class detail::sha_base<sha256, 8>;
   void mix(const std::array<std::uint32_t, 16>& block) {
-    static const auto K = detail::prime_root_fractions<3, 64>();
+    static constexpr auto K = detail::prime_root_fractions<3, 64>();
     std::array<std::uint32_t, 64> w;
     std::copy(block.begin(), block.end(), w.begin());
     for (std::size_t t = 16; t < 64; ++t) {

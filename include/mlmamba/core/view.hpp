@@ -152,16 +152,11 @@ struct view {
 };
 
 namespace detail {
-inline constexpr index_t any_size = -1;
-
 /// "(2, 3)". Not a template of the rank: every op names sizes in its errors.
 inline std::string sizes_text(const index_t* n, int rank) {
-  std::string s;
-  for (int i = 0; i < rank; ++i) {
-    s += i ? ", " : "(";
-    s += n[i] == any_size ? "*" : message_part(n[i]).text();
-  }
-  return s += rank ? ")" : "()";
+  std::string s = "(";
+  for (int i = 0; i < rank; ++i) s += (i ? ", " : "") + std::to_string(n[i]);
+  return s + ")";
 }
 }  // namespace detail
 

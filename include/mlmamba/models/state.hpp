@@ -58,9 +58,7 @@ void put(std::string& to, T x) {
   to.append(reinterpret_cast<const char*>(&x), sizeof x);
 }
 inline std::string sizes_text(std::span<const index_t> n) {
-  std::string s = "(";
-  for (std::size_t i = 0; i < n.size(); ++i) s += (i ? ", " : "") + std::to_string(n[i]);
-  return s + ")";
+  return sizes_text(n.data(), int(n.size()));
 }
 template <class Leaf>
 std::vector<index_t> sizes_of(const Leaf& leaf) {
