@@ -25,7 +25,8 @@ struct operand {
 /// What the tile registers are while it lives: 0 to 3 sums, 4 and 5 left, 6 and 7 right.
 class configuration {
  public:
-  /// `left` rows and `right` columns, 1 to 32, and the bytes of each in a block.
+  /// `left` rows and `right` columns, 1 to 32, and the bytes of each in a block. Of 16 or fewer
+  /// both registers have that many.
   configuration(index_t left, index_t right, index_t bytes_of_block = row_bytes) {
     alignas(64) std::uint8_t c[64] = {1};
     std::uint8_t* const rows = c + 48;
@@ -48,7 +49,7 @@ class configuration {
  private:
   static index_t part(index_t n, int i) {
     const index_t left = n - i * tile_rows;
-    return left <= 0 ? tile_rows : left < tile_rows ? left : tile_rows;
+    return left <= 0 ? n : left < tile_rows ? left : tile_rows;
   }
 };
 
@@ -135,6 +136,44 @@ struct tiles {
     if constexpr (L > 1 && R > 1) Products::p3();
   }
 };
+
+/// Block i of a right operand; returns its place.
+HWY_INLINE const std::byte* load_right(const operand& o, index_t i) {
+  const std::byte* const at = o.at + i * o.block;
+  _tile_loadd(6, at, o.row);
+  _tile_loadd(7, at + o.tile, o.row);
+  return at;
+}
+/// c and d (up to 16 rows of 32) = left first, left second, over so many blocks of these: four sums
+/// of which none waits for another.
+template <class Products, class FetchFirst, class FetchSecond>
+void multiply_two(const operand& left, const operand& first, const operand& second, index_t blocks,
+                  float* c, float* d, const FetchFirst& fetch_first,
+                  const FetchSecond& fetch_second) {
+  constexpr index_t stride = 4 * width;
+  tiles<Products, 2, 2>::zero();
+  asm volatile("" ::: "memory");
+  const std::byte* l = left.at;
+  for (index_t i = 0; i < blocks; ++i, l += first.repeat * left.block) {
+    fetch_first(load_right(first, i));
+    for (index_t part = 0; part < first.repeat; ++part) {
+      _tile_loadd(4, l + part * left.block, left.row);
+      Products::p0();
+      Products::p1();
+    }
+    fetch_second(load_right(second, i));
+    for (index_t part = 0; part < first.repeat; ++part) {
+      _tile_loadd(5, l + part * left.block, left.row);
+      Products::p2();
+      Products::p3();
+    }
+  }
+  _tile_stored(0, c, stride);
+  _tile_stored(1, c + tile_rows, stride);
+  _tile_stored(2, d, stride);
+  _tile_stored(3, d + tile_rows, stride);
+  asm volatile("" ::: "memory");
+}
 
 /// c (16 L rows of `stride` bytes) = first ? left right : c + left right, over so many blocks.
 template <class Products, int L, int R, class Fetch>

@@ -145,7 +145,7 @@ void stream_packed(const gemm_job& job, index_t n0, index_t n1) {
   if (for_few(job, [&](auto rows) { stream_few_packed<X, rows()>(job, n0, n1); })) return;
   const index_t whole = job.k / terms, left = job.k % terms;
   const configuration as(job.height, width);
-  HWY_ALIGN float c[width * width];
+  HWY_ALIGN float c[2][width * width];
   HWY_ALIGN std::byte last[width * row_bytes];
   const auto end = end_of_strips(job, n1);
   const auto fetch_more = [&](const std::byte* w) HWY_ATTR {
@@ -153,13 +153,28 @@ void stream_packed(const gemm_job& job, index_t n0, index_t n1) {
       fetch_packed_ahead<true>(w + i, end);
   };
   sums<X> s(job);
-  for (index_t n = n0; n < n1; n += width) {
-    s.add(x_tiles<X>(job, 0, 0), packed_tiles(job, n, 0, whole * terms, last), width, whole, c,
-          true, fetch_more);
-    if (left > 0)
-      s.add(x_tiles<X>(job, 0, whole), packed_tiles(job, n, whole * terms, left, last), width, 1, c,
-            false);
-    s.finish(0, job.m, n, n1 - n < width ? n1 - n : width, c);
+  const auto x = x_tiles<X>(job, 0, 0);
+  for (index_t n = n0; n < n1;) {
+    operand w = packed_tiles(job, n, 0, whole * terms, last);
+    const bool two = job.height <= tile_rows && n + width < n1;
+    if (two) {
+      operand other = packed_tiles(job, n + width, 0, whole * terms, last);
+      w.repeat = other.repeat = parts<X>;
+      // Behind the first strip is the second, which is being read: what follows that one is next.
+      const auto fetch_first = [&](const std::byte* at) HWY_ATTR {
+        const bool near_end = at - w.at >= job.w_strip_bytes - packed_ahead;
+        fetch_more(near_end ? at + 2 * job.w_strip_bytes : at);
+      };
+      multiply_two<bf16_products>(x, w, other, whole, c[0], c[1], fetch_first, fetch_more);
+    } else {
+      s.add(x, w, width, whole, c[0], true, fetch_more);
+    }
+    for (index_t i = 0; i < (two ? 2 : 1); ++i, n += width) {
+      if (left > 0)
+        s.add(x_tiles<X>(job, 0, whole), packed_tiles(job, n, whole * terms, left, last), width, 1,
+              c[i], false);
+      s.finish(0, job.m, n, n1 - n < width ? n1 - n : width, c[i]);
+    }
   }
 }
 
