@@ -119,6 +119,10 @@ refused "or --activations f32" --dataset garment --data "$work/garment" --activa
 narrow --activations bf16
 results=$work/prepared
 narrow --activations bf16 --prepare
+cp "$work/near" "$work/wide_states"
+results=$work/both
+narrow --activations bf16 --prepare --state bf16
+cmp -s "$work/near" "$work/wide_states" && fail "--activations bf16 --state bf16: the probabilities of states in f32"
 results=$work/results
 
 # --- killed and resumed

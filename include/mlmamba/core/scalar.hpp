@@ -107,8 +107,8 @@ static_assert(sizeof(f16) == 2 && std::is_trivially_copyable_v<f16>);
 template <class T>
 inline constexpr bool is_16_bit = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
 
-// Complex numbers are known by what they have: <complex> is for those who use them, and includes
-// streams, which takes every file a tenth of a second.
+/// Complex numbers are known by their members: <complex> is for those who use them, as it includes
+/// streams, which take every file a tenth of a second.
 template <class T>
 concept complex_number = requires(const T& x) {
   typename T::value_type;

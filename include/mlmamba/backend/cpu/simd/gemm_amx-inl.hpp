@@ -139,7 +139,7 @@ void stream(const gemm_job& job, index_t n0, index_t n1) {
   stream_rows<X>(job, n0, n1 - n0);
 }
 
-/// The same of packed w.
+/// The same of packed w: up to 16 rows of x meet two strips at a time, more meet one.
 template <class X>
 void stream_packed(const gemm_job& job, index_t n0, index_t n1) {
   if (for_few(job, [&](auto rows) { stream_few_packed<X, rows()>(job, n0, n1); })) return;

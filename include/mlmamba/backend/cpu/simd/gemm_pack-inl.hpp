@@ -34,7 +34,8 @@ HWY_INLINE void prefetch_to_l2(std::uintptr_t at) {
   hwy::Prefetch(reinterpret_cast<const char*>(at));
 #endif
 }
-inline constexpr index_t packed_ahead = 32768;  // most bytes
+/// How far fetch_packed_ahead looks at the most, in bytes.
+inline constexpr index_t packed_ahead = 32768;
 /// Fetches what a reader of packed w, now at the 128 bytes from p, will read soon. Little
 /// arithmetic: in order, as loads themselves run ahead far enough. Much: up to 32 KiB ahead but
 /// before `end`, the lines of four pages in turns: a processor runs ahead of a stream inside its
