@@ -150,7 +150,7 @@ void stream_packed(const gemm_job& job, index_t n0, index_t n1) {
   const auto end = end_of_strips(job, n1);
   const auto fetch_more = [&](const std::byte* w) HWY_ATTR {
     for (index_t i = 0; i < 2 * tile_bytes; i += packed_rows::strip * 4)
-      fetch_packed_ahead<true>(w + i, end);
+      fetch_packed_ahead(w + i, end);
   };
   sums<X> s(job);
   const auto x = x_tiles<X>(job, 0, 0);

@@ -124,7 +124,7 @@ HWY_NOINLINE void few_packed(const gemm_job& job, index_t n, std::uintptr_t end,
     for (index_t count = blocks_of(some); count > 0; --count) {
       low.begin_block(), high.begin_block();
       for (index_t j = 0; j < tile_rows; ++j, at += 2 * tile_rows, x += 2 * T::each) {
-        fetch_packed_ahead<true>(at, end);
+        fetch_packed_ahead(at, end);
         low.add(hn::LoadU(words(), at), x);
         high.add(hn::LoadU(words(), at + tile_rows), x);
       }

@@ -30,31 +30,26 @@ inline constexpr index_t elements_per_word = 4 / index_t(sizeof(T));
 HWY_INLINE void prefetch_to_l2(std::uintptr_t at) {
 #if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
   __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
+  asm volatile("");  // GCC drops calls of functions, lambdas too, that do nothing but fetch
 #else
   hwy::Prefetch(reinterpret_cast<const char*>(at));
 #endif
 }
 /// How far fetch_packed_ahead looks at the most, in bytes.
 inline constexpr index_t packed_ahead = 32768;
-/// Fetches what a reader of packed w, now at the 128 bytes from p, will read soon. Little
-/// arithmetic: in order, as loads themselves run ahead far enough. Much: up to 32 KiB ahead but
-/// before `end`, the lines of four pages in turns: a processor runs ahead of a stream inside its
-/// page of 4 KiB only, which one reader leaves before memory has answered; in four it has time.
-template <bool much>
+/// Fetches what a reader of packed w, now at the 128 bytes from p, will read soon: up to 32 KiB
+/// ahead but before `end`, the lines of four pages in turns. A processor runs ahead of a stream
+/// inside its page of 4 KiB only, which one reader leaves before memory has answered; in four it
+/// has time.
 HWY_INLINE void fetch_packed_ahead(const void* p, std::uintptr_t end) {
   constexpr std::uintptr_t line = 64, page = 4096, pages = 4;
   const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(p);
-  if constexpr (much) {
-    const std::uintptr_t within = at % (pages * page);
-    const std::uintptr_t pair = within / (2 * line);  // one line in each of two pages
-    const std::uintptr_t to = at - within + pages * page + pair % 2 * (2 * page) + pair / 2 * line;
-    if (to >= end) return;  // another thread's
-    prefetch_to_l2(to);
-    prefetch_to_l2(to + page);
-  } else {
-    prefetch_to_l2(at + page);
-    prefetch_to_l2(at + page + line);
-  }
+  const std::uintptr_t within = at % (pages * page);
+  const std::uintptr_t pair = within / (2 * line);  // one line in each of two pages
+  const std::uintptr_t to = at - within + pages * page + pair % 2 * (2 * page) + pair / 2 * line;
+  if (to >= end) return;  // another thread's
+  prefetch_to_l2(to);
+  prefetch_to_l2(to + page);
 }
 
 #if HWY_TARGET != HWY_SCALAR

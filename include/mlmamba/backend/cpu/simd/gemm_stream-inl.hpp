@@ -107,7 +107,7 @@ struct packed_stream<Step, W, std::index_sequence<I...>> {
       const unit* a = static_cast<const unit*>(job.packed);
       const std::uint32_t* p = way::packed_at(job, n, 0);
       for (index_t u = 0; u * elements_per_word<W> < k; ++u, p += strip) {
-        fetch_packed_ahead<(height > 1 || sizeof(W) < 4)>(p, end);
+        fetch_packed_ahead(p, end);
         const auto v0 = hn::LoadU(words(), p), v1 = hn::LoadU(words(), p + lanes(d));
         if constexpr (std::is_same_v<W, bf16> && Step::units::k_per_unit == 1) {
           const auto b0 = hn::BitCast(du, first_of_pair(v0)),

@@ -52,10 +52,7 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
       ((i0[I] = i1[I] = Dot::start(x_start[I])), ...);
       // 8 k at once: a word of 4 bits, two of 8
       for (index_t k = 0; k < job.group; k += 8) {
-        const auto fetch_ahead = [&] HWY_ATTR {
-          if constexpr (height <= 8) fetch_packed_ahead<(height > 1 || nibbles)>(w, end);
-        };
-        fetch_ahead();
+        if constexpr (height <= 8) fetch_packed_ahead(w, end);
         const auto v0 = hn::LoadU(di, w), v1 = hn::LoadU(di, w + step);
         w += strip;
         if constexpr (nibbles) {
@@ -70,7 +67,7 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
         } else {
           (Dot::add(r + 4 * index_t(I), v0, v1, i0[I], i1[I]), ...);
           r += next;
-          fetch_ahead();
+          if constexpr (height <= 8) fetch_packed_ahead(w, end);
           const auto h0 = hn::LoadU(di, w), h1 = hn::LoadU(di, w + step);
           w += strip;
           (Dot::add(r + 4 * index_t(I), h0, h1, i0[I], i1[I]), ...);

@@ -197,7 +197,7 @@ HWY_INLINE void expect_row(const T* p, index_t columns) {
 #if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
   for (index_t k = 0; k < columns; k += index_t(64 / sizeof(T)))
     __builtin_prefetch(p + k, write, 2);
-  asm volatile("");  // GCC 12 drops calls of functions that do nothing but fetch
+  asm volatile("");  // GCC drops calls of functions that do nothing but fetch
 #endif
 }
 
