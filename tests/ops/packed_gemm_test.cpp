@@ -132,6 +132,26 @@ TEST_SUITE("packed_gemm_test") {
     }
   }
 
+  TEST_CASE_TEMPLATE("nothing is written behind the last row", E, cpu_packed, cpu_packed_bf16) {
+    using V = typename E::value;
+    context_of<E> ctx;
+    const index_t n = 40, k = 70, behind = 13;
+    for_each_cpu_level([&](cpu_level l) {
+      for (const weight_format& f : formats) {
+        const packed_rows w(normal<float>(n, k, 3).view(), f);
+        for (index_t m = 1; m <= 17; ++m) {
+          const auto x = normal<V>(m, k, 4);
+          tensor<V, 2> y({m + behind, n});
+          std::fill_n(y.data(), y.count(), V(7.0f));
+          run(ctx, ops::packed_gemm<E>{.x = x, .w = &w, .y = y.view().slice(0, 0, m)});
+          index_t kept = 0;
+          for (index_t i = m * n; i < y.count(); ++i) kept += float(y.data()[i]) == 7.0f;
+          CHECK_MESSAGE(kept == behind * n, name(f), ", m ", m, ", ", std::string(to_string(l)));
+        }
+      }
+    });
+  }
+
   TEST_CASE_TEMPLATE("rows, threads and instructions don't change bits", E, cpu_packed,
                      cpu_packed_bf16) {
     using V = typename E::value;

@@ -25,7 +25,7 @@ struct packed_tasks {
     const index_t from = runs.from(i), to = runs.from(i + 1);
     if (from == to) return;
     if (tile) {
-      tile(job, 0, job.out.m, from, to);
+      tile(job, 0, job.height, from, to);
     } else {
       stream(job.out, from * strip, std::min(job.out.n, to * strip));
     }
@@ -98,8 +98,10 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packe
   const auto& kernels = simd::cpu_kernels<simd::quantised_entries>();
   simd::quantised_job& job = tasks.job;
   const index_t m = job.out.m, groups = w.groups(), k = w.padded_k();
-  const simd::quantised_way& way = m <= kernels.few.height ? kernels.few : kernels.tall;
-  const index_t height = std::min(m, way.height), blocks = (m + height - 1) / height;
+  const bool few = m <= kernels.few.height;
+  const simd::quantised_way& way = few ? kernels.few : kernels.tall;
+  const index_t height = few ? kernels.few_rows(m) : std::min(m, way.height);
+  const index_t blocks = (m + height - 1) / height;
   const index_t unit = way.unit(w.group());
   const auto r = ctx.scratch.template make<std::int8_t, 2>({{blocks * height, k}});
   const auto scale = ctx.scratch.template make<float, 2>({{blocks * height, groups}});
@@ -110,6 +112,11 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packe
   job.groups = groups;
   job.strip_bytes = w.strip_bytes();
   job.nibbles = w.format().scheme == weight_scheme::int4;
+  if (few && m < height) {
+    std::fill_n(r.data, height * k, std::int8_t{0});
+    std::fill_n(scale.data, height * groups, 0.0f);
+    std::fill_n(start.data, height * groups, 0);
+  }
   // Blocks whole: rows of one share lines of r.
   auto round = [&](index_t block) {
     for (index_t row = 0; row < height && block * height + row < m; ++row)
@@ -123,7 +130,7 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packe
   } else {
     ctx.parallel_for(blocks, round);
   }
-  if (m <= kernels.few.height) {
+  if (few) {
     tasks.tile = way.tile;
     tasks.runs = runs_of_strips(ctx, w);
     return;

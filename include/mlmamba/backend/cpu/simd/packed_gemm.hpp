@@ -35,8 +35,9 @@ struct quantised_way {
 };
 
 struct quantised_entries {
-  quantised_way few;   // up to its height of rows straight from packed w
+  quantised_way few;   // up to its height of rows straight from packed w, which is read once
   quantised_way tall;  // more
+  index_t (*few_rows)(index_t m) = nullptr;  // what `few` multiplies for m: some may be padding
 };
 
 /// X: float or bf16.
