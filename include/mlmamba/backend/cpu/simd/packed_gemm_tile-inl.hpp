@@ -20,13 +20,19 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
     const auto end = reinterpret_cast<std::uintptr_t>(job.w) +
                      std::uintptr_t((s1 - job.first_strip) * job.strip_bytes);
     const index_t rows = job.out.m - m0 < height ? job.out.m - m0 : height;  // more are padding
+    const bool from_memory = job.out.m <= job.height;  // of more rows w is in the caches
     for (index_t n = s0 * strip; n < s1 * strip && n < job.out.n; n += wide) {
       const index_t columns = job.out.n - n < wide ? job.out.n - n : wide;
-      sums(job, m0, n, columns, end, c);
+      if (from_memory) {
+        sums<true>(job, m0, n, columns, end, c);
+      } else {
+        sums<false>(job, m0, n, columns, end, c);
+      }
       job.out.results->finish(job.out, m0, rows, n, columns, c, wide);
     }
   }
 
+  template <bool from_memory>
   static HWY_INLINE void sums(const quantised_job& job, index_t m0, index_t n, index_t columns,
                               std::uintptr_t end, float* c) {
     const D d;
@@ -42,11 +48,10 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
                                                                       job.strip_bytes) +
                     n % strip;
     const bf16* scale = job.w_scale + n / strip * job.groups * strip + n % strip;
-    const bool from_memory = job.out.m <= job.height;  // of more rows w is in the caches
     if (job.groups == 0)
       for (index_t i = 0; i < 2 * height; ++i) hn::StoreU(hn::Zero(d), d, c + i * step);
     for (index_t g = 0; g < job.groups; ++g) {
-      if (!from_memory) {  // a few lines of y at a time: all at once, w waits for them
+      if constexpr (!from_memory) {  // a few lines of y at a time: all at once, w waits for them
         const index_t from = g * height / job.groups, to = (g + 1) * height / job.groups;
         if (from < to) job.out.results->fetch(job.out, m0 + from, to - from, n, columns);
       }
@@ -54,7 +59,7 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
       ((i0[I] = i1[I] = Dot::start(x_start[I])), ...);
       // 8 k at once: a word of 4 bits, two of 8
       for (index_t k = 0; k < job.group; k += 8) {
-        if (from_memory) fetch_packed_ahead(w, end);
+        if constexpr (from_memory) fetch_packed_ahead(w, end);
         const auto v0 = hn::LoadU(di, w), v1 = hn::LoadU(di, w + step);
         w += strip;
         if constexpr (nibbles) {
@@ -69,7 +74,7 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
         } else {
           (Dot::add(r + 4 * index_t(I), v0, v1, i0[I], i1[I]), ...);
           r += next;
-          if (from_memory) fetch_packed_ahead(w, end);
+          if constexpr (from_memory) fetch_packed_ahead(w, end);
           const auto h0 = hn::LoadU(di, w), h1 = hn::LoadU(di, w + step);
           w += strip;
           (Dot::add(r + 4 * index_t(I), h0, h1, i0[I], i1[I]), ...);
