@@ -5,17 +5,8 @@
 // the speed of memory? `of oneDNN` and `of Eigen` are their time over ours, `of read` the time of
 // reading w over ours, all in the same run.
 #include "harness.hpp"
+#include "ops/onednn.hpp"
 
-#if defined(MLMAMBA_BENCH_ONEDNN)
-#include <omp.h>
-
-#include <dnnl.hpp>
-#endif
-#if defined(__linux__)
-#include <unistd.h>
-
-#include <cstdlib>
-#endif
 #if defined(MLMAMBA_BENCH_EIGEN)
 #include <Eigen/Core>
 #endif
@@ -23,47 +14,6 @@
 namespace {
 
 using namespace mlmamba;
-
-#if defined(MLMAMBA_BENCH_ONEDNN)
-/// y = x w^T by oneDNN, with w as it is, and reordered as oneDNN likes it (outside the time).
-template <class T>
-class onednn {
- public:
-  onednn(tensor<T, 2>& x, tensor<T, 2>& w, index_t threads)
-      : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_), y_({x.size(0), w.size(0)}) {
-    using m = dnnl::memory;
-    omp_set_num_threads(int(threads));
-    const auto type = sizeof(T) == 2 ? m::data_type::bf16 : m::data_type::f32;
-    const m::dim rows = x.size(0), columns = w.size(0), k = x.size(1);
-    const m::desc xd({rows, k}, type, m::format_tag::ab);
-    const m::desc wd({k, columns}, type, m::format_tag::ba);
-    const m::desc any({k, columns}, type, m::format_tag::any);
-    const m::desc yd({rows, columns}, type, m::format_tag::ab);
-    x_ = m(xd, engine_, x.data());
-    w_ = m(wd, engine_, w.data());
-    out_ = m(yd, engine_, y_.data());
-    plain_ = dnnl::matmul({{xd, wd, yd}, engine_});
-    const dnnl::matmul::primitive_desc packed({xd, any, yd}, engine_);
-    packed_ = dnnl::matmul(packed);
-    packed_w_ = m(packed.weights_desc(), engine_);
-    dnnl::reorder(w_, packed_w_).execute(stream_, w_, packed_w_);
-    stream_.wait();
-  }
-  void plain() { multiply(plain_, w_); }
-  void packed() { multiply(packed_, packed_w_); }
-
- private:
-  void multiply(dnnl::matmul& product, dnnl::memory& w) {
-    product.execute(stream_, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, out_}});
-    stream_.wait();
-  }
-  dnnl::engine engine_;
-  dnnl::stream stream_;
-  tensor<T, 2> y_;
-  dnnl::memory x_, w_, packed_w_, out_;
-  dnnl::matmul plain_, packed_;
-};
-#endif
 
 /// The last rows and columns of a product against the reference: all of it would take minutes.
 template <class E, class W>
@@ -101,7 +51,7 @@ void gemm(benchmark::State& state) {
   bench::read_probe probe;
   auto read = [&] { probe(ctx, reinterpret_cast<const std::byte*>(w.data()), index_t(w.bytes())); };
 #if defined(MLMAMBA_BENCH_ONEDNN)
-  onednn<V> rival(x, w, state.range(3));
+  bench::onednn rival(x.data(), w.data(), m, n, k, state.range(3));
   auto plain = [&] { rival.plain(); };
   auto packed = [&] { rival.packed(); };
 #else
@@ -166,16 +116,4 @@ BENCHMARK(gemm_f32_by_bf16)->Apply(shapes);
 
 }  // namespace
 
-// The rivals' threads wait as briefly for more work as ours do before they sleep: libgomp's spin
-// for milliseconds, in the time of whoever runs next. It reads that when the program starts.
-int main(int argc, char** argv) {
-#if defined(__linux__)
-  if (setenv("GOMP_SPINCOUNT", "4000", 0) == 0 && !std::getenv("MLMAMBA_BENCH_AGAIN")) {
-    setenv("MLMAMBA_BENCH_AGAIN", "1", 1);
-    execv("/proc/self/exe", argv);
-  }
-#endif
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-}
+int main(int argc, char** argv) { return bench::main_beside_openmp(argc, argv); }

@@ -4,8 +4,10 @@
 // Do products with prepared weights run at the speed of memory with few rows, and at that of the
 // byte unit with many? `of read`: the time of reading the weights over ours. `of gemm`: the time of
 // ops::gemm in float over ours. `of unit`: operations per second over those of dot products in
-// registers (bytes for 8 and 4 bits, else multiply-adds), all in the same run.
-#include "harness.hpp"
+// registers (bytes for 8 and 4 bits, else multiply-adds), all in the same run. `of oneDNN`: the
+// time of its product over ours, for 8 and 4 bits that of unsigned bytes with signed ones, which x
+// is before (ours rounds x from float, too).
+#include "ops/onednn.hpp"
 
 namespace {
 
@@ -49,11 +51,19 @@ void packed_gemm(benchmark::State& state) {
       probe(ctx, reinterpret_cast<const std::byte*>(p.scales()),
             strips * packed_rows::strip * p.groups() * 2);
   };
+  tensor<std::uint8_t, 2> xb({format.quantised() ? m : 0, k});
+  tensor<std::int8_t, 2> wb({format.quantised() ? n : 0, k});
+  for (index_t i = 0; i < xb.count(); ++i) xb.data()[i] = std::uint8_t(i * 7919 >> 5);
+  for (index_t i = 0; i < wb.count(); ++i) wb.data()[i] = std::int8_t(i * 7919 >> 4);
+  bench::onednn rival = format.quantised()
+                            ? bench::onednn(xb.data(), wb.data(), m, n, k, state.range(3))
+                            : bench::onednn(x.data(), w.data(), m, n, k, state.range(3));
   auto gemm = [&] { run(ctx, ops::gemm<cpu_f32>{.x = x, .w = w, .y = z}); };
   bench::times rate;
   for (int i = 0; i < 5; ++i)
     rate.add(format.quantised() ? bench::byte_probe(ctx) : bench::compute_probe<float>(ctx));
-  bench::time(state, ctx, op, check, bench::against("read", read), bench::against("gemm", gemm));
+  bench::time(state, ctx, op, check, bench::against("read", read), bench::against("gemm", gemm),
+              bench::against("oneDNN", [&] { rival.packed(); }));
   for (int i = 0; i < 5; ++i)
     rate.add(format.quantised() ? bench::byte_probe(ctx) : bench::compute_probe<float>(ctx));
   if (rate.median() > 0)
@@ -66,7 +76,7 @@ void shapes(benchmark::internal::Benchmark* b) {
     b->Args({512, 3352, 768, threads});    // in_proj of a 130m model, 512 tokens
     b->Args({512, 10576, 2560, threads});  // of a 2.7b model
     b->Args({1, 42304, 2560, threads});    // one token, from memory
-    for (int texts : {3, 7, 8}) b->Args({texts, 42304, 2560, threads});  // so many at once
+    for (int texts : {3, 7, 8, 16}) b->Args({texts, 42304, 2560, threads});  // so many at once
   }
 }
 
@@ -80,4 +90,4 @@ BENCHMARK_TEMPLATE(packed_gemm, int4, 32)->Apply(shapes);
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) { return bench::main_beside_openmp(argc, argv); }

@@ -69,19 +69,23 @@ void tall_by_bytes(Context& ctx, const simd::quantised_way& way, const simd::qua
   // Enough tasks for threads to end together, but not so short that w comes from memory each time.
   while (strips * across < 4 * ctx.threads.size() && blocks / across > 16) ++across;
   const index_t rows = (blocks + across - 1) / across * job.height;
-  const index_t unpacked = job.nibbles        ? 2 * job.strip_bytes
-                           : way.unpack_bytes ? job.strip_bytes
-                                              : 0;
+  // 4 bits that few blocks read are not worth to be written as 8.
+  const bool unpack = way.always_unpack || (job.nibbles && rows > 6 * job.height);
+  const index_t unpacked = !unpack ? 0 : job.nibbles ? 2 * job.strip_bytes : job.strip_bytes;
+  const index_t tasks = strips * ((job.out.m + rows - 1) / rows);
   auto task = [&](index_t t, std::byte* spare) {
     const index_t m0 = t / strips * rows, s = t % strips;
     simd::quantised_job own = job;
-    if (unpacked > 0) {
+    if (unpack) {
       way.unpack(job, s, spare);
       own.w = spare, own.first_strip = s, own.strip_bytes = unpacked, own.nibbles = false;
     }
-    way.tile(own, m0, std::min(rows, job.out.m - m0), s, s + 1);
+    const index_t here = std::min(rows, job.out.m - m0);
+    if (const index_t next = t + ctx.threads.size(); next < tasks)  // this thread's, about
+      own.set_ahead(job.w + next % strips * job.strip_bytes, job.strip_bytes,
+                    (here + job.height - 1) / job.height);
+    way.tile(own, m0, here, s, s + 1);
   };
-  const index_t tasks = strips * ((job.out.m + rows - 1) / rows);
   if (double(job.out.m) * double(strips) * double(job.strip_bytes) < 65536) {
     const auto spare = ctx.scratch.template make<std::byte, 1>({{unpacked}});
     for (index_t t = 0; t < tasks; ++t) task(t, spare.data);
@@ -99,7 +103,9 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packe
   simd::quantised_job& job = tasks.job;
   const index_t m = job.out.m, groups = w.groups(), k = w.padded_k();
   const bool few = m <= kernels.few.height;
-  const simd::quantised_way& way = few ? kernels.few : kernels.tall;
+  const simd::quantised_way& way = few                       ? kernels.few
+                                   : m > kernels.tiles_above ? kernels.tiles
+                                                             : kernels.tall;
   const index_t height = few ? kernels.few_rows(m) : std::min(m, way.height);
   const index_t blocks = (m + height - 1) / height;
   const index_t unit = way.unit(w.group());

@@ -62,6 +62,12 @@ struct plain_dot {
   }
 };
 
+/// What a block of many rows fetches with a piece of k.
+HWY_INLINE void fetch_piece(const quantised_job& job, std::uintptr_t& ahead) {
+  for (index_t i = 0; i < job.ahead_lines && ahead < job.ahead_end; ++i, ahead += 64)
+    prefetch_to_l2(ahead);
+}
+
 #include "mlmamba/backend/cpu/simd/packed_gemm_tile-inl.hpp"
 
 template <std::same_as<quantised_entries> Entries>

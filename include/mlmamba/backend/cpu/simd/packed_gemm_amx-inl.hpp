@@ -49,9 +49,12 @@ void quantised_block(const quantised_job& job, index_t m0, index_t rows, index_t
                 four};
   const float* x_scale = job.x_scale + m0 * job.groups;
   const bf16* w_scale = job.w_scale + s * job.groups * packed_rows::strip;
+  std::uintptr_t ahead = job.ahead;
+  const auto fetch_more = [&](const std::byte*) HWY_ATTR { fetch_piece(job, ahead); };
   const auto multiply = [&] {
     T::zero();
-    T::add(left, right, all);
+    fetch_more(nullptr);
+    T::add(left, right, all, fetch_more);
     left.at += all * left.block, right.at += all * right.block;
   };
   const auto keep = [&](index_t g) {
@@ -75,18 +78,19 @@ void quantised_block(const quantised_job& job, index_t m0, index_t rows, index_t
 inline void quantised_blocks(const quantised_job& job, index_t m0, index_t rows, index_t s0,
                              index_t s1) {
   const index_t whole = rows / width * width, left = rows - whole;
+  quantised_job own = job;
   if (whole > 0) {
     const configuration as(width, width, job.unit);
-    for (index_t m = m0; m < m0 + whole; m += width)
-      for (index_t s = s0; s < s1; ++s) quantised_block<2>(job, m, width, s);
+    for (index_t m = m0; m < m0 + whole; m += width, own.pass_ahead())
+      for (index_t s = s0; s < s1; ++s) quantised_block<2>(own, m, width, s);
   }
   if (left == 0) return;
   const configuration as(left, width, job.unit);
   for (index_t s = s0; s < s1; ++s) {
     if (left > tile_rows) {
-      quantised_block<2>(job, m0 + whole, left, s);
+      quantised_block<2>(own, m0 + whole, left, s);
     } else {
-      quantised_block<1>(job, m0 + whole, left, s);
+      quantised_block<1>(own, m0 + whole, left, s);
     }
   }
 }
@@ -118,7 +122,8 @@ inline void signed_strip(const quantised_job& job, index_t s, std::byte* to) {
 template <std::same_as<quantised_entries> Entries>
 Entries kernels_for(wanted<Entries> w) {
   Entries e = vnni::kernels_for(w);
-  e.tall = {width, &bytes_at_once, &quantised_blocks, &signed_strip, true};
+  e.tiles = {width, &bytes_at_once, &quantised_blocks, &signed_strip, true};
+  e.tiles_above = 24;
   return e;
 }
 

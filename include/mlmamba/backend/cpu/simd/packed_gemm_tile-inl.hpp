@@ -47,6 +47,7 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
     const auto* w = reinterpret_cast<const std::int32_t*>(job.w + (n / strip - job.first_strip) *
                                                                       job.strip_bytes) +
                     n % strip;
+    std::uintptr_t ahead = job.ahead;
     const bf16* scale = job.w_scale + n / strip * job.groups * strip + n % strip;
     if (job.groups == 0)
       for (index_t i = 0; i < 2 * height; ++i) hn::StoreU(hn::Zero(d), d, c + i * step);
@@ -59,6 +60,8 @@ struct quantised_tile<Dot, nibbles, std::index_sequence<I...>> {
       ((i0[I] = i1[I] = Dot::start(x_start[I])), ...);
       // 8 k at once: a word of 4 bits, two of 8
       for (index_t k = 0; k < job.group; k += 8) {
+        if constexpr (!from_memory)
+          if (k % quantised_job::piece == 0) fetch_piece(job, ahead);
         if constexpr (from_memory) fetch_packed_ahead(w, end);
         const auto v0 = hn::LoadU(di, w), v1 = hn::LoadU(di, w + step);
         w += strip;
@@ -124,10 +127,12 @@ struct quantised_heights {
     }
   }
   static void tile(const quantised_job& job, index_t m0, index_t rows, index_t s0, index_t s1) {
+    quantised_job own = job;
     while (rows > 0) {
       index_t taken = 1;
-      (void)((rows >= H ? (one<H>(job, m0, s0, s1), taken = H, true) : false) || ...);
+      (void)((rows >= H ? (one<H>(own, m0, s0, s1), taken = H, true) : false) || ...);
       m0 += taken, rows -= taken;
+      own.pass_ahead();
     }
   }
   /// A strip of 4 bits in 8, for products that read it many times.
