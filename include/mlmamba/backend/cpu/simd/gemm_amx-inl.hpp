@@ -60,10 +60,16 @@ inline constexpr index_t block = 16 / (1 + parts<X>);
 /// processor fetches by itself ends with the rows, which are short.
 inline void fetch_w(const gemm_job& job, index_t n, index_t k, index_t count, index_t i,
                     index_t parts_of_it) {
+  const index_t bytes = 2 * (job.k - k < count ? job.k - k : count);
+  if (job.w_packed && bytes > 0) {
+    const index_t lines = bytes * packed_rows::strip / 64;
+    const auto at = reinterpret_cast<std::uintptr_t>(packed_tiles(job, n, k, 0, nullptr).at);
+    for (index_t l = i * lines / parts_of_it; l < (i + 1) * lines / parts_of_it; ++l)
+      prefetch_to_l2(at + std::uintptr_t(64 * l));
+  }
   if (job.w_packed || !job.w_rows) return;
   const auto* w = static_cast<const bf16*>(job.w) + k;
   const index_t last = job.n - n < width ? job.n - n : width;
-  const index_t bytes = 2 * (job.k - k < count ? job.k - k : count);
   for (index_t r = i * width / parts_of_it; r < (i + 1) * width / parts_of_it && r < last; ++r)
     for (index_t b = 0; b < bytes; b += 64)
       prefetch_to_l2(reinterpret_cast<std::uintptr_t>(w + (n + r) * job.w_stride) +
