@@ -125,11 +125,14 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packe
   }
   // Blocks whole: rows of one share lines of r.
   auto round = [&](index_t block) {
-    for (index_t row = 0; row < height && block * height + row < m; ++row)
-      rounding.row(op.x.data + (block * height + row) * op.x.stride[0], w.columns(), w.group(),
-                   groups, w.offset(), height, unit, r.data + block * height * k + row * unit,
-                   scale.data + block * height * groups + row,
-                   start.data + block * height * groups + row);
+    constexpr index_t some = simd::rounding_entries<X>::at_once;
+    const index_t there = std::min(height, m - block * height);
+    for (index_t row = 0; row < there; row += some)
+      rounding.rows(op.x.data + (block * height + row) * op.x.stride[0], op.x.stride[0],
+                    std::min(some, there - row), w.columns(), w.group(), groups, w.offset(), height,
+                    unit, r.data + block * height * k + row * unit,
+                    scale.data + block * height * groups + row,
+                    start.data + block * height * groups + row);
   };
   if (m * k < 65536) {
     for (index_t i = 0; i < blocks; ++i) round(i);

@@ -103,64 +103,134 @@ HWY_INLINE hn::Vec<hn::Rebind<std::int32_t, D>> nearest_small(D d, hn::Vec<D> v)
 #endif
 }
 
-/// One row of x in 8 bits: see ops::packed_gemm.
+/// What numbers of a group are rounded with, from the bits of their largest magnitude.
+struct group_rounding {
+  float scale, inverse;
+  bool any;  // else all are zero
+  explicit group_rounding(std::int32_t bits) {
+    float a;
+    std::memcpy(&a, &bits, 4);
+    const bool finite = bits < 0x7f800000;
+    any = finite && a >= 1e-30f;
+    scale = !finite ? std::numeric_limits<float>::quiet_NaN() : any ? a / 127 : 0.0f;
+    inverse = any ? 127 / a : 0.0f;
+  }
+};
+
+/// Numbers [from, count) of a group of one row to r, and zero up to `group`; returns their sum.
 template <class X>
-void round_row(const X* x, index_t k, index_t group, index_t groups, int offset, index_t height,
-               index_t unit, std::int8_t* r, float* scale, std::int32_t* start) {
+HWY_INLINE std::int32_t round_group(const X* x, index_t from, index_t count, index_t group,
+                                    const group_rounding& by, index_t height, index_t unit,
+                                    std::int8_t* r) {
   const hn::ScalableTag<float> d;
   const hn::ScalableTag<std::int32_t> di;
   const hn::Rebind<std::int8_t, decltype(d)> d8;
+  const auto at = [&](index_t i) { return r + i / unit * unit * height + i % unit; };
+  for (index_t i = by.any ? count : from; i < group; ++i) *at(i) = 0;
+  if (!by.any) return 0;
+  const auto inverse = hn::Set(d, by.inverse);
+  auto sum = hn::Zero(di);
+  const auto put = [&](auto part, index_t i, std::int8_t* all) HWY_ATTR {
+    const auto v = nearest_small(d, hn::Mul(part.load(d, x + i), inverse));
+    sum = hn::Add(sum, v);
+    hn::StoreU(hn::DemoteTo(d8, v), d8, all);
+  };
+  constexpr index_t most_lanes = hn::MaxLanes(decltype(d)());
+  std::int8_t all[most_lanes];
+  index_t i = from;
+  if constexpr (most_lanes % 4 == 0) {
+    std::int8_t* to = r + from * height;
+    for (; i + lanes(d) <= count; i += lanes(d)) {
+      if (unit % lanes(d) == 0) {
+        put(all_lanes{}, i, at(i));
+        continue;
+      }
+      put(all_lanes{}, i, all);
+      for (index_t j = 0; j < lanes(d); j += 4, to += 4 * height)
+        std::memcpy(unit == 4 ? to : at(i + j), all + j, 4);
+    }
+  }
+  for (; i < count; i += lanes(d)) {
+    const index_t n = std::min(count - i, lanes(d));
+    put(first_lanes{n}, i, all);
+    for (index_t j = 0; j < n; ++j) *at(i + j) = all[j];
+  }
+  return hn::GetLane(hn::SumOfLanes(di, sum));
+}
+
+/// Four rows that lie together in units of 4: 16 k of each at a time. Returns how many.
+template <class X>
+HWY_INLINE index_t round_four([[maybe_unused]] const X* x, [[maybe_unused]] index_t stride,
+                              [[maybe_unused]] index_t count,
+                              [[maybe_unused]] const group_rounding* by,
+                              [[maybe_unused]] index_t height, [[maybe_unused]] std::int8_t* r,
+                              [[maybe_unused]] std::int32_t* sums) {
+  index_t i = 0;
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+  const hn::ScalableTag<float> d;
+  const hn::ScalableTag<std::int32_t> di;
+  const hn::FixedTag<std::uint32_t, 4> d4;
+  const hn::FixedTag<std::uint64_t, 2> d2;
+  const hn::Rebind<std::int8_t, decltype(d)> d8;
+  auto s0 = hn::Zero(di), s1 = s0, s2 = s0, s3 = s0;
+  const auto row = [&](index_t k, index_t n, auto& s) HWY_ATTR {
+    const auto v =
+        nearest_small(d, hn::Mul(load(d, x + n * stride + k), hn::Set(d, by[n].inverse)));
+    s = hn::Add(s, v);
+    return hn::BitCast(d4, hn::DemoteTo(d8, v));
+  };
+  for (; i + 16 <= count; i += 16, r += 16 * height) {
+    const auto a = row(i, 0, s0), b = row(i, 1, s1), c = row(i, 2, s2), e = row(i, 3, s3);
+    const auto ab = hn::BitCast(d2, hn::InterleaveLower(d4, a, b));
+    const auto ce = hn::BitCast(d2, hn::InterleaveLower(d4, c, e));
+    const auto ab2 = hn::BitCast(d2, hn::InterleaveUpper(d4, a, b));
+    const auto ce2 = hn::BitCast(d2, hn::InterleaveUpper(d4, c, e));
+    const auto put = [&](auto v, index_t unit) HWY_ATTR {
+      const hn::FixedTag<std::int8_t, 16> bytes;
+      hn::StoreU(hn::BitCast(bytes, v), bytes, r + unit * 4 * height);
+    };
+    put(hn::InterleaveLower(d2, ab, ce), 0), put(hn::InterleaveUpper(d2, ab, ce), 1);
+    put(hn::InterleaveLower(d2, ab2, ce2), 2), put(hn::InterleaveUpper(d2, ab2, ce2), 3);
+  }
+  sums[0] = hn::GetLane(hn::SumOfLanes(di, s0)), sums[1] = hn::GetLane(hn::SumOfLanes(di, s1));
+  sums[2] = hn::GetLane(hn::SumOfLanes(di, s2)), sums[3] = hn::GetLane(hn::SumOfLanes(di, s3));
+#endif
+  return i;
+}
+
+/// Up to four rows of x in 8 bits: see ops::packed_gemm.
+template <class X>
+void round_rows(const X* x, index_t stride, index_t rows, index_t k, index_t group, index_t groups,
+                int offset, index_t height, index_t unit, std::int8_t* r, float* scale,
+                std::int32_t* start) {
   // Some maxima ahead: each alone would be waited for.
-  constexpr index_t ahead = 32;
-  std::int32_t most[ahead];
+  constexpr index_t ahead = 8;
+  std::int32_t most[ahead][rounding_entries<X>::at_once];
   for (index_t g = 0; g < groups; ++g, x += group, r += group * height) {
     if (g % ahead == 0)
       for (index_t i = 0; i < ahead && g + i < groups; ++i)
-        most[i] = most_bits(x + i * group, std::min(k - (g + i) * group, group));
+        for (index_t n = 0; n < rows; ++n)
+          most[i][n] = most_bits(x + n * stride + i * group, std::min(k - (g + i) * group, group));
     const index_t count = std::min(k - g * group, group);
-    const std::int32_t bits = most[g % ahead];
-    float a;
-    std::memcpy(&a, &bits, 4);
-    const bool finite = bits < 0x7f800000, any = finite && a >= 1e-30f;
-    scale[g * height] = !finite ? std::numeric_limits<float>::quiet_NaN() : any ? a / 127 : 0.0f;
-    start[g * height] = 0;
-    const index_t done = any ? count : 0;
-    const auto at = [&](index_t i) { return r + i / unit * unit * height + i % unit; };
-    for (index_t i = done; i < group; ++i) *at(i) = 0;
-    if (!any) continue;
-    const auto inverse = hn::Set(d, 127 / a);
-    auto sum = hn::Zero(di);
-    const auto put = [&](auto part, index_t i, std::int8_t* all) HWY_ATTR {
-      const auto v = nearest_small(d, hn::Mul(part.load(d, x + i), inverse));
-      sum = hn::Add(sum, v);
-      hn::StoreU(hn::DemoteTo(d8, v), d8, all);
-    };
-    constexpr index_t most_lanes = hn::MaxLanes(decltype(d)());
-    std::int8_t all[most_lanes];
-    index_t i = 0;
-    if constexpr (most_lanes % 4 == 0) {
-      std::int8_t* to = r;
-      for (; i + lanes(d) <= count; i += lanes(d)) {
-        if (unit % lanes(d) == 0) {
-          put(all_lanes{}, i, at(i));
-          continue;
-        }
-        put(all_lanes{}, i, all);
-        for (index_t j = 0; j < lanes(d); j += 4, to += 4 * height)
-          std::memcpy(unit == 4 ? to : at(i + j), all + j, 4);
-      }
+    const std::int32_t* bits = most[g % ahead];
+    const group_rounding by[] = {group_rounding(bits[0]), group_rounding(bits[rows > 1 ? 1 : 0]),
+                                 group_rounding(bits[rows > 2 ? 2 : 0]),
+                                 group_rounding(bits[rows > 3 ? 3 : 0])};
+    std::int32_t sums[rounding_entries<X>::at_once] = {};
+    const bool four = rows == 4 && unit == 4 && by[0].any && by[1].any && by[2].any && by[3].any;
+    const index_t done = four ? round_four(x, stride, count, by, height, r, sums) : 0;
+    for (index_t n = 0; n < rows; ++n) {
+      if (done < group)
+        sums[n] +=
+            round_group(x + n * stride, done, count, group, by[n], height, unit, r + n * unit);
+      scale[g * height + n] = by[n].scale;
+      start[g * height + n] = -offset * sums[n];
     }
-    for (; i < count; i += lanes(d)) {
-      const index_t n = std::min(count - i, lanes(d));
-      put(first_lanes{n}, i, all);
-      for (index_t j = 0; j < n; ++j) *at(i + j) = all[j];
-    }
-    start[g * height] = -offset * hn::GetLane(hn::SumOfLanes(di, sum));
   }
 }
 template <class X>
 rounding_entries<X> kernels_for(wanted<rounding_entries<X>>) {
-  return {&round_row<X>};
+  return {&round_rows<X>};
 }
 
 }  // namespace HWY_NAMESPACE

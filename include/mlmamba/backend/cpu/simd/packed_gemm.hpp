@@ -63,10 +63,12 @@ struct quantised_entries {
 /// X: float or bf16.
 template <class X>
 struct rounding_entries {
-  // one row of x, whose block has `height`: `unit` bytes of r every unit * height; scale and start
-  // of a group every height
-  void (*row)(const X* x, index_t k, index_t group, index_t groups, int offset, index_t height,
-              index_t unit, std::int8_t* r, float* scale, std::int32_t* start) = nullptr;
+  static constexpr index_t at_once = 4;
+  // up to so many rows of x, `stride` apart, whose block has `height`: `unit` bytes of r of each
+  // every unit * height; scale and start of a group every height
+  void (*rows)(const X* x, index_t stride, index_t rows, index_t k, index_t group, index_t groups,
+               int offset, index_t height, index_t unit, std::int8_t* r, float* scale,
+               std::int32_t* start) = nullptr;
 };
 
 }  // namespace mlmamba::backend::simd
