@@ -15,6 +15,7 @@ namespace detail {
 /// Few rows of x times a part of w: tasks that read some of its strips each.
 struct packed_tasks {
   simd::quantised_job job;  // of f32 and bf16 only job.out
+  simd::gemm_job second;    // of f32 and bf16 the rest of the rows, if there are many
   void (*tile)(const simd::quantised_job&, index_t m0, index_t rows, index_t s0,
                index_t s1) = nullptr;                                       // 8 and 4 bits
   void (*stream)(const simd::gemm_job&, index_t n0, index_t n1) = nullptr;  // or f32 and bf16
@@ -24,10 +25,17 @@ struct packed_tasks {
     constexpr index_t strip = packed_rows::strip;
     const index_t from = runs.from(i), to = runs.from(i + 1);
     if (from == to) return;
+    const index_t end = std::min(job.out.n, to * strip);
     if (tile) {
       tile(job, 0, job.height, from, to);
+    } else if (second.m == 0) {
+      stream(job.out, from * strip, end);
     } else {
-      stream(job.out, from * strip, std::min(job.out.n, to * strip));
+      // Strip by strip: the second rows find it in the caches.
+      simd::gemm_job jobs[] = {job.out, second};
+      for (index_t n = from * strip; n < end; n += strip)
+        for (simd::gemm_job& some : jobs)
+          some.w_soon = end, stream(some, n, std::min(n + strip, end));
     }
   }
 };
@@ -49,9 +57,18 @@ void packed_by_gemm(Context& ctx, const ops::packed_gemm<E, Y>& op, const packed
   job.w = w.data();
   job.w_packed = true;
   job.w_strip_bytes = w.strip_bytes();
-  if (!path.stream_packed || job.m > path.max_stream) {
+  const index_t most = path.max_stream_packed;
+  if (!path.stream_packed || job.m > most * path.max_passes) {
     gemm_by_tiles(ctx, path, job, index_t(sizeof(X)), index_t(sizeof(Y)));
     return;
+  }
+  if (job.m > most) {
+    const index_t first = (job.m / 2 + 3) / 4 * 4;
+    simd::gemm_job& rest = tasks.second = job;
+    job.m = first, rest.m -= first;
+    rest.x = op.x.data + first * op.x.stride[0];
+    rest.y = static_cast<Y*>(job.y) + first * job.y_stride;
+    pack_for_stream(ctx, path, rest);
   }
   pack_for_stream(ctx, path, job);
   tasks.stream = path.stream_packed;
@@ -106,7 +123,7 @@ void packed_by_bytes(Context& ctx, const ops::packed_gemm<E, Y>& op, const packe
   const simd::quantised_way& way = few                       ? kernels.few
                                    : m > kernels.tiles_above ? kernels.tiles
                                                              : kernels.tall;
-  const index_t height = few ? kernels.few_rows(m) : std::min(m, way.height);
+  const index_t height = few ? kernels.few_height(m) : std::min(m, way.height);
   const index_t blocks = (m + height - 1) / height;
   const index_t unit = way.unit(w.group());
   const auto r = ctx.scratch.template make<std::int8_t, 2>({{blocks * height, k}});

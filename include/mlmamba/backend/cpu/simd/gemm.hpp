@@ -23,6 +23,7 @@ struct gemm_job {
   bool x_rows = true, w_rows = true;   // rows (k) are contiguous; else columns
   bool w_packed = false;               // w is the data of packed_rows of type W instead
   index_t w_strip_bytes = 0;           // of one of its strips
+  index_t w_soon = 0;                  // rows of it before this one will be read soon
   index_t m = 0, n = 0, k = 0;
   index_t height = 0;          // rows per panel of packed x
   void* packed = nullptr;      // panels of x
@@ -53,6 +54,8 @@ struct gemm_path {
   index_t stream_unit_bytes = 4;           // of a row of x that pack_stream packs
   index_t block = 1;                       // units that are packed and multiplied at a time
   index_t max_stream = 0;                  // most rows of x that `stream` takes
+  index_t max_stream_packed = 0;           // ... and `stream_packed`
+  index_t max_passes = 1;                  // of stream_packed over a strip, for more rows
   index_t (*height)(index_t m) = nullptr;  // of the panels, for m rows
   index_t (*stream_height)(index_t m) = nullptr;
   void (*pack_x)(const gemm_job&, index_t panel) = nullptr;

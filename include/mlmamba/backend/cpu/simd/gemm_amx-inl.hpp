@@ -193,7 +193,7 @@ inline index_t height(index_t m) {
 template <class X>
 gemm_path way() {
   gemm_path p;
-  p.max_height = p.width = p.max_stream = width;
+  p.max_height = p.width = p.max_stream = p.max_stream_packed = width;
   p.k_per_unit = terms;
   p.unit_bytes = parts<X> * row_bytes;
   p.stream_unit_bytes = 2 * p.unit_bytes;

@@ -99,8 +99,9 @@ struct packed_stream<Step, W, std::index_sequence<I...>> {
     const hn::ScalableTag<unit> du;
     const index_t wide = 2 * lanes(d), k = job.k;
     A c[2 * height * word_lanes];
+    const index_t soon = job.w_soon > n1 ? job.w_soon : n1;
     const auto end = reinterpret_cast<std::uintptr_t>(job.w) +
-                     std::uintptr_t((n1 + strip - 1) / strip * job.w_strip_bytes);
+                     std::uintptr_t((soon + strip - 1) / strip * job.w_strip_bytes);
     for (index_t n = n0; n < n1; n += wide) {
       hn::Vec<decltype(d)> s0[height], s1[height];
       ((s0[I] = hn::Zero(d), s1[I] = hn::Zero(d)), ...);
@@ -134,11 +135,13 @@ struct packed_stream<Step, W, std::index_sequence<I...>> {
   }
 };
 
-/// Adds the stream kernels for 1, 2, 4 and (given the registers) 8 rows.
+/// Adds the stream kernels for 1, 2, 4 and (given the registers) 8 rows, of packed w up to 12.
 template <class Step, class W>
 void add_stream(gemm_path& p) {
   p.max_stream = lanes(words()) >= 8 ? 8 : 4;
-  p.stream_height = [](index_t m) -> index_t { return m <= 2 ? m : m <= 4 ? 4 : 8; };
+  p.max_stream_packed = lanes(words()) >= 16 ? 12 : p.max_stream;
+  p.max_passes = lanes(words()) >= 16 ? 2 : 1;
+  p.stream_height = [](index_t m) -> index_t { return m <= 2 ? m : (m + 3) / 4 * 4; };
   p.stream = [](const gemm_job& job, index_t n0, index_t n1) {
     switch (job.height) {
       case 1:
@@ -159,8 +162,11 @@ void add_stream(gemm_path& p) {
         return packed_stream<Step, W, std::make_index_sequence<2>>::run(job, n0, n1);
       case 4:
         return packed_stream<Step, W, std::make_index_sequence<4>>::run(job, n0, n1);
-      default:
+      case 8:
         return packed_stream<Step, W, std::make_index_sequence<8>>::run(job, n0, n1);
+      default:
+        if constexpr (word_lanes >= 16)
+          return packed_stream<Step, W, std::make_index_sequence<12>>::run(job, n0, n1);
     }
   };
 }

@@ -53,7 +53,7 @@ struct quantised_way {
 struct quantised_entries {
   quantised_way few;   // up to its height of rows straight from packed w, which is read once
   quantised_way tall;  // more
-  index_t (*few_rows)(index_t m) = nullptr;  // what `few` multiplies for m: some may be padding
+  index_t (*few_height)(index_t m) = nullptr;  // rows that `few` multiplies for m: padding, too
   // More than tiles_above, where the processor has tiles: of fewer, what tiles want to have written
   // first takes longer than they save.
   quantised_way tiles;

@@ -152,10 +152,10 @@ struct quantised_heights {
   static index_t unit(index_t) { return 4; }
   static quantised_entries entries(index_t most) {
     const quantised_way way{most, &unit, &tile, &unpack};
-    return {way, way, &at_once};
+    return {way, way, &height_for};
   }
   /// The least height that has room for m rows, else the greatest.
-  static index_t at_once(index_t m) {
+  static index_t height_for(index_t m) {
     index_t least = 0;
     ((least = H >= m || least == 0 ? H : least), ...);
     return least;
