@@ -10,6 +10,7 @@
 
 #include "mlmamba/mlmamba.hpp"
 #include "mlmamba/verify/op_case.hpp"
+#include "ops/drawn.hpp"
 #include "ops/engine_checks.hpp"
 
 using namespace mlmamba;
@@ -239,6 +240,55 @@ TEST_SUITE("packed_gemm_test") {
                                          .y = both.view().slice(1, n, parts[i].rows())});
         CHECK_MESSAGE(same(all, both), name(f), " m ", m, ", reference");
       }
+  }
+
+  TEST_CASE_TEMPLATE("drawn options: the bits of the reference or of gemm", V, float, bf16) {
+    using E = on<backend::cpu, V>;
+    context_of<E> one{cpu_options{1}}, three{cpu_options{3}};
+    const verify::drawn_range range(40);
+    for (std::uint64_t i = range.first; i < range.first + range.count; ++i) {
+      verify::draw d{{i, 4, 0}};
+      const index_t m = d.size(110), n = d.size(110), k = d.size(d.coin() ? 90 : 700);
+      weight_format f{d.one_of({weight_scheme::f32, weight_scheme::bf16, weight_scheme::int8,
+                                weight_scheme::int4}),
+                      8 * d.below(12)};
+      auto wide = normal<V>(m, k + d.below(20), i), room = normal<V>(m + 1, n + 5, i);
+      const auto x = wide.view().slice(1, wide.size(1) - k, k);
+      if (d.coin()) {
+        const float small = d.coin() ? 0.0f : 1e-33f;
+        for (index_t j = 0; j < k; ++j) x(m / 2, j) = V(small);
+      }
+      const auto narrow = normal<bf16>(n, k, i + 1);
+      tensor<float, 2> weights({n, k});
+      for (index_t j = 0; j < n * k; ++j) weights.data()[j] = float(narrow.data()[j]);
+      const packed_rows w(weights.view(), f);
+      tensor<float, 1> bias;
+      if (d.coin()) bias = tensor<float, 1>({n});
+      for (index_t j = 0; j < bias.count(); ++j) bias(j) = float(j);
+      tensor<V, 2> want({m, n});
+      if (f.quantised()) {
+        context<backend::reference> plain;
+        run(plain,
+            ops::packed_gemm<on<backend::reference, V>>{.x = x, .w = &w, .bias = bias, .y = want});
+      }
+      for_each_cpu_level([&](cpu_level l) {
+        INFO("draw ", i, ": m ", m, " n ", n, " k ", k, " ", name(f), " ",
+             std::string(to_string(l)));
+        if (f.scheme == weight_scheme::f32)
+          run(one, ops::gemm<E, V, float>{.x = x, .w = weights, .bias = bias, .y = want});
+        if (f.scheme == weight_scheme::bf16)
+          run(one, ops::gemm<E, V, bf16>{.x = x, .w = narrow, .bias = bias, .y = want});
+        const auto all = room.view().slice(0, 0, m), y = all.slice(1, 2, n);
+        const V before[] = {all(0, 1), all(m - 1, n + 2), room(m, 3)};
+        run(d.coin() ? one : three, ops::packed_gemm<E>{.x = x, .w = &w, .bias = bias, .y = y});
+        index_t different = 0;
+        for (index_t a = 0; a < m; ++a)
+          different += std::memcmp(&y(a, 0), &want(a, 0), std::size_t(n) * sizeof(V)) != 0;
+        CHECK(different == 0);
+        const V after[] = {all(0, 1), all(m - 1, n + 2), room(m, 3)};
+        CHECK(std::memcmp(before, after, sizeof before) == 0);
+      });
+    }
   }
 
   TEST_CASE("runs that shrink cover everything once") {
