@@ -93,6 +93,7 @@ floor ops_ssd '^ssd<.*/L:2048/' 'of sequential' '>=5'
 floor ops_causal_conv1d 'causal_conv1d.*/L:2048/' 'of copy' '>=0.70'
 floor ops_norm 'norm.*/T:2048/' 'of copy' '>=0.70'
 floor ops_packed_gemm 'packed_gemm<(.*bf16, 0|int8, 64|int4, 64)>/M:[1378]/' 'of read' '>=0.80'
+floor ops_packed_gemm 'packed_gemm<(f32|.*bf16|int8), 0>/M:512/N:10576/' 'of oneDNN' '>=0.70'
 floor ops_gemm 'gemm<.*/M:(512/N:10576|729)/' 'of oneDNN' '>=0.70'
 
 if [[ compile_time =~ $only ]]; then
