@@ -151,8 +151,10 @@ struct quantised_heights {
   }
   static index_t unit(index_t) { return 4; }
   static quantised_entries entries(index_t most) {
-    const quantised_way way{most, &unit, &tile, &unpack};
-    return {way, way, &height_for};
+    quantised_entries e;
+    e.few = e.tall = {most, &unit, &tile, &unpack};
+    e.few_height = &height_for;
+    return e;
   }
   /// The least height that has room for m rows, else the greatest.
   static index_t height_for(index_t m) {
