@@ -50,14 +50,9 @@ void gemm(benchmark::State& state) {
   // Reading w is the least that a product with few rows can do.
   bench::read_probe probe;
   auto read = [&] { probe(ctx, reinterpret_cast<const std::byte*>(w.data()), index_t(w.bytes())); };
-#if defined(MLMAMBA_BENCH_ONEDNN)
   bench::onednn rival(x.data(), w.data(), m, n, k, state.range(3));
   auto plain = [&] { rival.plain(); };
   auto packed = [&] { rival.packed(); };
-#else
-  auto plain = [] {};
-  auto packed = [] {};
-#endif
 #if defined(MLMAMBA_BENCH_EIGEN)
   if constexpr (std::is_same_v<V, float>) {
     using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
